@@ -1,0 +1,27 @@
+//! Names and places that the modules, the programs and the package agree on.
+
+/// The configuration file. World-readable: NSS reads it in every sshd process; it holds no secret.
+pub const CONFIG_FILE: &str = "/etc/jupyterhub-openssh/config.toml";
+/// The gateway's program, run by the PAM module.
+pub const PROGRAM: &str = "/usr/bin/jupyterhub-openssh";
+/// Login shell of every hub user, and the ForceCommand. It marks an account as ours: it is not in
+/// /etc/shells, so chsh(1) gives it to nobody.
+pub const SESSION_SHELL: &str = "/usr/lib/jupyterhub-openssh/session";
+/// The program that builds a session's jail, run by the PAM module as root.
+pub const JAIL_PROGRAM: &str = "/usr/lib/jupyterhub-openssh/jail";
+/// Our directory under /run, owned by root.
+pub const RUN_DIR: &str = "/run/jupyterhub-openssh";
+/// What ChrootDirectory names: an empty directory on the host, the jail in a session's mount namespace.
+pub const JAIL_DIR: &str = "/run/jupyterhub-openssh/jail";
+/// One symbolic link for each uid that has had a session since boot; its target is the user's name.
+pub const UID_DIR: &str = "/run/jupyterhub-openssh/uids";
+/// The gateway's socket, as a session sees it inside the jail.
+pub const GATEWAY_SOCKET: &str = "/run/gateway.sock";
+/// The system user of gateways and of each jail's first process.
+pub const GATEWAY_USER: &str = "_jupyterhub-openssh";
+/// The supplementary group of every hub user, which sshd's Match block selects.
+pub const GROUP: &str = "jupyterhub";
+/// PAM environment variable that carries the gateway's handle from authenticate to open_session.
+pub const HANDLE_VARIABLE: &str = "JUPYTERHUB_OPENSSH_GATEWAY";
+/// What every abstract socket name of a gateway starts with.
+pub const GATEWAY_SOCKET_PREFIX: &str = "jupyterhub-openssh/";

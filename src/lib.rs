@@ -1,0 +1,12 @@
+//! SSH into any JupyterHub through the stock OpenSSH server: the library behind the programs.
+
+pub mod config;
+pub mod control;
+pub mod gateway;
+pub mod hub;
+pub mod jail;
+pub mod log;
+pub mod secret;
+pub mod session;
+pub mod sys;
+pub mod terminado;
