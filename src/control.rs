@@ -1,1 +1,90 @@
-//! control
+//! What the parts of one SSH connection say to its gateway, and what it answers.
+//!
+//! Two unix sockets lead to a gateway, both `SOCK_SEQPACKET`, so that one packet is one message:
+//! - the **claim**: the jail, as root, takes the gateway over for the session that sshd has granted;
+//! - the **session**: the ForceCommand program, as the user, asks for a terminal and hands over its
+//!   standard input, output and error (SCM_RIGHTS). From there the gateway moves the bytes itself.
+//!
+//! Messages are JSON, at most [`MAX_MESSAGE`] bytes; anything else ends the connection.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Longest message in either direction, in bytes.
+pub const MAX_MESSAGE: usize = 16 * 1024;
+
+/// The jail's first and only message to the gateway. The listener of the session socket comes with it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimRequest {
+    /// Second half of the handle: proves that the sender got it from PAM.
+    pub secret: String,
+    /// The login name that sshd has granted; the gateway compares it with the one that it verified.
+    pub user: String,
+    /// The uid of the session: the only one that the gateway will accept on the session socket.
+    pub uid: u32,
+}
+
+/// The gateway's answer to a claim.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimReply {
+    /// The gateway serves this session until the claim connection closes.
+    Claimed,
+    /// Why not; for the log.
+    Refused(String),
+}
+
+/// Rows and columns of a terminal, in this order everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Height in character cells.
+    pub rows: u16,
+    /// Width in character cells.
+    pub cols: u16,
+}
+
+/// What a session says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SessionRequest {
+    /// First message, with three descriptors: open an interactive shell.
+    Shell {
+        /// Size of the client's window.
+        size: WindowSize,
+        /// TERM, LANG, LC_*, COLORTERM as the client sent them; the gateway validates each.
+        environment: BTreeMap<String, String>,
+    },
+    /// The answer to [`SessionReply::Attach`]: the terminal is raw now, relay.
+    Ready {
+        /// Size at this moment: it may have changed while the server started.
+        size: WindowSize,
+    },
+    /// The client's window has changed.
+    Resize {
+        /// The new size.
+        size: WindowSize,
+    },
+}
+
+/// What the gateway says to a session.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionReply {
+    /// The user's server is being started.
+    Progress {
+        /// 0–100, as the hub estimates it.
+        percent: u8,
+        /// The hub's words, printable and bounded.
+        message: String,
+    },
+    /// The remote terminal is there: switch to raw mode and answer [`SessionRequest::Ready`].
+    Attach,
+    /// The session is over: restore the terminal, show `message` on stderr, exit with `status`.
+    Exit {
+        /// Exit status for sshd.
+        status: u8,
+        /// First line what happened, second what to do; nothing after a clean end.
+        message: Option<String>,
+    },
+}

@@ -1,1 +1,4 @@
-fn main() {}
+//! /usr/lib/jupyterhub-openssh/session
+fn main() {
+    std::process::exit(jupyterhub_openssh::session::run().into());
+}

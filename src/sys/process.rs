@@ -1,1 +1,329 @@
-//! process
+//! The process itself: hardening, giving up root, going into the background.
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{
+    ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getgroups, getresgid, getresuid, setgroups,
+    setresgid, setresuid, setsid,
+};
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::RawFd;
+
+/// Closes every descriptor from `first` on, whatever it is (close_range(2), Linux 5.9).
+///
+/// Call it before the first descriptor of one's own is opened: it also closes descriptors that some
+/// `OwnedFd` believes to own.
+///
+/// # Errors
+/// The system's; `ENOSYS` on a kernel older than 5.9.
+pub fn close_from(first: RawFd) -> io::Result<()> {
+    close_range(first.cast_unsigned(), libc::c_uint::MAX)
+}
+
+/// Closes every descriptor from 3 on except those in `keep`.
+///
+/// For a freshly forked child that goes on with a few of its parent's descriptors. The caller must have
+/// forgotten (not dropped later) every other owner.
+///
+/// # Errors
+/// The system's.
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<libc::c_uint> = keep.iter().filter(|fd| **fd >= 3).map(|fd| fd.cast_unsigned()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_range(first, libc::c_uint::MAX)
+}
+
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
+    // SAFETY: close_range takes three integers. That no live owner is left is the callers' documented duty.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// No core file, no ptrace(2) and no /proc/PID/mem or environ for other processes of the same uid, no new
+/// privileges by exec.
+///
+/// setresuid(2) resets the dumpable flag: call this again after a change of uid ([`drop_privileges`] does).
+///
+/// # Errors
+/// The system's.
+pub fn harden() -> io::Result<()> {
+    prctl::set_dumpable(false)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    prctl::set_no_new_privs()?;
+    Ok(())
+}
+
+/// Sets the name that ps(1) and top(1) show; at most 15 bytes count.
+///
+/// # Errors
+/// The system's.
+pub fn set_name(name: &CStr) -> io::Result<()> {
+    Ok(prctl::set_name(name)?)
+}
+
+/// Keeps every page of this process, present and future, out of swap: a secret then never reaches a disk.
+///
+/// MCL_ONFAULT locks a page when it is first used, so that reserved but untouched memory costs nothing. Root
+/// raises its own limit first; the lock outlasts a later change of uid, but not a fork: call it in the process
+/// that holds the secret, before it gives up root.
+///
+/// # Errors
+/// `EPERM` or `ENOMEM` when neither root nor RLIMIT_MEMLOCK permit it: worth a warning, not a refusal.
+pub fn lock_memory() -> io::Result<()> {
+    // In a container root may lack CAP_SYS_RESOURCE; mlockall may be permitted all the same.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY);
+    // SAFETY: takes flags only and changes no memory that Rust could notice.
+    let result = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// fork(2) for a process with a single thread. Returns the child's pid in the parent, `None` in the child.
+///
+/// # Errors
+/// The system's. `ResourceBusy` when this process has more than one thread: locks held by the others would
+/// stay locked in the child for ever.
+pub fn fork_single_threaded() -> io::Result<Option<libc::pid_t>> {
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "fork with several threads"));
+    }
+    // SAFETY: with one thread, no lock can be held by a thread that the child lacks: the child may do
+    // whatever the parent may (fork(2), signal-safety(7)).
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child.as_raw())),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// Ends the process at once, without destructors or exit handlers: for the parent side of a fork.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit(2) takes an integer and doesn't return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Moves this process into the background: a child in a session of its own goes on, with `/` as its working
+/// directory and /dev/null as standard input and error; the parent exits with 0. Standard output stays, for
+/// one answer to whoever started us: then call [`discard_stdout`].
+///
+/// # Errors
+/// The system's; the process is then still in the foreground, or a half-detached child that must exit.
+pub fn daemonize_keeping_stdout() -> io::Result<()> {
+    if fork_single_threaded()?.is_some() {
+        exit_now(0);
+    }
+    setsid()?;
+    chdir("/")?;
+    let null = dev_null()?;
+    dup2_stdin(&null)?;
+    dup2_stderr(&null)?;
+    Ok(())
+}
+
+/// Points standard output at /dev/null, which closes the pipe to whoever started us.
+///
+/// # Errors
+/// The system's.
+pub fn discard_stdout() -> io::Result<()> {
+    Ok(dup2_stdout(dev_null()?)?)
+}
+
+/// Points standard input, output and error at /dev/null.
+///
+/// # Errors
+/// The system's.
+pub fn discard_stdio() -> io::Result<()> {
+    let null = dev_null()?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    Ok(())
+}
+
+fn dev_null() -> io::Result<File> {
+    File::options().read(true).write(true).open("/dev/null")
+}
+
+/// Gives up root for good and proves it, after the example of OpenSSH's permanently_set_uid: no
+/// supplementary groups, no capabilities in any set, and every way back tried and found shut.
+///
+/// # Errors
+/// `InvalidInput` for uid or gid 0 (or -1); the system's; `PermissionDenied` when something of root is left.
+/// The caller must exit at once on any error: it may still be privileged.
+pub fn drop_privileges(uid: u32, gid: u32) -> io::Result<()> {
+    if uid == 0 || gid == 0 || uid == u32::MAX || gid == u32::MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "root is no one to drop privileges to"));
+    }
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    // Before the uid changes: CAP_SETPCAP is needed. A container may lack it; no_new_privs and the empty
+    // sets proved below keep the bounding set from ever mattering.
+    drop_bounding_set();
+    setgroups(&[])?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    capabilities::clear()?;
+    harden()?;
+    prove_unprivileged(uid, gid)
+}
+
+/// Checks that nothing of root is left and that it cannot be had back.
+fn prove_unprivileged(uid: Uid, gid: Gid) -> io::Result<()> {
+    let left = |what: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("root not given up: {what}")));
+    let root = (Uid::from_raw(0), Gid::from_raw(0));
+    if setresuid(root.0, root.0, root.0).is_ok() || nix::unistd::seteuid(root.0).is_ok() {
+        return left("uid 0 could be taken back");
+    }
+    if setresgid(root.1, root.1, root.1).is_ok() || nix::unistd::setegid(root.1).is_ok() {
+        return left("gid 0 could be taken back");
+    }
+    if setgroups(&[root.1]).is_ok() {
+        return left("supplementary groups could be set");
+    }
+    let (uids, gids) = (getresuid()?, getresgid()?);
+    if [uids.real, uids.effective, uids.saved] != [uid; 3] || [gids.real, gids.effective, gids.saved] != [gid; 3] {
+        return left("the uids or gids are not the ones asked for");
+    }
+    if !getgroups()?.iter().all(|group| *group == gid) {
+        return left("supplementary groups");
+    }
+    if !capabilities::are_empty()? {
+        return left("capabilities");
+    }
+    Ok(())
+}
+
+/// Empties the capability bounding set and the ambient set as far as permitted (capabilities(7)).
+fn drop_bounding_set() {
+    for capability in 0..64 {
+        // SAFETY: PR_CAPBSET_DROP takes integers only; EINVAL ends the list of the kernel's capabilities.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            break;
+        }
+    }
+    // SAFETY: PR_CAP_AMBIENT_CLEAR_ALL takes integers only (the unused ones must be 0).
+    unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+}
+
+/// capget(2) and capset(2), which neither nix nor glibc wrap.
+mod capabilities {
+    use super::{Errno, io};
+
+    /// `_LINUX_CAPABILITY_VERSION_3`: 64 bits in two halves (linux/capability.h).
+    const VERSION_3: u32 = 0x2008_0522;
+
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, PartialEq, Eq)]
+    struct Half {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+
+    /// Empties effective, permitted and inheritable; a change of uid leaves the inheritable set alone.
+    pub fn clear() -> io::Result<()> {
+        let mut header = Header { version: VERSION_3, pid: 0 };
+        let halves = [Half::default(); 2];
+        // SAFETY: both point to what capset(2) expects for version 3: one header, two halves.
+        let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, halves.as_ptr()) };
+        Errno::result(result)?;
+        Ok(())
+    }
+
+    /// Whether all three sets are empty.
+    pub fn are_empty() -> io::Result<bool> {
+        let mut header = Header { version: VERSION_3, pid: 0 };
+        let mut halves = [Half { effective: 1, permitted: 1, inheritable: 1 }; 2];
+        // SAFETY: capget(2) fills two halves for version 3; `halves` has room for two.
+        let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) };
+        Errno::result(result)?;
+        Ok(halves == [Half::default(); 2])
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Runs `check` in a child and reports whether it returned true: tests run on several threads, so the
+    /// child keeps to what needs no lock of another thread.
+    fn in_child(check: fn() -> bool) -> bool {
+        // SAFETY: the child calls `check`, which only makes system calls and small allocations.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => exit_now(i32::from(!check())),
+            ForkResult::Parent { child } => {
+                nix::sys::wait::waitpid(child, None).unwrap() == nix::sys::wait::WaitStatus::Exited(child, 0)
+            }
+        }
+    }
+
+    #[test]
+    fn root_is_gone_for_good() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        assert!(in_child(|| drop_privileges(54321, 54321).is_ok()
+            && getresuid().is_ok_and(|u| u.saved.as_raw() == 54321)
+            && !prctl::get_dumpable().unwrap_or(true)
+            && prctl::get_no_new_privs().unwrap_or(false)));
+    }
+
+    #[test]
+    fn the_proof_notices_what_is_left() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        // Only the effective uid changed: the saved one leads back.
+        assert!(in_child(|| nix::unistd::seteuid(Uid::from_raw(54321)).is_ok()
+            && prove_unprivileged(Uid::from_raw(54321), Gid::from_raw(0)).is_err()));
+        // Another user, but root's capabilities kept (PR_SET_KEEPCAPS).
+        assert!(in_child(|| {
+            let user = Uid::from_raw(54321);
+            let group = Gid::from_raw(54321);
+            prctl::set_keepcaps(true).is_ok()
+                && setgroups(&[]).is_ok()
+                && setresgid(group, group, group).is_ok()
+                && setresuid(user, user, user).is_ok()
+                && prove_unprivileged(user, group).is_err()
+        }));
+    }
+
+    #[test]
+    fn nobody_drops_privileges_to_root() {
+        for (uid, gid) in [(0, 1), (1, 0), (u32::MAX, 1), (1, u32::MAX)] {
+            assert_eq!(drop_privileges(uid, gid).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn only_the_kept_descriptors_survive() {
+        assert!(in_child(|| {
+            let open = || dev_null().map(std::os::fd::IntoRawFd::into_raw_fd);
+            let (Ok(a), Ok(b), Ok(c)) = (open(), open(), open()) else { return false };
+            let is_open = |fd| nix::fcntl::fcntl(borrow(fd), nix::fcntl::FcntlArg::F_GETFD).is_ok();
+            close_all_but(&[b, 1]).is_ok() && !is_open(a) && is_open(b) && !is_open(c) && is_open(1)
+        }));
+    }
+
+    fn borrow(fd: RawFd) -> std::os::fd::BorrowedFd<'static> {
+        // SAFETY: used for one F_GETFD in a child that exits right after; a closed number gives EBADF.
+        unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+    }
+}

@@ -1,0 +1,100 @@
+//! The handle that PAM carries from `authenticate` to `open_session`: where the gateway listens, and the
+//! secret that it wants to hear there. Never the token.
+
+use accounts::paths::GATEWAY_SOCKET_PREFIX;
+use std::io::{self, Read};
+use zeroize::Zeroizing;
+
+/// Hex digits in each half.
+const HALF: usize = 32;
+
+/// A gateway's address and secret: 64 hex digits.
+pub struct Handle(Zeroizing<String>);
+
+impl Handle {
+    /// Draws a new one from the kernel's random number generator.
+    ///
+    /// # Errors
+    /// When /dev/urandom cannot be read.
+    pub fn new() -> io::Result<Self> {
+        let mut random = [0u8; HALF];
+        std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+        Ok(Self(Zeroizing::new(hex(&random))))
+    }
+
+    /// Takes a handle that came by PAM's environment.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        (text.len() == 2 * HALF && hex).then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The whole of it, to be carried.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The abstract socket's name (unix(7)). Everyone on the host can read it in /proc/net/unix, hence
+    /// the secret and the check of the caller's uid.
+    #[must_use]
+    pub fn socket_name(&self) -> Vec<u8> {
+        format!("{GATEWAY_SOCKET_PREFIX}{}", &self.0[..HALF]).into_bytes()
+    }
+
+    /// What a claim must bring.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.0[HALF..]
+    }
+
+    /// Compares without telling by its duration how much was right.
+    #[must_use]
+    pub fn secret_is(&self, offered: &str) -> bool {
+        let secret = self.secret().as_bytes();
+        offered.len() == secret.len()
+            && secret.iter().zip(offered.as_bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+    }
+
+    /// A name for this connection in the log; too short to help in guessing the rest.
+    #[must_use]
+    pub fn session_id(&self) -> &str {
+        &self.0[..8]
+    }
+}
+
+/// Lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .map(|d| char::from(b"0123456789abcdef"[usize::from(d)]))
+        .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_survives_its_journey() {
+        let handle = Handle::new().unwrap();
+        let again = Handle::parse(handle.as_str()).unwrap();
+        assert_eq!(handle.socket_name(), again.socket_name());
+        assert!(handle.secret_is(again.secret()));
+        assert!(!handle.secret_is(""));
+        assert!(!handle.secret_is(&handle.as_str()[..HALF]));
+        assert_ne!(handle.as_str(), Handle::new().unwrap().as_str());
+    }
+
+    #[test]
+    fn nothing_else_is_a_handle() {
+        for bad in
+            ["", "zz", &"A".repeat(64), &"a".repeat(63), &"a".repeat(65), &format!("{}\n", "a".repeat(63))]
+        {
+            assert!(Handle::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Mounts by descriptor, with the calls of Linux 5.2–5.12 that nix lacks.
+//!
+//! A tree is cloned, gets its flags while it is attached nowhere, and appears in its place with all of them:
+//! there is no moment in which it is visible and, say, writable. Unlike `MS_REMOUNT | MS_BIND`,
+//! mount_setattr(2) leaves the flags that it isn't told about as they are and can reach every submount.
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Flags of a mount, as mount(8) names them: `ro`, `nosuid`, `nodev`, `noexec`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flags(u64);
+
+impl Flags {
+    /// Read-only: also root cannot write, change modes or owners.
+    pub const RO: Self = Self(libc::MOUNT_ATTR_RDONLY);
+    /// Set-user-ID bits and file capabilities mean nothing.
+    pub const NOSUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
+    /// Device nodes mean nothing.
+    pub const NODEV: Self = Self(libc::MOUNT_ATTR_NODEV);
+    /// Nothing can be executed, nor mapped executable.
+    pub const NOEXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
+}
+
+impl std::ops::BitOr for Flags {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A copy of a mount (or of a directory or file in one) that is not attached anywhere yet; it vanishes when
+/// dropped before that.
+#[derive(Debug)]
+pub struct Tree(OwnedFd);
+
+impl Tree {
+    /// Copies what is at `path`, without what is mounted below it. A final symbolic link is not followed.
+    ///
+    /// # Errors
+    /// The system's; `ENOSYS` before Linux 5.2.
+    pub fn clone_path(path: &Path) -> io::Result<Self> {
+        let path = c_path(path)?;
+        let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_SYMLINK_NOFOLLOW.cast_unsigned();
+        // SAFETY: the path is NUL-terminated and outlives the call; the rest are integers.
+        let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+        Self::from_result(fd)
+    }
+
+    /// Copies the file or directory that `fd` is open on, with everything mounted below it: what was checked
+    /// is what gets mounted, whatever has happened to its path since.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn clone_descriptor(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let flags = libc::OPEN_TREE_CLONE
+            | libc::OPEN_TREE_CLOEXEC
+            | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE).cast_unsigned();
+        // SAFETY: `fd` is open while borrowed, the path is the empty C string.
+        let fd = unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) };
+        Self::from_result(fd)
+    }
+
+    fn from_result(fd: libc::c_long) -> io::Result<Self> {
+        let fd = RawFd::try_from(Errno::result(fd)?).map_err(|_| io::Error::from(Errno::EBADF))?;
+        // SAFETY: open_tree has just given us this descriptor; nobody else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Adds `flags` to this tree and every mount in it; flags that are set already stay.
+    ///
+    /// # Errors
+    /// The system's; `ENOSYS` before Linux 5.12.
+    pub fn restrict(self, flags: Flags) -> io::Result<Self> {
+        set_attributes(self.0.as_raw_fd(), c"", libc::AT_EMPTY_PATH | libc::AT_RECURSIVE, flags)?;
+        Ok(self)
+    }
+
+    /// Attaches the tree at `path`, which must exist and be of the same kind. A symbolic link there is not
+    /// followed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn attach(self, path: &Path) -> io::Result<()> {
+        let path = c_path(path)?;
+        // SAFETY: the tree's descriptor is open, both paths are NUL-terminated and outlive the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_move_mount,
+                self.0.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_FDCWD,
+                path.as_ptr(),
+                libc::MOVE_MOUNT_F_EMPTY_PATH,
+            )
+        };
+        Errno::result(result)?;
+        Ok(())
+    }
+
+    /// The tree's root: to check what was copied before it is attached.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.0.as_fd()
+    }
+}
+
+/// Adds `flags` to the mount at `path`, not to those below it.
+///
+/// # Errors
+/// The system's; `EBUSY` for [`Flags::RO`] while a file there is open for writing.
+pub fn restrict(path: &Path, flags: Flags) -> io::Result<()> {
+    set_attributes(libc::AT_FDCWD, &c_path(path)?, libc::AT_SYMLINK_NOFOLLOW, flags)
+}
+
+fn set_attributes(dir: RawFd, path: &std::ffi::CStr, at: libc::c_int, flags: Flags) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: flags.0, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: path and struct outlive the call and the size is that of the struct passed (mount_setattr(2)).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            dir,
+            path.as_ptr(),
+            at,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Cuts every mount of this mount namespace off from where it came from, in one direction: what is mounted
+/// here from now on stays here, while the host's unmounts still arrive (so that its `umount` isn't held up).
+///
+/// # Errors
+/// The system's.
+pub fn stop_propagation() -> io::Result<()> {
+    Ok(mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?)
+}
+
+/// Mounts an empty tmpfs at `path`, root's, mode 0755, nosuid, nodev, noexec, with room for `bytes` and
+/// `inodes`.
+///
+/// # Errors
+/// The system's.
+pub fn tmpfs(path: &Path, bytes: u32, inodes: u32) -> io::Result<()> {
+    let options = format!("mode=0755,size={bytes},nr_inodes={inodes}");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    Ok(mount(Some("jupyterhub-openssh"), path, Some("tmpfs"), flags, Some(options.as_str()))?)
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from(Errno::EINVAL))
+}

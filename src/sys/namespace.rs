@@ -1,0 +1,40 @@
+//! Namespaces of the process (namespaces(7)).
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// Leaves the host's mount and network namespaces for new ones. The next child is process 1 of a new pid
+/// namespace: when it ends, the kernel kills every process in it (pid_namespaces(7)).
+///
+/// # Errors
+/// The system's; `EPERM` without CAP_SYS_ADMIN, as in a container that isn't given it.
+pub fn leave_host() -> io::Result<()> {
+    Ok(unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID)?)
+}
+
+/// Brings the loopback interface of the present network namespace up; a new namespace has it down.
+///
+/// # Errors
+/// The system's.
+pub fn bring_loopback_up() -> io::Result<()> {
+    let any = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
+    };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    // SAFETY: SIOCGIFFLAGS (netdevice(7)) reads the name and fills the flags of the struct that we own.
+    Errno::result(unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) })?;
+    // SAFETY: the call above has filled `ifru_flags`, so this member of the union is the valid one.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+    // SAFETY: SIOCSIFFLAGS reads name and flags of the struct that we own.
+    Errno::result(unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })?;
+    Ok(())
+}
