@@ -13,7 +13,9 @@ pub const JAIL_PROGRAM: &str = "/usr/lib/jupyterhub-openssh/jail";
 pub const RUN_DIR: &str = "/run/jupyterhub-openssh";
 /// What ChrootDirectory names: an empty directory on the host, the jail in a session's mount namespace.
 pub const JAIL_DIR: &str = "/run/jupyterhub-openssh/jail";
-/// One symbolic link for each uid that has had a session since boot; its target is the user's name.
+/// One symbolic link for each uid that has had a session since boot; its target is the user's name. A link
+/// that itself belongs to the uid (lchown(2)) says by its group which gid the user has; of one that belongs
+/// to root, the uid rule says it.
 pub const UID_DIR: &str = "/run/jupyterhub-openssh/uids";
 /// The gateway's socket, as a session sees it inside the jail.
 pub const GATEWAY_SOCKET: &str = "/run/gateway.sock";

@@ -1,0 +1,50 @@
+//! The passwd entry of a hub user.
+
+use crate::names::LoginName;
+use crate::paths;
+use crate::uid::Ids;
+
+/// A passwd(5) entry, without its password field, which is always `*`: no local password ever matches,
+/// and pam_unix(8) does not look for a shadow entry as it would for `x`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passwd {
+    /// The login name, as it was asked for.
+    pub name: String,
+    /// The user's uid and primary gid.
+    pub ids: Ids,
+    /// The comment field.
+    pub gecos: &'static str,
+    /// `/home/` and the user: where the home is in a session's jail.
+    pub dir: String,
+    /// Marks the entry as ours.
+    pub shell: &'static str,
+}
+
+impl Passwd {
+    /// The entry of a hub user.
+    pub fn new(name: &LoginName, ids: Ids) -> Self {
+        Self {
+            name: name.to_string(),
+            ids,
+            gecos: "JupyterHub user",
+            dir: format!("/home/{}", name.user()),
+            shell: paths::SESSION_SHELL,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_named_server_shares_its_users_home_directory() {
+        let entry =
+            Passwd::new(&LoginName::parse("alice@example.org+gpu").unwrap(), Ids::new(1000, 100).unwrap());
+        assert_eq!(entry.name, "alice@example.org+gpu");
+        assert_eq!(entry.dir, "/home/alice@example.org");
+        assert_eq!(entry.shell, "/usr/lib/jupyterhub-openssh/session");
+        assert_eq!((entry.ids.uid(), entry.ids.gid()), (1000, 100));
+    }
+}

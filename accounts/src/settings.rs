@@ -1,0 +1,342 @@
+//! The tables of the configuration that the modules and the programs share: `[hub]`, `[accounts]`, `[homes]`.
+//!
+//! The modules run in every sshd process and stay clear of what only the programs understand: other tables
+//! are ignored here, and refused by the programs. Within these three, an unknown key is refused.
+
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{ConfigError, excerpt};
+use crate::hub_url::{HubUrl, parse_proxy};
+use crate::table::{self, Document, MAX_SIZE, Table};
+use crate::template::Template;
+use crate::uid::{self, Ids, Range};
+
+/// The tables that [`Settings`] reads.
+pub const TABLES: [&str; 3] = ["hub", "accounts", "homes"];
+
+/// What the modules and the programs need to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `[hub]`
+    pub hub: Hub,
+    /// `[accounts]`
+    pub accounts: uid::Rule,
+    /// `[homes]`; `None` while `root` is unset: the bastion has no access to homes.
+    pub homes: Option<Homes>,
+}
+
+/// How to reach the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hub {
+    /// `url`; `None` until the administrator has set it. Until then nobody is let in.
+    pub url: Option<HubUrl>,
+    /// `ca_file`: certificates, in PEM, that the hub's may be signed by besides those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// `proxy`: `http://HOST:PORT` of the proxy that leads to the hub.
+    pub proxy: Option<String>,
+    /// `start_timeout`: how long a user's server may take to start.
+    pub start_timeout: Duration,
+}
+
+/// Where the homes of the hub's users are on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Homes {
+    /// `root`: absolute, without `.` or `..`, not `/`.
+    pub root: PathBuf,
+    /// `template`: the path of a user's home beneath `root`.
+    pub template: Template,
+}
+
+impl Settings {
+    /// Reads the three tables.
+    ///
+    /// # Errors
+    /// The text is no TOML, or one of the tables holds an unknown key or a value that is not allowed.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        Self::read(&Document::parse(text)?)
+    }
+
+    /// Reads the three tables of a parsed file.
+    ///
+    /// # Errors
+    /// As [`Settings::parse`].
+    pub fn read(document: &Document<'_>) -> Result<Self, ConfigError> {
+        let hub = read_hub(&document.table("hub", &["url", "ca_file", "proxy", "start_timeout"])?)?;
+        let homes = read_homes(&document.table("homes", &["root", "template"])?)?;
+        let accounts =
+            read_accounts(&document.table("accounts", &["uid", "fixed", "range"])?, homes.is_some())?;
+        Ok(Self { hub, accounts, homes })
+    }
+}
+
+/// Reads the configuration from its opened file, after a look at what fstat(2) says about it: who can write
+/// to it can let anybody in.
+///
+/// `mode` is `st_mode`, `owner` is `st_uid`; `trusted` is who must own the file: root, outside of tests. Open
+/// it with O_NOFOLLOW, so that a link is refused, and O_NONBLOCK, so that a fifo cannot make sshd wait.
+///
+/// # Errors
+/// The file is no regular file, belongs to somebody else, others can write to it, it cannot be read, is
+/// larger than [`MAX_SIZE`], or is not UTF-8.
+pub fn read_file(source: impl Read, mode: u32, owner: u32, trusted: u32) -> Result<String, ConfigError> {
+    const TYPE: u32 = 0o170_000;
+    const REGULAR: u32 = 0o100_000;
+    if mode & TYPE != REGULAR {
+        return Err(ConfigError::new(
+            "this is not a regular file",
+            "Put the configuration there itself, neither a link nor a device.",
+        ));
+    }
+    if owner != trusted {
+        return Err(ConfigError::new(
+            format!("the file belongs to uid {owner}"),
+            "Give it to root: chown root:root.",
+        ));
+    }
+    if mode & 0o022 != 0 {
+        return Err(ConfigError::new(
+            "others than its owner can write to the file",
+            "Allow that to root only: chmod 0644.",
+        ));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than is allowed tells a larger file from one that just fits.
+    source.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| ConfigError::new("the file is not UTF-8", "Save it in the encoding UTF-8."))?;
+    if text.len() > MAX_SIZE { Err(table::too_large()) } else { Ok(text) }
+}
+
+/// The error for a file that cannot be opened or read.
+pub fn unreadable(error: &io::Error) -> ConfigError {
+    if error.kind() == io::ErrorKind::NotFound {
+        ConfigError::new("there is no such file", "Restore it from the package: every key in it is optional.")
+    } else {
+        ConfigError::new(
+            format!("cannot read the file: {error}"),
+            "It must be a regular file that everyone may read: chmod 0644.",
+        )
+    }
+}
+
+fn read_hub(table: &Table<'_>) -> Result<Hub, ConfigError> {
+    const TIMEOUT: std::ops::RangeInclusive<u64> = 10..=3600;
+    let url = match table.text("url")? {
+        Some(text) => {
+            Some(HubUrl::parse(text).map_err(|error| table.refuse("url", error.problem, error.remedy))?)
+        }
+        None => None,
+    };
+    let proxy = match table.text("proxy")? {
+        Some(text) => {
+            Some(parse_proxy(text).map_err(|error| table.refuse("proxy", error.problem, error.remedy))?)
+        }
+        None => None,
+    };
+    let start_timeout = table.number("start_timeout")?.unwrap_or(300);
+    if !TIMEOUT.contains(&start_timeout) {
+        return Err(table.refuse(
+            "start_timeout",
+            format!("{start_timeout} seconds are not allowed"),
+            format!("Use {} to {} seconds.", TIMEOUT.start(), TIMEOUT.end()),
+        ));
+    }
+    Ok(Hub {
+        url,
+        ca_file: path(table, "ca_file")?,
+        proxy,
+        start_timeout: Duration::from_secs(start_timeout),
+    })
+}
+
+fn read_homes(table: &Table<'_>) -> Result<Option<Homes>, ConfigError> {
+    let template = Template::parse(table.text("template")?.unwrap_or("{username}")).map_err(|error| {
+        table.refuse("template", error.to_string(), "Use a path such as {username} or students/{escaped}.")
+    })?;
+    Ok(path(table, "root")?.map(|root| Homes { root, template }))
+}
+
+fn read_accounts(table: &Table<'_>, homes: bool) -> Result<uid::Rule, ConfigError> {
+    const IDS: &str =
+        "Use ids from 1000 to 2147483646 other than 61184-65519, 65534 and 65535; gid 100 is allowed.";
+    // All keys are checked, also those that the rule does not need.
+    let fixed = match table.pair("fixed")? {
+        Some((uid, gid)) => {
+            Some(Ids::new(uid, gid).map_err(|error| table.refuse("fixed", error.to_string(), IDS))?)
+        }
+        None => None,
+    };
+    let range = match table.pair("range")? {
+        Some((low, high)) => {
+            Range::new(low, high).map_err(|error| table.refuse("range", error.to_string(), IDS))?
+        }
+        None => Range::DEFAULT,
+    };
+    match table.text("uid")?.unwrap_or("hash") {
+        "hash" => Ok(uid::Rule::Hash(range)),
+        "home" if homes => Ok(uid::Rule::Home),
+        "home" => Err(table.refuse(
+            "uid",
+            "\"home\" takes the uid from the owner of the home, but homes.root is not set",
+            "Set root in [homes] to the directory of the homes, or uid to \"hash\" or \"fixed\".",
+        )),
+        "fixed" => fixed.map(uid::Rule::Fixed).ok_or_else(|| {
+            table.refuse(
+                "uid",
+                "\"fixed\" needs accounts.fixed, which is not set",
+                "Set it to the uid and gid, as in fixed = [1000, 100].",
+            )
+        }),
+        other => Err(table.refuse(
+            "uid",
+            format!("\"{}\" is not a rule for uids", excerpt(other)),
+            "Use \"hash\", \"home\" or \"fixed\".",
+        )),
+    }
+}
+
+fn path(table: &Table<'_>, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(text) = table.text(key)? else { return Ok(None) };
+    let path = Path::new(text);
+    // Components drop a `.`, so compare with what they make.
+    let plain: PathBuf =
+        path.components().filter(|c| matches!(c, Component::RootDir | Component::Normal(_))).collect();
+    let trimmed = text.trim_end_matches('/');
+    if !path.is_absolute()
+        || trimmed.is_empty()
+        || plain.as_os_str() != trimmed
+        || text.contains(char::is_control)
+    {
+        return Err(table.refuse(
+            key,
+            "the path is not absolute, or contains //, . or ..",
+            "Write the whole path, starting with a slash.",
+        ));
+    }
+    Ok(Some(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let settings = Settings::parse("").unwrap();
+        assert_eq!(settings.hub.url, None);
+        assert_eq!(settings.hub.start_timeout, Duration::from_secs(300));
+        assert_eq!(settings.accounts, uid::Rule::Hash(Range::DEFAULT));
+        assert_eq!(settings.homes, None);
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let settings = Settings::parse(
+            r#"
+            [hub]
+            url = "https://hub.example.org/"
+            ca_file = "/etc/ssl/hub.pem"
+            proxy = "http://proxy:3128"
+            start_timeout = 60
+            [accounts]
+            uid = "fixed"
+            fixed = [1000, 100]
+            range = [100_000, 200_000]
+            [homes]
+            root = "/srv/homes/"
+            template = "{slug}"
+            [terminal]
+            whatever = true
+            "#,
+        )
+        .unwrap();
+        assert_eq!(settings.hub.url.unwrap().base(), "https://hub.example.org");
+        assert_eq!(settings.hub.ca_file.unwrap(), Path::new("/etc/ssl/hub.pem"));
+        assert_eq!(settings.hub.proxy.unwrap(), "http://proxy:3128");
+        assert_eq!(settings.hub.start_timeout, Duration::from_secs(60));
+        assert_eq!(settings.accounts, uid::Rule::Fixed(Ids::new(1000, 100).unwrap()));
+        let homes = settings.homes.unwrap();
+        assert_eq!((homes.root.as_path(), homes.template.as_str()), (Path::new("/srv/homes"), "{slug}"));
+        let settings = Settings::parse("[accounts]\nuid = 'home'\n[homes]\nroot = '/srv/homes'").unwrap();
+        assert_eq!(settings.accounts, uid::Rule::Home);
+        assert_eq!(settings.homes.unwrap().template.as_str(), "{username}");
+        let settings = Settings::parse("[accounts]\nrange = [100_000, 200_000]").unwrap();
+        assert_eq!(settings.accounts, uid::Rule::Hash(Range::new(100_000, 200_000).unwrap()));
+    }
+
+    #[test]
+    fn faults_name_their_key_and_line() {
+        for (text, key) in [
+            ("[hub]\nurl = ''", "hub.url"),
+            ("[hub]\nurl = 'https://hub/hub/token'", "hub.url"),
+            ("[hub]\nUrl = ''", "hub.Url"),
+            ("[hub]\nurl.base = ''", "hub.url"),
+            ("[hub]\nca_file = 'hub.pem'", "hub.ca_file"),
+            ("[hub]\nproxy = 'proxy'", "hub.proxy"),
+            ("[hub]\nstart_timeout = 9", "hub.start_timeout"),
+            ("[hub]\nstart_timeout = 3601", "hub.start_timeout"),
+            ("[accounts]\nuid = 'root'", "accounts.uid"),
+            ("[accounts]\nuid = 'home'", "accounts.uid"),
+            ("[accounts]\nuid = 'fixed'", "accounts.uid"),
+            ("[accounts]\nfixed = [0, 0]", "accounts.fixed"),
+            ("[accounts]\nfixed = [1000, 0]", "accounts.fixed"),
+            ("[accounts]\nfixed = [1000, 27]", "accounts.fixed"),
+            ("[accounts]\nrange = [1, 100000]", "accounts.range"),
+            ("[accounts]\nuids = 'hash'", "accounts.uids"),
+            ("[homes]\nroot = 'srv'", "homes.root"),
+            ("[homes]\nroot = '/'", "homes.root"),
+            ("[homes]\nroot = '/srv/../etc'", "homes.root"),
+            ("[homes]\nroot = '/srv/./homes'", "homes.root"),
+            ("[homes]\nroot = '/srv//homes'", "homes.root"),
+            ("[homes]\nroot = ''", "homes.root"),
+            ("[homes]\ntemplate = 'all'", "homes.template"),
+            ("[homes]\ntemplate = '../{username}'", "homes.template"),
+        ] {
+            let error = match Settings::parse(text) {
+                Err(error) => error,
+                Ok(settings) => panic!("{text}: {settings:?}"),
+            };
+            assert_eq!(error.key(), Some(key), "{text}");
+            assert_eq!(error.place().map(|place| place.line), Some(2), "{text}");
+            assert_eq!(error.to_string().lines().count(), 2, "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_a_plain_file_of_the_trusted_user_is_taken() {
+        let read = |mode, owner| read_file(&b"[hub]"[..], mode, owner, 0);
+        assert_eq!(read(0o100_644, 0), Ok("[hub]".to_owned()));
+        assert!(read(0o100_600, 0).is_ok());
+        for (mode, owner) in [
+            (0o100_664, 0),
+            (0o100_646, 0),
+            (0o100_644, 1000),
+            (0o120_777, 0),
+            (0o040_755, 0),
+            (0o010_644, 0),
+            (0o020_644, 0),
+        ] {
+            assert!(read(mode, owner).is_err(), "{mode:o} {owner}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_huge_or_no_text_is_refused() {
+        let read = |bytes: &[u8]| read_file(bytes, 0o100_644, 0, 0);
+        assert!(read(&vec![b'#'; MAX_SIZE]).is_ok());
+        assert!(read(&vec![b'#'; MAX_SIZE + 1]).is_err());
+        assert!(read_file(io::repeat(b'#'), 0o100_644, 0, 0).is_err());
+        assert!(read(b"url = \"\xff\"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_read_without_a_panic(table in "hub|accounts|homes", key in "url|ca_file|proxy|start_timeout|uid|fixed|range|root|template", value in "\\PC{0,40}|\"\\PC{0,40}\"|\\[[0-9]{1,12}, ?[0-9]{1,12}\\]|[0-9]{1,22}") {
+            let _ = Settings::parse(&format!("[{table}]\n{key} = {value}\n"));
+        }
+    }
+}

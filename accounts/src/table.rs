@@ -1,0 +1,302 @@
+//! Reads TOML one table and one key at a time, so that each fault has a line, a key and a remedy.
+
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{ConfigError, Place, excerpt};
+
+/// Longest configuration that is read, in bytes. Every sshd process parses it for every hub login.
+pub const MAX_SIZE: usize = 256 * 1024;
+
+/// A parsed file.
+pub struct Document<'t> {
+    text: &'t str,
+    root: DeTable<'t>,
+}
+
+/// One table of a file; a table that the file lacks is empty.
+pub struct Table<'d> {
+    text: &'d str,
+    name: &'static str,
+    entries: Option<&'d DeTable<'d>>,
+}
+
+impl<'t> Document<'t> {
+    /// Parses a file.
+    ///
+    /// # Errors
+    /// It is longer than [`MAX_SIZE`], or is no TOML.
+    pub fn parse(text: &'t str) -> Result<Self, ConfigError> {
+        if text.len() > MAX_SIZE {
+            return Err(too_large());
+        }
+        match DeTable::parse(text) {
+            Ok(root) => Ok(Self { text, root: root.into_inner() }),
+            Err(error) => {
+                let start = error.span().map_or(0, |span| span.start);
+                Err(ConfigError::new(
+                    format!("this is not valid TOML: {}", excerpt(error.message())),
+                    "Correct the line; text values need quotes, as in url = \"https://hub.example.org\".",
+                )
+                .at(place(text, start)))
+            }
+        }
+    }
+
+    /// A table by its name. Keys other than `known` are refused.
+    ///
+    /// # Errors
+    /// The name belongs to something that is no table, or the table has an unknown key.
+    pub fn table(&self, name: &'static str, known: &[&str]) -> Result<Table<'_>, ConfigError> {
+        let Some((key, value)) = self.root.get_key_value(name) else {
+            return Ok(Table { text: self.text, name, entries: None });
+        };
+        let DeValue::Table(entries) = value.get_ref() else {
+            return Err(ConfigError::new(
+                format!("{name} is not a table"),
+                format!("Write a line [{name}] and the keys on the lines after it."),
+            )
+            .at(place(self.text, key.span().start))
+            .for_key(name));
+        };
+        let unknown = entries.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
+        // The map is sorted by name; the first in the file is the one to report.
+        if let Some(key) = unknown.min_by_key(|key| key.span().start) {
+            let word = key.get_ref();
+            return Err(ConfigError::new(format!("unknown key in [{name}]"), suggestion(word, known))
+                .at(place(self.text, key.span().start))
+                .for_key(format!("{name}.{word}")));
+        }
+        Ok(Table { text: self.text, name, entries: Some(entries) })
+    }
+
+    /// Refuses every table and key at the top of the file other than `known`.
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn only(&self, known: &[&str]) -> Result<(), ConfigError> {
+        let unknown = self.root.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref()));
+        let Some((key, value)) = unknown.min_by_key(|(key, _)| key.span().start) else { return Ok(()) };
+        let (what, remedy) = match value.get_ref() {
+            DeValue::Table(_) | DeValue::Array(_) => ("unknown table", suggestion(key.get_ref(), known)),
+            _ => (
+                "this key stands before the first table",
+                "Move it below the line of its table, such as [hub].".to_owned(),
+            ),
+        };
+        Err(ConfigError::new(what, remedy).at(place(self.text, key.span().start)).for_key(key.get_ref()))
+    }
+}
+
+impl<'d> Table<'d> {
+    /// A text.
+    ///
+    /// # Errors
+    /// The value is something else.
+    pub fn text(&self, key: &str) -> Result<Option<&'d str>, ConfigError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(DeValue::String(text)) => Ok(Some(text.as_ref())),
+            Some(_) => Err(self.refuse(key, "the value is not a text", "Put the value in double quotes.")),
+        }
+    }
+
+    /// A whole number, zero or more.
+    ///
+    /// # Errors
+    /// The value is something else.
+    pub fn number(&self, key: &str) -> Result<Option<u64>, ConfigError> {
+        self.value(key).map(|value| number(value).ok_or_else(|| self.no_number(key))).transpose()
+    }
+
+    /// `true` or `false`.
+    ///
+    /// # Errors
+    /// The value is something else.
+    pub fn boolean(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(DeValue::Boolean(value)) => Ok(Some(*value)),
+            Some(_) => Err(self.refuse(
+                key,
+                "the value is neither true nor false",
+                "Write true or false, without quotes.",
+            )),
+        }
+    }
+
+    /// Two whole numbers, such as `[1000, 100]`, that fit 32 bits.
+    ///
+    /// # Errors
+    /// The value is something else.
+    pub fn pair(&self, key: &str) -> Result<Option<(u32, u32)>, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let items = value.as_array().map(|array| array.iter().collect::<Vec<_>>()).unwrap_or_default();
+        let item = |at: usize| {
+            items
+                .get(at)
+                .and_then(|item| number(item.get_ref()))
+                .and_then(|number| u32::try_from(number).ok())
+        };
+        match (items.len(), item(0), item(1)) {
+            (2, Some(first), Some(second)) => Ok(Some((first, second))),
+            _ => Err(self.refuse(
+                key,
+                "the value is not a pair of numbers",
+                "Write two numbers below 4294967296 in brackets, as in [1000, 100].",
+            )),
+        }
+    }
+
+    /// An error about one of the table's keys.
+    pub fn refuse(&self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) -> ConfigError {
+        let error = ConfigError::new(problem, remedy).for_key(format!("{}.{key}", self.name));
+        match self.entries.and_then(|entries| entries.get_key_value(key)) {
+            Some((key, _)) => error.at(place(self.text, key.span().start)),
+            None => error,
+        }
+    }
+
+    fn value(&self, key: &str) -> Option<&'d DeValue<'d>> {
+        self.entries.and_then(|entries| entries.get(key)).map(|value| value.get_ref())
+    }
+
+    fn no_number(&self, key: &str) -> ConfigError {
+        self.refuse(key, "the value is not a whole number", "Write a number without quotes, sign or unit.")
+    }
+}
+
+pub(crate) fn too_large() -> ConfigError {
+    ConfigError::new(
+        format!("the file is larger than {} KiB", MAX_SIZE / 1024),
+        "Remove what does not belong into it.",
+    )
+}
+
+fn number(value: &DeValue<'_>) -> Option<u64> {
+    let integer = value.as_integer()?;
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn place(text: &str, offset: usize) -> Place {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1);
+    Place { line: count(before.matches('\n').count()), column: count(line.chars().count()) }
+}
+
+/// What to do about an unknown word: the known one that it resembles, or all of them.
+fn suggestion(word: &str, known: &[&str]) -> String {
+    let nearest = known.iter().map(|candidate| (distance(word, candidate), candidate)).min();
+    match nearest {
+        Some((distance, candidate)) if distance <= 1 + candidate.len() / 4 => {
+            format!("Did you mean {candidate}?")
+        }
+        _ => format!("Known here: {}.", known.join(", ")),
+    }
+}
+
+/// Levenshtein's distance of two words, of which only the first 64 characters count.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(64).enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+            let above = *cell;
+            left = (diagonal + usize::from(x != *y)).min(above + 1).min(left + 1);
+            diagonal = above;
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn distances() {
+        for (a, b, expected) in
+            [("", "", 0), ("url", "url", 0), ("ulr", "url", 2), ("", "abc", 3), ("kitten", "sitting", 3)]
+        {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+            assert_eq!(distance(b, a), expected, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn faults_have_a_place_a_key_and_a_remedy() {
+        let error = |text: &str| {
+            let document = match Document::parse(text) {
+                Ok(document) => document,
+                Err(error) => return error,
+            };
+            if let Err(error) = document.only(&["hub", "homes"]) {
+                return error;
+            }
+            match document.table("hub", &["url", "pair", "on", "seconds"]) {
+                Err(error) => error,
+                Ok(table) => [
+                    table.text("url").err(),
+                    table.pair("pair").err(),
+                    table.boolean("on").err(),
+                    table.number("seconds").err(),
+                ]
+                .into_iter()
+                .flatten()
+                .next()
+                .unwrap(),
+            }
+        };
+        for (text, line, column, key, remedy) in [
+            ("[hub]\n\n  urll = \"\"", 3, 3, Some("hub.urll"), "Did you mean url?"),
+            ("[hub]\nzzz = 1\nyyy = 1", 2, 1, Some("hub.zzz"), "Known here: url, pair, on, seconds."),
+            ("[hup]", 1, 2, Some("hup"), "Did you mean hub?"),
+            ("url = 'x'\n[hub]", 1, 1, Some("url"), "Move it below the line of its table, such as [hub]."),
+            ("hub = 1", 1, 1, Some("hub"), "Write a line [hub]"),
+            ("[hub]\nurl = 5", 2, 1, Some("hub.url"), "Put the value in double quotes."),
+            ("[hub]\npair = [1]", 2, 1, Some("hub.pair"), "Write two numbers"),
+            ("[hub]\npair = [1, 2, 3]", 2, 1, Some("hub.pair"), "Write two numbers"),
+            ("[hub]\npair = [1, 4294967296]", 2, 1, Some("hub.pair"), "Write two numbers"),
+            ("[hub]\npair = [1, -2]", 2, 1, Some("hub.pair"), "Write two numbers"),
+            ("[hub]\non = \"true\"", 2, 1, Some("hub.on"), "Write true or false"),
+            ("[hub]\nseconds = 1.5", 2, 1, Some("hub.seconds"), "Write a number"),
+            ("[hub]\nseconds = 99999999999999999999", 2, 1, Some("hub.seconds"), "Write a number"),
+            ("[hub]\nurl = https://hub", 2, 7, None, "Correct the line"),
+            ("[hub]\nurl = \"a\"\nurl = \"b\"", 3, 1, None, "Correct the line"),
+        ] {
+            let error = error(text);
+            assert_eq!(error.place(), Some(Place { line, column }), "{text}: {error}");
+            assert_eq!(error.key(), key, "{text}");
+            assert!(error.remedy().starts_with(remedy), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_huge_file_is_refused_before_it_is_parsed() {
+        assert!(Document::parse(&"#".repeat(MAX_SIZE)).is_ok());
+        assert!(Document::parse(&"#".repeat(MAX_SIZE + 1)).is_err());
+        assert!(Document::parse(&"[".repeat(MAX_SIZE)).is_err());
+        assert!(Document::parse(&format!("a={}", "[".repeat(MAX_SIZE - 2))).is_err());
+        assert!(Document::parse(&format!("a{}=1", ".a".repeat(MAX_SIZE / 2 - 2))).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "\\PC*|([\\[\\]a-c.=\"',{}\\n #0-9_-]|hub|url){0,60}") {
+            if let Ok(document) = Document::parse(&text) {
+                let _ = document.only(&["hub"]);
+                if let Ok(table) = document.table("hub", &["url"]) {
+                    let _ = (table.text("url"), table.number("url"), table.boolean("url"), table.pair("url"));
+                }
+            }
+        }
+    }
+}
