@@ -1,3 +1,6 @@
+pub mod mount; // mounts by descriptor
+pub mod namespace; // leaving the host's namespaces
+pub mod pidfd; // processes by descriptor
 pub mod process; // identity, hardening, daemonizing
 pub mod socket; // SEQPACKET sockets, descriptors passed along
 pub mod tty; // raw mode, window size

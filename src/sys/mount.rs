@@ -47,7 +47,8 @@ impl Tree {
     /// The system's; `ENOSYS` before Linux 5.2.
     pub fn clone_path(path: &Path) -> io::Result<Self> {
         let path = c_path(path)?;
-        let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_SYMLINK_NOFOLLOW.cast_unsigned();
+        let flags =
+            libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_SYMLINK_NOFOLLOW as libc::c_uint;
         // SAFETY: the path is NUL-terminated and outlives the call; the rest are integers.
         let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
         Self::from_result(fd)
@@ -61,7 +62,7 @@ impl Tree {
     pub fn clone_descriptor(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let flags = libc::OPEN_TREE_CLONE
             | libc::OPEN_TREE_CLOEXEC
-            | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE).cast_unsigned();
+            | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as libc::c_uint;
         // SAFETY: `fd` is open while borrowed, the path is the empty C string.
         let fd = unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) };
         Self::from_result(fd)

@@ -27,7 +27,7 @@ pub fn bring_loopback_up() -> io::Result<()> {
         ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
     };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
+        *to = *from as libc::c_char;
     }
     // SAFETY: SIOCGIFFLAGS (netdevice(7)) reads the name and fills the flags of the struct that we own.
     Errno::result(unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) })?;

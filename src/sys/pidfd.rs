@@ -28,8 +28,10 @@ mod tests {
     #[test]
     fn becomes_readable_when_the_process_ends() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let fd = open(child.id().cast_signed()).unwrap();
-        let ended = |timeout: u8| poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(timeout)).unwrap();
+        let fd = open(child.id() as libc::pid_t).unwrap();
+        let ended = |timeout: u8| {
+            poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(timeout)).unwrap()
+        };
         assert_eq!(ended(0), 0);
         child.kill().unwrap();
         assert_eq!(ended(250), 1);

@@ -4,9 +4,10 @@
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::{
-    ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getgroups, getresgid, getresuid, setgroups,
-    setresgid, setresuid, setsid,
+    ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getgroups, getresgid, getresuid,
+    setgroups, setresgid, setresuid, setsid,
 };
 use std::ffi::CStr;
 use std::fs::File;
@@ -21,7 +22,7 @@ use std::os::fd::RawFd;
 /// # Errors
 /// The system's; `ENOSYS` on a kernel older than 5.9.
 pub fn close_from(first: RawFd) -> io::Result<()> {
-    close_range(first.cast_unsigned(), libc::c_uint::MAX)
+    close_range(unsigned(first), libc::c_uint::MAX)
 }
 
 /// Closes every descriptor from 3 on except those in `keep`.
@@ -32,7 +33,7 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
 /// # Errors
 /// The system's.
 pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
-    let mut keep: Vec<libc::c_uint> = keep.iter().filter(|fd| **fd >= 3).map(|fd| fd.cast_unsigned()).collect();
+    let mut keep: Vec<libc::c_uint> = keep.iter().filter(|fd| **fd >= 3).map(|fd| unsigned(*fd)).collect();
     keep.sort_unstable();
     let mut first = 3;
     for fd in keep {
@@ -42,6 +43,11 @@ pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
         first = first.max(fd + 1);
     }
     close_range(first, libc::c_uint::MAX)
+}
+
+/// Descriptors are never negative; -1 ("none") becomes the highest number, which closes nothing.
+fn unsigned(fd: RawFd) -> libc::c_uint {
+    libc::c_uint::try_from(fd).unwrap_or(libc::c_uint::MAX)
 }
 
 fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
@@ -73,6 +79,16 @@ pub fn set_name(name: &CStr) -> io::Result<()> {
     Ok(prctl::set_name(name)?)
 }
 
+/// Ignores a signal; the disposition lasts across exec (signal(7)).
+///
+/// # Errors
+/// The system's; `EINVAL` for SIGKILL and SIGSTOP.
+pub fn ignore_signal(signal: Signal) -> io::Result<()> {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
 /// Keeps every page of this process, present and future, out of swap: a secret then never reaches a disk.
 ///
 /// MCL_ONFAULT locks a page when it is first used, so that reserved but untouched memory costs nothing. Root
@@ -90,14 +106,20 @@ pub fn lock_memory() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives freed heap memory back to the system (malloc_trim(3)): an idle process keeps what it needs only.
+pub fn release_memory() {
+    // SAFETY: takes a number, touches nothing but the allocator's own free lists, under its own lock.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// fork(2) for a process with a single thread. Returns the child's pid in the parent, `None` in the child.
 ///
 /// # Errors
-/// The system's. `ResourceBusy` when this process has more than one thread: locks held by the others would
+/// The system's. `Other` when this process has more than one thread: locks held by the others would
 /// stay locked in the child for ever.
 pub fn fork_single_threaded() -> io::Result<Option<libc::pid_t>> {
     if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
-        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "fork with several threads"));
+        return Err(io::Error::other("fork with several threads"));
     }
     // SAFETY: with one thread, no lock can be held by a thread that the child lacks: the child may do
     // whatever the parent may (fork(2), signal-safety(7)).
@@ -179,7 +201,9 @@ pub fn drop_privileges(uid: u32, gid: u32) -> io::Result<()> {
 
 /// Checks that nothing of root is left and that it cannot be had back.
 fn prove_unprivileged(uid: Uid, gid: Gid) -> io::Result<()> {
-    let left = |what: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("root not given up: {what}")));
+    let left = |what: &str| {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("root not given up: {what}")))
+    };
     let root = (Uid::from_raw(0), Gid::from_raw(0));
     if setresuid(root.0, root.0, root.0).is_ok() || nix::unistd::seteuid(root.0).is_ok() {
         return left("uid 0 could be taken back");
@@ -191,7 +215,9 @@ fn prove_unprivileged(uid: Uid, gid: Gid) -> io::Result<()> {
         return left("supplementary groups could be set");
     }
     let (uids, gids) = (getresuid()?, getresgid()?);
-    if [uids.real, uids.effective, uids.saved] != [uid; 3] || [gids.real, gids.effective, gids.saved] != [gid; 3] {
+    if [uids.real, uids.effective, uids.saved] != [uid; 3]
+        || [gids.real, gids.effective, gids.saved] != [gid; 3]
+    {
         return left("the uids or gids are not the ones asked for");
     }
     if !getgroups()?.iter().all(|group| *group == gid) {

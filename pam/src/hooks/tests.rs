@@ -1,0 +1,308 @@
+//! The hooks against a scripted libpam and a scripted host.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+struct FakeClient {
+    service: &'static str,
+    user: &'static str,
+    rhost: &'static str,
+    answer: Result<Option<&'static [u8]>, ()>,
+    prompts: Vec<String>,
+    errors: Vec<String>,
+    variables: BTreeMap<String, String>,
+    log: RefCell<Vec<String>>,
+}
+
+impl FakeClient {
+    fn new(user: &'static str, answer: &'static str) -> Self {
+        Self {
+            service: "sshd",
+            user,
+            rhost: "192.0.2.7",
+            answer: Ok(Some(answer.as_bytes())),
+            prompts: vec![],
+            errors: vec![],
+            variables: BTreeMap::new(),
+            log: RefCell::default(),
+        }
+    }
+
+    fn untouched(&self) -> bool {
+        self.prompts.is_empty()
+            && self.errors.is_empty()
+            && self.variables.is_empty()
+            && self.log.borrow().is_empty()
+    }
+
+    fn logged(&self) -> String {
+        self.log.borrow().join("\n")
+    }
+}
+
+impl Client for FakeClient {
+    fn service(&self) -> String {
+        self.service.into()
+    }
+    fn user(&mut self) -> Result<String, PamResultCode> {
+        Ok(self.user.into())
+    }
+    fn rhost(&self) -> String {
+        self.rhost.into()
+    }
+    fn prompt(&mut self, text: &str) -> Result<Option<Zeroizing<Vec<u8>>>, PamResultCode> {
+        self.prompts.push(text.into());
+        self.answer.map(|a| a.map(|a| Zeroizing::new(a.to_vec()))).map_err(|()| PamResultCode::PAM_CONV_ERR)
+    }
+    fn error(&mut self, text: &str) {
+        self.errors.push(text.into());
+    }
+    fn set_variable(&mut self, name: &str, value: Option<&str>) -> Result<(), PamResultCode> {
+        match value {
+            Some(value) => self.variables.insert(name.into(), value.into()),
+            None => self.variables.remove(name),
+        };
+        Ok(())
+    }
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+    fn log(&self, _: Level, text: &str) {
+        self.log.borrow_mut().push(text.into());
+    }
+}
+
+struct FakeSystem {
+    page: Result<String, String>,
+    verdict: RefCell<Option<Result<Verdict, String>>>,
+    group: Result<(), String>,
+    jail: Result<(), String>,
+    /// What was looked up, read or run, in order.
+    calls: RefCell<Vec<String>>,
+}
+
+impl FakeSystem {
+    fn new(verdict: Result<Verdict, String>) -> Self {
+        Self {
+            page: Ok("https://hub.example.org/hub/token".into()),
+            verdict: RefCell::new(Some(verdict)),
+            group: Ok(()),
+            jail: Ok(()),
+            calls: RefCell::default(),
+        }
+    }
+
+    fn granting() -> Self {
+        Self::new(Ok(Verdict::Granted(handle())))
+    }
+
+    fn called(&self, what: &str) -> Option<String> {
+        self.calls.borrow().iter().find_map(|call| call.strip_prefix(what).map(str::to_owned))
+    }
+}
+
+impl System for FakeSystem {
+    fn owner(&self, user: &str) -> Owner {
+        self.calls.borrow_mut().push(format!("owner {user}"));
+        match user {
+            "root" | "admin" => Owner::Local,
+            "nobody-knows" => Owner::Nobody,
+            _ => Owner::Hub(Account { uid: 1000, gid: 100 }),
+        }
+    }
+    fn in_hub_group(&self, user: &str, gid: u32) -> Result<(), String> {
+        self.calls.borrow_mut().push(format!("group {user} {gid}"));
+        self.group.clone()
+    }
+    fn token_page(&self) -> Result<String, String> {
+        self.calls.borrow_mut().push("config".into());
+        self.page.clone()
+    }
+    fn verify(&self, request: &[u8]) -> Result<Verdict, String> {
+        self.calls.borrow_mut().push(format!("verify {}", String::from_utf8_lossy(request)));
+        self.verdict.borrow_mut().take().unwrap()
+    }
+    fn enter_jail(&self, request: &str) -> Result<(), String> {
+        self.calls.borrow_mut().push(format!("jail {request}"));
+        self.jail.clone()
+    }
+}
+
+fn handle() -> String {
+    "0a".repeat(32)
+}
+
+type Hook = fn(&mut FakeClient, &FakeSystem) -> PamResultCode;
+const HOOKS: [Hook; 5] = [
+    |c, s| authenticate(c, s),
+    |c, s| account(c, s),
+    |c, s| open_session(c, s),
+    |c, s| change_token(c, s),
+    |c, s| for_hub_users(c, s, PamResultCode::PAM_SUCCESS),
+];
+
+#[test]
+fn other_services_are_ignored_before_any_lookup() {
+    for service in ["login", "sudo", "su", "", "sshd2", "SSHD", "jupyterhub"] {
+        for hook in HOOKS {
+            let (mut client, system) = (FakeClient::new("alice", "t"), FakeSystem::granting());
+            client.service = service;
+            assert_eq!(hook(&mut client, &system), PamResultCode::PAM_IGNORE);
+            assert!(client.untouched() && system.calls.borrow().is_empty(), "{service}");
+        }
+    }
+}
+
+#[test]
+fn local_accounts_are_ignored_without_a_word() {
+    for hook in HOOKS {
+        let (mut client, system) = (FakeClient::new("admin", "t"), FakeSystem::granting());
+        assert_eq!(hook(&mut client, &system), PamResultCode::PAM_IGNORE);
+        assert!(client.untouched());
+        assert!(system.calls.borrow().iter().all(|call| call == "owner admin"));
+    }
+}
+
+#[test]
+fn unknown_users_are_ignored_but_a_missing_setting_is_logged() {
+    let (mut client, mut system) = (FakeClient::new("nobody-knows", "t"), FakeSystem::granting());
+    assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_IGNORE);
+    assert!(client.untouched());
+    system.page = Err("set hub.url in /etc/x".into());
+    assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_IGNORE);
+    assert!(client.logged().contains("set hub.url in /etc/x"));
+    assert!(client.prompts.is_empty() && client.errors.is_empty());
+}
+
+#[test]
+fn a_good_token_leaves_a_handle() {
+    let (mut client, system) = (FakeClient::new("alice", " secret\r\n"), FakeSystem::granting());
+    assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert_eq!(
+        client.prompts,
+        ["JupyterHub token for alice (make one at https://hub.example.org/hub/token): "]
+    );
+    assert_eq!(system.called("verify ").unwrap(), "user alice\npeer 192.0.2.7\ntoken secret\n");
+    assert_eq!(client.variables[paths::HANDLE_VARIABLE], handle());
+    assert!(client.errors.is_empty());
+}
+
+#[test]
+fn every_refusal_is_logged_and_shown() {
+    let cases: [(Result<Verdict, String>, PamResultCode, &str, &str); 3] = [
+        (
+            Ok(Verdict::Refused("Wrong.\nNew one.".into())),
+            PamResultCode::PAM_AUTH_ERR,
+            "Wrong.",
+            "Wrong.\nNew one.",
+        ),
+        (Ok(Verdict::Unavailable("Down.".into())), PamResultCode::PAM_AUTHINFO_UNAVAIL, "Down.", "Down."),
+        (
+            Err("no answer from x".into()),
+            PamResultCode::PAM_AUTHINFO_UNAVAIL,
+            "no answer from x",
+            GATEWAY_FAILED,
+        ),
+    ];
+    for (verdict, code, log, shown) in cases {
+        let (mut client, system) = (FakeClient::new("alice", "secret"), FakeSystem::new(verdict));
+        assert_eq!(authenticate(&mut client, &system), code);
+        assert!(client.logged().starts_with(&format!("user=alice rhost=192.0.2.7 refused: {log}")));
+        assert_eq!(client.errors, [shown]);
+        assert!(client.variables.is_empty());
+        assert!(!client.logged().contains("secret"));
+    }
+}
+
+#[test]
+fn what_is_no_token_never_reaches_the_gateway() {
+    for answer in ["", "  ", "a b", "\u{8}\n\r\u{7f}INCORRECT", "a\r\nX: y", "tök"] {
+        let (mut client, system) = (FakeClient::new("alice", answer), FakeSystem::granting());
+        assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_AUTH_ERR, "{answer:?}");
+        assert_eq!(system.called("verify "), None);
+        assert_eq!((client.errors.len(), client.log.borrow().len()), (1, 1));
+    }
+    let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+    client.answer = Ok(None);
+    assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_AUTH_ERR);
+    client.answer = Err(());
+    assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_CONV_ERR);
+    assert_eq!(system.called("verify "), None);
+}
+
+#[test]
+fn without_a_hub_nobody_is_asked_for_a_token() {
+    let (mut client, mut system) = (FakeClient::new("alice", "secret"), FakeSystem::granting());
+    system.page = Err("set hub.url in /etc/x".into());
+    assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_AUTHINFO_UNAVAIL);
+    assert!(client.prompts.is_empty() && client.logged().contains("refused: set hub.url in /etc/x"));
+    assert_eq!(client.errors, [NOT_SET_UP]);
+}
+
+#[test]
+fn a_strange_client_address_cannot_add_lines() {
+    for (rhost, peer) in
+        [("", "unknown"), ("a b", "unknown"), ("a\ntoken x", "unknown"), ("fe80::1%eth0", "fe80::1%eth0")]
+    {
+        let (mut client, system) = (FakeClient::new("alice", "secret"), FakeSystem::granting());
+        client.rhost = rhost;
+        authenticate(&mut client, &system);
+        assert_eq!(system.called("verify ").unwrap(), format!("user alice\npeer {peer}\ntoken secret\n"));
+    }
+}
+
+#[test]
+fn the_account_needs_the_group() {
+    let (mut client, mut system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+    assert_eq!(account(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert_eq!(system.called("group ").unwrap(), "alice 100");
+    system.group = Err("nsswitch".into());
+    assert_eq!(account(&mut client, &system), PamResultCode::PAM_PERM_DENIED);
+    assert_eq!(client.logged(), "user=alice rhost=192.0.2.7 refused: nsswitch");
+}
+
+#[test]
+fn a_session_takes_the_handle_out_of_the_environment() {
+    let (mut client, mut system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+    client.variables.insert(paths::HANDLE_VARIABLE.into(), handle());
+    assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert_eq!(
+        system.called("jail ").unwrap(),
+        format!("user alice\nhandle {}\nuid 1000\ngid 100\n", handle())
+    );
+    assert!(client.variables.is_empty());
+
+    // The second session of one connection doesn't exist: the handle is used up.
+    assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SESSION_ERR);
+
+    system.jail = Err("no room".into());
+    client.variables.insert(paths::HANDLE_VARIABLE.into(), handle());
+    assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SESSION_ERR);
+    assert!(client.logged().contains("no session: no room"));
+    assert!(client.variables.is_empty());
+}
+
+#[test]
+fn no_session_without_a_sound_handle() {
+    for bad in
+        [None, Some(""), Some("0a"), Some("0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A")]
+    {
+        let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+        if let Some(bad) = bad {
+            client.variables.insert(paths::HANDLE_VARIABLE.into(), bad.into());
+        }
+        assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SESSION_ERR);
+        assert_eq!(system.called("jail "), None);
+        assert_eq!(client.log.borrow().len(), 1);
+        assert_eq!(client.errors, [NO_SESSION]);
+    }
+}
+
+#[test]
+fn tokens_are_not_changed_here() {
+    let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+    assert_eq!(change_token(&mut client, &system), PamResultCode::PAM_PERM_DENIED);
+    assert_eq!(client.errors.len(), 1);
+}

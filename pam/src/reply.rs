@@ -1,0 +1,116 @@
+//! What the gateway and the jail answer: one line each. Pure.
+
+/// Longest line accepted, in bytes.
+pub const MAX_LINE: usize = 2048;
+
+/// The gateway's answer about a token.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The hub says that the token is this user's. The gateway waits for its session under this handle.
+    Granted(String),
+    /// The hub says no; the text is for the user.
+    Refused(String),
+    /// The hub could not be asked; the text is for the user.
+    Unavailable(String),
+}
+
+/// Understands the gateway's line. `None`: it is none of ours, which counts as a failure.
+#[must_use]
+pub fn verdict(line: &[u8]) -> Option<Verdict> {
+    let (word, rest) = split(line)?;
+    match word {
+        "granted" if is_handle(rest) => Some(Verdict::Granted(rest.to_owned())),
+        "refused" => Some(Verdict::Refused(message(rest))),
+        "unavailable" => Some(Verdict::Unavailable(message(rest))),
+        _ => None,
+    }
+}
+
+/// Understands the jail's line: the pid of its first process, or why there is none.
+///
+/// # Errors
+/// The jail's own words, or that they could not be understood.
+pub fn jail(line: &[u8]) -> Result<libc::pid_t, String> {
+    match split(line) {
+        Some(("ready", pid)) if pid.bytes().all(|b| b.is_ascii_digit()) => match pid.parse() {
+            Ok(pid) if pid > 1 => Ok(pid),
+            _ => Err("the jail named an impossible process".into()),
+        },
+        Some(("failed", reason)) => Err(reason.to_owned()),
+        _ if line.is_empty() => Err("the jail's program ended without an answer".into()),
+        _ => Err("the jail's program gave an answer that makes no sense".into()),
+    }
+}
+
+/// Whether `text` has the shape of a handle: 64 lower-case hexadecimal digits.
+#[must_use]
+pub fn is_handle(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn split(line: &[u8]) -> Option<(&str, &str)> {
+    let text = std::str::from_utf8(line).ok()?;
+    text.trim_end_matches('\n').split_once(' ')
+}
+
+/// U+001F separates the lines of a message; every other control character would be for the terminal.
+fn message(text: &str) -> String {
+    text.split('\u{1f}').map(crate::client::printable).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateways_answers() {
+        let handle = "0a".repeat(32);
+        assert_eq!(verdict(format!("granted {handle}").as_bytes()), Some(Verdict::Granted(handle)));
+        assert_eq!(
+            verdict("refused Wrong token.\u{1f}Make a new one. ü\x1b[31m".as_bytes()),
+            Some(Verdict::Refused("Wrong token.\nMake a new one. ü\\u{1b}[31m".into()))
+        );
+        assert_eq!(
+            verdict(b"unavailable The hub is down."),
+            Some(Verdict::Unavailable("The hub is down.".into()))
+        );
+    }
+
+    #[test]
+    fn everything_else_is_a_failure() {
+        let long = format!("granted {}", "0a".repeat(33));
+        let upper = format!("granted {}", "0A".repeat(32));
+        let more = format!("granted {} x", "0a".repeat(32));
+        for bad in [
+            &b""[..],
+            b"granted",
+            b"granted ",
+            b"GRANTED x",
+            b"\xff",
+            b"ok",
+            long.as_bytes(),
+            upper.as_bytes(),
+            more.as_bytes(),
+        ] {
+            assert_eq!(verdict(bad), None, "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn the_jails_answers() {
+        assert_eq!(jail(b"ready 4711"), Ok(4711));
+        assert_eq!(jail(b"failed no room"), Err("no room".into()));
+        for bad in [
+            &b""[..],
+            b"ready",
+            b"ready 1",
+            b"ready 0",
+            b"ready -5",
+            b"ready 99999999999",
+            b"ready 5 6",
+            b"ready +5",
+        ] {
+            assert!(jail(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a hook needs of the host, as a trait; the real one looks up accounts and runs our two programs.
+
+use crate::child::Child;
+use crate::ffi;
+use crate::reply::{self, Verdict};
+use accounts::{ConfigError, Settings, paths};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long the gateway may take to verify a token. It gives the hub 9 s of these.
+const VERDICT_TIME: Duration = Duration::from_secs(12);
+/// How long the jail may take to be built.
+const JAIL_TIME: Duration = Duration::from_secs(12);
+
+/// A hub user's account, as the host's own lookup answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The user's id.
+    pub uid: u32,
+    /// The primary group's id.
+    pub gid: u32,
+}
+
+/// Whose account a name is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// The hub's: its login shell is the session program, which nobody else can have.
+    Hub(Account),
+    /// This host's (or its directory's).
+    Local,
+    /// Nobody's, or the lookup failed: sshd lets nobody in that it cannot look up either.
+    Nobody,
+}
+
+/// The host.
+pub trait System {
+    /// Whose account `user` is.
+    fn owner(&self, user: &str) -> Owner;
+    /// Whether the host counts `user` among the group whose members sshd treats as hub users.
+    ///
+    /// # Errors
+    /// What is missing and how to mend it, for the log.
+    fn in_hub_group(&self, user: &str, gid: u32) -> Result<(), String>;
+    /// The page where users make tokens.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration (file, key) and how to mend it, for the log.
+    fn token_page(&self) -> Result<String, String>;
+    /// Has a gateway verify a token; `request` is the whole text for its standard input.
+    ///
+    /// # Errors
+    /// For the log: it could not be run, or gave no answer in time, or none that makes sense.
+    fn verify(&self, request: &[u8]) -> Result<Verdict, String>;
+    /// Has a jail built and moves this process into its namespaces; `request` without the last, empty line.
+    ///
+    /// # Errors
+    /// For the log. This process is then where it was, or in a jail that is being torn down and in which it
+    /// can start no process: either way there is no session.
+    fn enter_jail(&self, request: &str) -> Result<(), String>;
+}
+
+/// The host that this process runs on.
+pub struct Host;
+
+impl System for Host {
+    fn owner(&self, user: &str) -> Owner {
+        match ffi::passwd(user) {
+            Ok(Some(entry)) if entry.shell == OsStr::new(paths::SESSION_SHELL) => {
+                Owner::Hub(Account { uid: entry.uid, gid: entry.gid })
+            }
+            Ok(Some(_)) => Owner::Local,
+            Ok(None) | Err(_) => Owner::Nobody,
+        }
+    }
+
+    fn in_hub_group(&self, user: &str, gid: u32) -> Result<(), String> {
+        let group = paths::GROUP;
+        let id = ffi::group_id(group).map_err(|e| format!("cannot look up the group {group}: {e}"))?;
+        let id = id.ok_or_else(|| format!("the group {group} is missing; reinstall the package"))?;
+        let groups = ffi::groups(user, gid).map_err(|e| format!("cannot look up the user's groups: {e}"))?;
+        if groups.contains(&id) {
+            Ok(())
+        } else {
+            Err(format!(
+                "the user is not in the group {group}, so sshd would not confine the session; add the word \
+                 \"jupyterhub\" to the line \"group:\" (and \"initgroups:\", if there) of /etc/nsswitch.conf"
+            ))
+        }
+    }
+
+    fn token_page(&self) -> Result<String, String> {
+        let file = Path::new(paths::CONFIG_FILE);
+        let settings = read_settings(file).map_err(|e| e.in_file(file).to_string())?;
+        match settings.hub.url {
+            Some(url) => Ok(url.token_page()),
+            None => Err(format!("hub users cannot log in yet: set hub.url in {}", paths::CONFIG_FILE)),
+        }
+    }
+
+    fn verify(&self, request: &[u8]) -> Result<Verdict, String> {
+        let program = paths::PROGRAM;
+        let failed = |what: &'static str| move |e: io::Error| format!("{what} {program} gateway: {e}");
+        let end = Instant::now() + VERDICT_TIME;
+        let mut gateway = Child::start(program, &["gateway"]).map_err(failed("cannot run"))?;
+        gateway.send(request).map_err(failed("cannot write to"))?;
+        gateway.close_input();
+        let line = gateway.read_line(end).map_err(failed("no answer from"))?;
+        reply::verdict(&line).ok_or_else(|| format!("{program} gateway gave no answer that makes sense"))
+    }
+
+    fn enter_jail(&self, request: &str) -> Result<(), String> {
+        let program = paths::JAIL_PROGRAM;
+        let failed = |what: &'static str| move |e: io::Error| format!("{what} {program}: {e}");
+        let end = Instant::now() + JAIL_TIME;
+        let mut jail = Child::start(program, &[]).map_err(failed("cannot run"))?;
+        jail.send(format!("{request}sshd {}\n\n", std::process::id()).as_bytes())
+            .map_err(failed("cannot write to"))?;
+        let first = reply::jail(&jail.read_line(end).map_err(failed("no answer from"))?)?;
+        // The program keeps `first` unreaped until it hears from us: the number is that process's.
+        let first = ffi::pidfd(first).map_err(failed("cannot open the process started by"))?;
+        ffi::join(&first).map_err(failed("cannot join the namespaces made by"))?;
+        // Until this arrives, a failure here takes the jail down again.
+        jail.send(b"joined\n").map_err(failed("cannot write to"))?;
+        if jail.ended_well() { Ok(()) } else { Err(format!("{program} failed after the jail was built")) }
+    }
+}
+
+/// Reads the configuration. O_NONBLOCK: something else in its place, such as a fifo, must not hang sshd.
+fn read_settings(file: &Path) -> Result<Settings, ConfigError> {
+    let open = std::fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(file);
+    let open = open.map_err(|e| accounts::settings::unreadable(&e))?;
+    let found = open.metadata().map_err(|e| accounts::settings::unreadable(&e))?;
+    let text = accounts::settings::read_file(open, found.mode(), found.uid(), 0)?;
+    Settings::parse(&text)
+}

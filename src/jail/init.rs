@@ -1,0 +1,100 @@
+//! Process 1 of a session's pid namespace: builds the view as root, then watches as nobody in particular.
+
+use super::{Failure, Session, readable, view};
+use crate::control::{ClaimReply, ClaimRequest, MAX_MESSAGE};
+use crate::sys::{namespace, process, socket};
+use accounts::paths::GATEWAY_SOCKET;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long the gateway may take to answer a claim; it does nothing else at that time.
+const CLAIM_TIME: Duration = Duration::from_secs(3);
+/// How long a session may go on without its gateway: time to say why it ends.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Runs process 1 to its end. `first` takes one line: `ready`, or why not.
+pub fn run(session: Session, first: OwnedFd) -> ! {
+    let Session { sshd, gateway, .. } = &session;
+    let mut answer = std::fs::File::from(first);
+    let outcome = start(&session, answer.as_fd());
+    let line = match &outcome {
+        Ok(()) => "ready\n".to_owned(),
+        Err(message) => format!("{}\n", message.replace('\n', " ")),
+    };
+    let told = answer.write_all(line.as_bytes());
+    drop(answer);
+    if outcome.is_ok() && told.is_ok() {
+        watch(sshd.as_fd(), gateway.as_fd());
+    }
+    // No destructors: the end of process 1 ends the namespace and everything in it.
+    process::exit_now(i32::from(outcome.is_err()));
+}
+
+fn start(session: &Session, answer: BorrowedFd<'_>) -> Result<(), Failure> {
+    let Session { request, sshd, gateway, gateway_ids } = session;
+    let failed = |what: &'static str| move |e: std::io::Error| format!("{what}: {e}");
+    // Our own session: a signal to sshd's process group is not for us.
+    nix::unistd::setsid().map_err(|e| format!("cannot start a session: {e}"))?;
+    process::discard_stdio().map_err(failed("cannot open /dev/null"))?;
+    view::build(request)?;
+    let listener = socket::listen_path(&view::outside(GATEWAY_SOCKET), 0o600, request.ids.uid())
+        .map_err(failed("cannot make the session's socket"))?;
+    namespace::bring_loopback_up().map_err(failed("cannot bring the jail's loopback interface up"))?;
+    view::seal()?;
+    claim(session, &listener)?;
+    drop(listener);
+
+    process::close_all_but(&[sshd.as_raw_fd(), gateway.as_raw_fd(), answer.as_raw_fd()])
+        .map_err(failed("cannot close descriptors"))?;
+    process::set_name(c"jupyterhub-jail").map_err(failed("cannot name the process"))?;
+    // Orphans of the session become our children; ignoring SIGCHLD lets the kernel reap them (wait(2)).
+    process::ignore_signal(Signal::SIGCHLD).map_err(failed("cannot ignore SIGCHLD"))?;
+    process::drop_privileges(gateway_ids.0, gateway_ids.1).map_err(failed("cannot give up root"))
+}
+
+/// Takes the gateway over: from now on it serves this session and ends with our connection.
+fn claim(session: &Session, listener: &OwnedFd) -> Result<(), Failure> {
+    let Session { request, gateway, .. } = session;
+    let message = ClaimRequest {
+        secret: request.secret.clone(),
+        user: request.user.to_string(),
+        uid: request.ids.uid(),
+    };
+    let message = serde_json::to_vec(&message).map_err(|e| format!("cannot write the claim: {e}"))?;
+    let gone = |e: std::io::Error| format!("the gateway that verified the token is gone: {e}");
+    socket::send(gateway.as_fd(), &message, &[listener.as_fd()]).map_err(gone)?;
+    if !readable(gateway.as_fd(), Instant::now() + CLAIM_TIME).map_err(gone)? {
+        return Err("the gateway did not answer".into());
+    }
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let (length, _) = socket::recv(gateway.as_fd(), &mut buffer, 0).map_err(gone)?;
+    match serde_json::from_slice(&buffer[..length]) {
+        Ok(ClaimReply::Claimed) => Ok(()),
+        Ok(ClaimReply::Refused(why)) => Err(format!("the gateway refused the session: {why}")),
+        Err(_) if length == 0 => Err("the gateway ended instead of answering".into()),
+        Err(_) => Err("the gateway's answer makes no sense".into()),
+    }
+}
+
+/// Sleeps until sshd has ended, or the gateway has and the grace is over.
+fn watch(sshd: BorrowedFd<'_>, gateway: BorrowedFd<'_>) {
+    loop {
+        let mut both = [PollFd::new(sshd, PollFlags::POLLIN), PollFd::new(gateway, PollFlags::POLLIN)];
+        if !matches!(poll(&mut both, PollTimeout::NONE), Ok(_) | Err(nix::Error::EINTR))
+            || both[0].any() == Some(true)
+        {
+            return;
+        }
+        if both[1].any() == Some(true) {
+            // The gateway has nothing more to say; a packet all the same is read and forgotten.
+            let mut buffer = [0; 64];
+            if !socket::recv(gateway, &mut buffer, 0).is_ok_and(|(length, _)| length > 0) {
+                let _ = readable(sshd, Instant::now() + GRACE);
+                return;
+            }
+        }
+    }
+}
