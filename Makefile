@@ -1,0 +1,33 @@
+# `make help` lists the targets. CARGO_TARGET_DIR is honoured where set.
+.DEFAULT_GOAL := help
+.PHONY: help deb lint unit test demo bench lintian clean
+
+help: ## This list
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+		printf '%-14s %s\n' "$$target" "$$text"; done
+
+deb: ## Build the Debian package and print its path (build it on Debian 12: it then suits 12 and 13)
+	@packaging/build-deb
+
+lint: ## Check formatting, clippy, shell scripts and manual pages
+	@packaging/lint
+
+unit: ## Run the unit tests
+	@packaging/install-build-deps
+	cargo test --workspace --locked
+
+lintian: deb ## Check the Debian package with Debian's policy checker
+	@packaging/install-build-deps lintian
+	lintian --allow-root --info --fail-on error,warning "$${CARGO_TARGET_DIR:-target}"/deb/jupyterhub-openssh_*.deb
+
+test: ## Lints, unit tests and end-to-end tests on Debian 12 and 13 (as root)
+	@tests/run
+
+demo: ## A real JupyterHub and a bastion in a sandbox, with one session shown (as root; Ctrl-C ends it)
+	@tests/demo
+
+bench: ## Measure logins, echo, throughput and memory (as root)
+	@tests/bench
+
+clean: ## Remove everything that was built
+	cargo clean
