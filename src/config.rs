@@ -1,1 +1,209 @@
-//! config
+//! /etc/jupyterhub-openssh/config.toml: every key checked, unknown keys and tables refused.
+//!
+//! The tables that the NSS and PAM modules need too are read by [`accounts::settings`]. The modules are
+//! lenient about other tables; this is where a misspelt one is found.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use accounts::settings::{self, Hub, Settings};
+use accounts::table::Document;
+pub use accounts::{ConfigError, HubUrl};
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[hub]`, `[accounts]` and `[homes]`.
+    pub settings: Settings,
+    /// `[terminal]`
+    pub terminal: Terminal,
+    file: PathBuf,
+}
+
+/// Terminals of users' servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// `exit_status`: run the shell so that its exit status becomes that of ssh(1). Otherwise it is 0
+    /// whenever the terminal ended in good order.
+    pub exit_status: bool,
+}
+
+impl Config {
+    /// Reads the configuration of this host.
+    ///
+    /// # Errors
+    /// The file cannot be read, somebody other than root can write to it, or it holds something that is
+    /// not allowed.
+    pub fn load() -> Result<Self, ConfigError> {
+        Self::load_from(Path::new(accounts::paths::CONFIG_FILE), 0)
+    }
+
+    /// Reads a text; `path` is where it comes from, for messages.
+    ///
+    /// # Errors
+    /// It holds something that is not allowed.
+    pub fn from_str(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let read = || {
+            let document = Document::parse(text)?;
+            let [hub, accounts, homes] = settings::TABLES;
+            document.only(&[hub, accounts, homes, "terminal"])?;
+            let terminal = document.table("terminal", &["exit_status"])?;
+            Ok(Self {
+                settings: Settings::read(&document)?,
+                terminal: Terminal { exit_status: terminal.boolean("exit_status")?.unwrap_or(true) },
+                file: path.to_owned(),
+            })
+        };
+        read().map_err(|error: ConfigError| error.in_file(path))
+    }
+
+    /// `[hub]`
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.settings.hub
+    }
+
+    /// The hub's address, which has no default.
+    ///
+    /// # Errors
+    /// It is not set yet; the message names the key.
+    pub fn hub_url(&self) -> Result<&HubUrl, ConfigError> {
+        self.settings.hub.url.as_ref().ok_or_else(|| {
+            ConfigError::new(
+                format!("hub.url is not set in {}", self.file.display()),
+                "Set it to the address that users open in their browser, for example url = \"https://hub.example.org\".",
+            )
+        })
+    }
+
+    fn load_from(path: &Path, owner: u32) -> Result<Self, ConfigError> {
+        let read = || {
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+            let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+            let file = opened.map_err(|error| settings::unreadable(&error))?;
+            let facts = file.metadata().map_err(|error| settings::unreadable(&error))?;
+            settings::read_file(file, facts.mode(), facts.uid(), owner)
+        };
+        let text = read().map_err(|error: ConfigError| error.in_file(path))?;
+        Self::from_str(&text, path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::Duration;
+
+    /// The file that the package installs.
+    const SHIPPED: &str = include_str!("../packaging/config.toml");
+    /// Keys and tables of the whole configuration.
+    const KEYS: [(&str, &[&str]); 4] = [
+        ("hub", &["url", "ca_file", "proxy", "start_timeout"]),
+        ("accounts", &["uid", "fixed", "range"]),
+        ("homes", &["root", "template"]),
+        ("terminal", &["exit_status"]),
+    ];
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::from_str(text, Path::new("/etc/jupyterhub-openssh/config.toml"))
+    }
+
+    /// The shipped file with every `# key = value` made a key.
+    fn uncommented() -> String {
+        let key = |line: &str| {
+            let name = line.strip_prefix("# ")?.split_once(" = ")?.0;
+            name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then(|| line[2..].to_owned())
+        };
+        SHIPPED.lines().map(|line| key(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+    }
+
+    #[test]
+    fn the_shipped_file_sets_nothing() {
+        let shipped = parse(SHIPPED).unwrap();
+        assert_eq!(shipped, parse("").unwrap());
+        assert!(shipped.terminal.exit_status);
+    }
+
+    #[test]
+    fn the_shipped_file_uncommented_has_every_key_and_its_default() {
+        let text = uncommented();
+        for (table, keys) in KEYS {
+            let start = text.find(&format!("\n[{table}]\n")).expect(table);
+            let body = &text[start + 2..];
+            let body = &body[..body.find("\n[").unwrap_or(body.len())];
+            for key in keys {
+                assert_eq!(body.matches(&format!("\n{key} = ")).count(), 1, "{table}.{key}");
+            }
+        }
+        let config = parse(&text).unwrap();
+        let defaults = parse("").unwrap();
+        assert_eq!(config.hub_url().unwrap().base(), "https://hub.example.org");
+        assert_eq!(config.hub().start_timeout, defaults.hub().start_timeout);
+        assert_eq!(config.settings.accounts, defaults.settings.accounts);
+        assert_eq!(config.terminal, defaults.terminal);
+        assert_eq!(config.settings.homes.unwrap().template.as_str(), "{username}");
+    }
+
+    #[test]
+    fn keys_are_read() {
+        let config =
+            parse("[hub]\nurl='http://h/j/'\nstart_timeout=10\n[terminal]\nexit_status=false").unwrap();
+        assert_eq!(config.hub_url().unwrap().token_page(), "http://h/j/hub/token");
+        assert_eq!(config.hub().start_timeout, Duration::from_secs(10));
+        assert!(!config.terminal.exit_status);
+    }
+
+    #[test]
+    fn an_unset_address_names_the_key() {
+        let error = parse("").unwrap().hub_url().cloned().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "hub.url is not set in /etc/jupyterhub-openssh/config.toml\nSet it to the address that users open \
+             in their browser, for example url = \"https://hub.example.org\"."
+        );
+    }
+
+    #[test]
+    fn unknown_tables_and_keys_are_refused() {
+        for (text, message) in [
+            ("[hubs]", "line 1, key `hubs`: unknown table\nDid you mean hub?"),
+            (
+                "[terminal]\nexitstatus = true",
+                "key `terminal.exitstatus`: unknown key in [terminal]\nDid you mean exit_status?",
+            ),
+            ("[[hub]]", "line 1, key `hub`: hub is not a table"),
+            ("\n[hub]\nstart = 5", "line 3, key `hub.start`: unknown key in [hub]\nKnown here: url, ca_file"),
+            ("[hub]\nurl = hub", "line 2: this is not valid TOML"),
+            (
+                "[terminal]\nexit_status = 1",
+                "line 2, key `terminal.exit_status`: the value is neither true nor false",
+            ),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.starts_with("/etc/jupyterhub-openssh/config.toml, line "), "{error}");
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_or_a_link_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let owner = fs::metadata(dir.path()).unwrap().uid();
+        let load = || Config::load_from(&path, owner);
+        assert!(load().unwrap_err().to_string().contains("there is no such file"));
+        fs::write(&path, SHIPPED).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(load().is_ok());
+        assert!(Config::load_from(&path, owner + 1).unwrap_err().to_string().contains("belongs to uid"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(load().unwrap_err().to_string().contains("can write"));
+        fs::rename(&path, dir.path().join("real.toml")).unwrap();
+        symlink("real.toml", &path).unwrap();
+        assert!(load().unwrap_err().to_string().contains("cannot read"));
+    }
+}

@@ -73,8 +73,8 @@ pub enum SessionRequest {
 pub enum SessionReply {
     /// The user's server is being started.
     Progress {
-        /// 0–100, as the hub estimates it.
-        percent: u8,
+        /// 0–100, as the spawner estimates it, if it does.
+        percent: Option<u8>,
         /// The hub's words, printable and bounded.
         message: String,
     },

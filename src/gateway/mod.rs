@@ -1,7 +1,122 @@
 //! One process for one SSH connection, unprivileged: it holds the token, speaks with the hub and with the
 //! user's server, and moves the bytes of every session of the connection.
 
-pub mod claim;
-pub mod handle;
-pub mod output;
-pub mod request;
+pub mod access; // what is needed to speak for the user
+pub mod channel; // one session: its phases, its jobs
+pub mod claim; // root takes the gateway over
+pub mod control_terminal; // the second terminal that watches the first
+pub mod handle; // the gateway's address and secret
+pub mod input; // client to server, paced
+pub mod job; // what may block
+pub mod login; // is this token good for this user?
+pub mod output; // the bounded queue to the client
+pub mod remote; // calls to the user's server
+pub mod request; // what the PAM module asks
+pub mod screen; // server to client
+pub mod serve; // the poll loop
+pub mod terminal; // one remote terminal
+
+use crate::log::Log;
+use crate::sys::{process, socket};
+use accounts::paths::GATEWAY_USER;
+use handle::Handle;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use zeroize::Zeroizing;
+
+/// The name in the log.
+const PROGRAM: &str = "jupyterhub-openssh";
+
+/// Why a gateway ended before it served anybody. For the log; the PAM module has been answered already
+/// or sees standard output close.
+struct Failed {
+    tried: &'static str,
+    why: io::Error,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "gateway: could not {}: {}", self.tried, self.why)
+    }
+}
+
+/// Names what was tried when an error turns up.
+fn trying<T>(tried: &'static str, result: io::Result<T>) -> Result<T, Failed> {
+    result.map_err(|why| Failed { tried, why })
+}
+
+/// Runs the gateway: started by the PAM module as root, with the request on standard input.
+///
+/// Returns the exit status of whatever is still in the foreground.
+#[must_use]
+pub fn run() -> u8 {
+    match start() {
+        Ok(()) => 0,
+        Err(failed) => {
+            Log::open(PROGRAM, "gateway").error(&failed.to_string());
+            1
+        }
+    }
+}
+
+fn start() -> Result<(), Failed> {
+    trying("close inherited descriptors", process::close_from(3))?;
+    let handle = trying("draw a random handle", Handle::new())?;
+    // As root: whoever connects can see that it was root who listened.
+    let listener = trying("listen for the claim", socket::listen_abstract(&handle.socket_name()))?;
+    let user = trying("look up the user _jupyterhub-openssh", gateway_user())?;
+    let stdin = trying("keep standard input", io::stdin().as_fd().try_clone_to_owned())?;
+    trying("go to the background", process::daemonize_keeping_stdout())?;
+
+    // Still root, and already the process that will hold the token: locks are not inherited by fork(2).
+    let locked = process::lock_memory();
+    trying("drop root", process::drop_privileges(user.0, user.1))?;
+    trying("harden the process", process::harden())?;
+
+    let request = trying("read the request", read_request(stdin))?;
+    let Some(granted) = login::check(request, &handle) else { return Ok(()) };
+    let login::Granted { mut log, access } = granted;
+    if let Err(e) = locked {
+        log.warning(&format!("memory is not locked ({e}): on a host with swap, tokens may reach the disk"));
+    }
+    match claim::wait(&listener, &handle, access.login().as_str(), &mut log) {
+        Ok(claimed) => {
+            // Nobody else is to come; the name vanishes with its last descriptor.
+            drop((listener, handle));
+            serve::serve(claimed, access, &mut log);
+        }
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+            log.info("login was not completed: nobody claimed it")
+        }
+        Err(e) => log.error(&format!("could not be claimed: {e}")),
+    }
+    Ok(())
+}
+
+/// uid and gid of the system user that the package creates.
+fn gateway_user() -> io::Result<(u32, u32)> {
+    let user = nix::unistd::User::from_name(GATEWAY_USER)?
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such user; reinstall the package"))?;
+    Ok((user.uid.as_raw(), user.gid.as_raw()))
+}
+
+fn read_request(stdin: OwnedFd) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Reserved in advance: a vector that grows would leave copies of the token behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(request::MAX_REQUEST + 1));
+    File::from(stdin).take(request::MAX_REQUEST as u64 + 1).read_to_end(&mut text)?;
+    if text.len() > request::MAX_REQUEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "request is too long"));
+    }
+    Ok(text)
+}
+
+/// The one line that answers the PAM module.
+fn answer(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(line.as_bytes())?;
+    stdout.write_all(b"\n")?;
+    stdout.flush()?;
+    process::discard_stdout()
+}

@@ -169,7 +169,7 @@ fn hear(gateway: &OwnedFd) -> Result<SessionReply, Broken> {
 /// What is shown while the server starts: nothing in the first second, then a line that rewrites itself.
 struct Waiting {
     since: Instant,
-    latest: Option<(u8, String)>,
+    latest: Option<(Option<u8>, String)>,
     changed: bool,
     shown: bool,
 }
@@ -179,7 +179,7 @@ impl Waiting {
         Self { since: Instant::now(), latest: None, changed: false, shown: false }
     }
 
-    fn heard(&mut self, percent: u8, message: String) {
+    fn heard(&mut self, percent: Option<u8>, message: String) {
         self.latest = Some((percent, message));
         self.changed = true;
     }
@@ -192,9 +192,8 @@ impl Waiting {
     }
 
     fn show(&mut self, cols: u16) {
-        if let (true, Some((percent, message))) = (self.changed, &self.latest)
-            && self.since.elapsed() >= progress::QUIET
-        {
+        let loud = self.changed && self.since.elapsed() >= progress::QUIET;
+        if let (true, Some((percent, message))) = (loud, &self.latest) {
             // A failed write means that the client has gone; the gateway will notice as well.
             let _ = io::stderr().write_all(progress::line(*percent, message, cols).as_bytes());
             self.changed = false;

@@ -10,12 +10,10 @@ pub const QUIET: Duration = Duration::from_secs(1);
 /// `message` is already printable. The line stays shorter than the window, because a wrapped line could not
 /// be rewritten with a carriage return.
 #[must_use]
-pub fn line(percent: u8, message: &str, cols: u16) -> String {
-    let text = if message.is_empty() {
-        format!("Starting your server: {}%", percent.min(100))
-    } else {
-        format!("Starting your server: {}% {message}", percent.min(100))
-    };
+pub fn line(percent: Option<u8>, message: &str, cols: u16) -> String {
+    let percent = percent.map(|percent| format!(" {}%", percent.min(100))).unwrap_or_default();
+    let gap = if message.is_empty() { "" } else { " " };
+    let text = format!("Starting your server:{percent}{gap}{message}");
     let room = usize::from(cols).saturating_sub(1);
     let shown: String = if text.chars().count() > room {
         text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
@@ -35,10 +33,10 @@ mod tests {
 
     #[test]
     fn a_line_fits_its_window() {
-        assert_eq!(line(10, "pulling image", 80), "\rStarting your server: 10% pulling image\x1b[K");
-        assert_eq!(line(200, "", 80), "\rStarting your server: 100%\x1b[K");
-        let narrow = line(50, &"ü".repeat(200), 40);
+        assert_eq!(line(Some(10), "pulling image", 80), "\rStarting your server: 10% pulling image\x1b[K");
+        assert_eq!(line(Some(200), "", 80), "\rStarting your server: 100%\x1b[K");
+        let narrow = line(Some(50), &"ü".repeat(200), 40);
         assert_eq!(narrow.chars().count(), 39 + 1 + 3);
-        assert_eq!(line(1, "x", 0), "\r…\x1b[K");
+        assert_eq!(line(None, "x", 0), "\r…\x1b[K");
     }
 }

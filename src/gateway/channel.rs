@@ -1,0 +1,506 @@
+//! One session of the connection: what it asked for, the terminal it got, and how it ends.
+
+use super::access::Access;
+use super::job::{Cancel, Jobs, Report};
+use super::remote::{self, Lost, NoTerminal, Remote};
+use super::terminal::{Standing, Terminal};
+use crate::control::{MAX_MESSAGE, SessionReply, SessionRequest, WindowSize};
+use crate::hub::progress::Progress;
+use crate::log::Log;
+use crate::sys::socket;
+use crate::terminado::control::{self, ControlLink};
+use crate::terminado::rest::{TerminalName, create_body};
+use crate::terminado::shell::{self, Environment, Nonce};
+use crate::terminado::socket::TerminalSocket;
+use nix::poll::PollFlags;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Most of the client's input taken at once, in bytes.
+const INPUT: usize = 8 * 1024;
+/// Status of a session that broke, as ssh(1) reports its own failures.
+const BROKEN: u8 = 255;
+/// A client that takes none of the last output for this long will not be waited for.
+const LAST_OUTPUT: Duration = Duration::from_secs(30);
+
+/// What jobs report about a channel.
+pub struct Said {
+    /// Which one.
+    pub channel: u64,
+    /// What.
+    pub news: News,
+}
+
+/// See [`Said`].
+pub enum News {
+    /// The server is being started.
+    Progress(Progress),
+    /// A terminal was opened, or not.
+    Opened(Result<Remote, NoTerminal>),
+    /// A dropped WebSocket is there again, or not.
+    Reconnected(Result<TerminalSocket, Lost>),
+    /// A control terminal was opened, or not.
+    Control(Result<(Remote, ControlLink), NoTerminal>),
+    /// The terminal was deleted; a line for the log if perhaps it was not.
+    Deleted(Result<(), String>),
+    /// The same of a control terminal.
+    ControlDeleted(Result<(), String>),
+}
+
+enum Phase {
+    /// The session has not yet said what it wants.
+    New,
+    /// A job opens a terminal.
+    Opening,
+    /// There is one; the session is switching to raw mode.
+    Attaching,
+    /// Bytes move.
+    Relaying,
+    /// A job reconnects the WebSocket.
+    Reconnecting,
+    /// The shell has ended: its last output goes to the client.
+    Ending { status: u8, until: Instant },
+    /// The session has gone or is over, the terminal is drained before it is deleted.
+    Draining,
+    /// A job deletes the terminal.
+    Deleting,
+    /// Over.
+    Done,
+}
+
+/// See the module.
+pub struct Channel {
+    id: u64,
+    access: Access,
+    session: Option<OwnedFd>,
+    stdin: Option<File>,
+    stdout: Option<File>,
+    size: WindowSize,
+    nonce: Option<Nonce>,
+    phase: Phase,
+    terminal: Option<Terminal>,
+    cancel: Cancel,
+    since: Instant,
+    /// Jobs that still have to report.
+    jobs: u32,
+}
+
+impl Channel {
+    /// For a session that has just connected.
+    #[must_use]
+    pub fn new(id: u64, access: Access, session: OwnedFd, now: Instant) -> Self {
+        Self {
+            id,
+            access,
+            session: Some(session),
+            stdin: None,
+            stdout: None,
+            size: WindowSize { rows: 24, cols: 80 },
+            nonce: None,
+            phase: Phase::New,
+            terminal: None,
+            cancel: Cancel::default(),
+            since: now,
+            jobs: 0,
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Is it over, with nothing left to wait for?
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done) && self.jobs == 0
+    }
+
+    /// Does it talk to the hub or open something, so that the HTTP client is worth its memory?
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.jobs > 0
+    }
+
+    /// What to poll for.
+    pub fn interest<'a>(&'a self, fds: &mut Vec<(BorrowedFd<'a>, PollFlags)>) {
+        if let Some(session) = &self.session {
+            fds.push((session.as_fd(), PollFlags::POLLIN));
+        }
+        let Some(terminal) = &self.terminal else { return };
+        let reads_client = matches!(self.phase, Phase::Relaying) && terminal.wants_input();
+        if let (true, Some(stdin)) = (reads_client, &self.stdin) {
+            fds.push((stdin.as_fd(), PollFlags::POLLIN));
+        }
+        let writes_client = self.shows_output() && terminal.screen.is_waiting();
+        if let (true, Some(stdout)) = (writes_client, &self.stdout) {
+            fds.push((stdout.as_fd(), PollFlags::POLLOUT));
+        }
+        let flags = |read: bool, write: bool| {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::POLLIN, read);
+            flags.set(PollFlags::POLLOUT, write);
+            flags
+        };
+        match terminal.socket() {
+            // poll(2) reports a hang-up even to those who ask for nothing: not asked, it can't spin.
+            Some((fd, read, write)) if (read || write) && self.moves_bytes() => {
+                fds.push((fd, flags(read, write)))
+            }
+            _ => {}
+        }
+        if let Some((fd, write)) = terminal.control.socket() {
+            fds.push((fd, flags(true, write)));
+        }
+    }
+
+    /// When to look at it again, apart from events.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Ending { until, .. } => Some(until),
+            _ => None,
+        };
+        self.terminal.as_ref().and_then(Terminal::deadline).into_iter().chain(phase).min()
+    }
+
+    /// Does everything that can be done now.
+    pub fn drive(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        self.hear_session(jobs, log, now);
+        if matches!(self.phase, Phase::Relaying) {
+            self.read_client(jobs, now);
+        }
+        if let (true, Some(terminal)) = (self.moves_bytes(), &mut self.terminal) {
+            match (terminal.drive(now), &self.phase) {
+                (Standing::Live, _) => {}
+                (Standing::Ended(status), Phase::Relaying) => {
+                    self.phase = Phase::Ending { status, until: now + LAST_OUTPUT };
+                }
+                (Standing::Lost(why), Phase::Relaying) => {
+                    log.warning(&format!("channel={} connection to the server lost: {why}", self.id));
+                    self.reconnect(jobs, now);
+                }
+                // It is being deleted, or has ended by itself meanwhile.
+                (Standing::Ended(_) | Standing::Lost(_), _) => {}
+            }
+        }
+        self.write_client(jobs, now);
+        self.control(jobs, now);
+        match (&self.phase, &self.terminal) {
+            (Phase::Draining, Some(terminal)) if terminal.is_drained(now) => self.delete(jobs),
+            (&Phase::Ending { status, until }, Some(terminal))
+                if !terminal.screen.is_waiting() || now >= until =>
+            {
+                self.end(log, status, None, now);
+                self.forget_terminal(jobs);
+            }
+            _ => {}
+        }
+    }
+
+    /// Is the terminal's WebSocket read and written?
+    fn moves_bytes(&self) -> bool {
+        matches!(self.phase, Phase::Relaying | Phase::Draining | Phase::Deleting)
+    }
+
+    fn shows_output(&self) -> bool {
+        matches!(self.phase, Phase::Relaying | Phase::Reconnecting | Phase::Ending { .. })
+    }
+
+    // --- the session program ---
+
+    fn hear_session(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        let mut buffer = [0; MAX_MESSAGE];
+        while let Some(session) = &self.session {
+            let (bytes, descriptors) = match socket::recv(session.as_fd(), &mut buffer, 3) {
+                Ok((0, _)) => return self.session_gone(jobs, now),
+                Ok(received) => received,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.session_gone(jobs, now),
+            };
+            let request = serde_json::from_slice(buffer.get(..bytes).unwrap_or_default());
+            match (request, &self.phase) {
+                (Ok(SessionRequest::Shell { size, environment }), Phase::New) => {
+                    let Ok([stdin, stdout, _]) = <[OwnedFd; 3]>::try_from(descriptors) else {
+                        return self.session_gone(jobs, now);
+                    };
+                    if [&stdin, &stdout].iter().any(|fd| socket::set_nonblocking(fd).is_err()) {
+                        return self.session_gone(jobs, now);
+                    }
+                    (self.stdin, self.stdout, self.size) = (Some(stdin.into()), Some(stdout.into()), size);
+                    let mut accepted = Environment::new();
+                    for (name, value) in &environment {
+                        accepted.offer(name, value);
+                    }
+                    log.info(&format!("channel={} shell requested", self.id));
+                    self.open(jobs, log, &accepted, now);
+                }
+                (Ok(SessionRequest::Ready { size }), Phase::Attaching) => {
+                    self.size = size;
+                    self.phase = Phase::Relaying;
+                    if let Some(terminal) = &mut self.terminal {
+                        terminal.resize(size);
+                    }
+                }
+                (Ok(SessionRequest::Resize { size }), Phase::Relaying | Phase::Reconnecting) => {
+                    self.size = size;
+                    if let Some(terminal) = &mut self.terminal {
+                        terminal.resize(size);
+                    }
+                }
+                (Ok(SessionRequest::Resize { .. }), _) => {}
+                // Only our own program talks here; whatever else does gets no second chance.
+                _ => return self.session_gone(jobs, now),
+            }
+        }
+    }
+
+    /// Says something to the session. One that doesn't listen is gone, which shows at the next read.
+    fn tell(&self, reply: &SessionReply) {
+        if let (Some(session), Ok(message)) = (&self.session, serde_json::to_vec(reply)) {
+            let _ = socket::send(session.as_fd(), &message, &[]);
+        }
+    }
+
+    /// The session has gone, or is to go: whatever it had over there is closed.
+    pub fn session_gone(&mut self, jobs: &Jobs<Said>, now: Instant) {
+        (self.session, self.stdin, self.stdout) = (None, None, None);
+        self.cancel.cancel();
+        match self.phase {
+            Phase::New | Phase::Ending { .. } => self.phase = Phase::Done,
+            // The job will report; what it brings is deleted then.
+            Phase::Opening | Phase::Draining | Phase::Deleting | Phase::Done => {}
+            Phase::Attaching | Phase::Relaying => {
+                if let Some(terminal) = &mut self.terminal {
+                    terminal.drain(now);
+                }
+                self.phase = Phase::Draining;
+            }
+            Phase::Reconnecting => self.delete(jobs),
+        }
+        if matches!(self.phase, Phase::Done) {
+            self.forget_terminal(jobs);
+        }
+    }
+
+    /// The session is over: it is told its status, and a message if something went wrong.
+    fn end(&mut self, log: &mut Log, status: u8, message: Option<String>, now: Instant) {
+        let seconds = now.saturating_duration_since(self.since).as_secs();
+        log.info(&format!("channel={} ended status={status} seconds={seconds}", self.id));
+        self.tell(&SessionReply::Exit { status, message });
+        (self.session, self.stdin, self.stdout) = (None, None, None);
+        self.phase = Phase::Done;
+    }
+
+    // --- the client's terminal ---
+
+    fn read_client(&mut self, jobs: &Jobs<Said>, now: Instant) {
+        let (Some(stdin), Some(terminal)) = (&mut self.stdin, &mut self.terminal) else { return };
+        if !terminal.wants_input() {
+            return;
+        }
+        let mut buffer = [0; INPUT];
+        match stdin.read(&mut buffer) {
+            Ok(n) if n > 0 => terminal.type_in(buffer.get(..n).unwrap_or_default(), now),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // A terminal that was hung up (tty(4)): EOF or EIO.
+            Ok(_) | Err(_) => self.session_gone(jobs, now),
+        }
+    }
+
+    fn write_client(&mut self, jobs: &Jobs<Said>, now: Instant) {
+        if !self.shows_output() {
+            return;
+        }
+        let written = match (&mut self.stdout, &mut self.terminal) {
+            (Some(stdout), Some(terminal)) => terminal.screen.write_to(stdout, now),
+            _ => Ok(()),
+        };
+        if written.is_err() {
+            self.session_gone(jobs, now);
+        }
+    }
+
+    // --- jobs ---
+
+    fn spawn(
+        &mut self,
+        jobs: &Jobs<Said>,
+        name: &str,
+        job: impl FnOnce(Access, &dyn Fn(News)) + Send + 'static,
+    ) -> bool {
+        let (access, channel) = (self.access.clone(), self.id);
+        let run = move |report: &Report<Said>| job(access, &|news| report.send(Said { channel, news }));
+        let started = jobs.spawn(name, run).is_ok();
+        self.jobs += u32::from(started);
+        started
+    }
+
+    fn open(&mut self, jobs: &Jobs<Said>, log: &mut Log, environment: &Environment, now: Instant) {
+        let wrap = self.access.config().terminal.exit_status;
+        self.nonce = if wrap { Nonce::random().ok() } else { None };
+        let body = match &self.nonce {
+            Some(nonce) => {
+                create_body(Some(&shell::command(nonce, self.size.rows, self.size.cols, environment)), &[])
+            }
+            None => create_body(None, &environment.for_own_shell()),
+        };
+        let cancel = self.cancel.clone();
+        self.phase = Phase::Opening;
+        let started = self.spawn(jobs, "open", move |access, report| {
+            let opened = remote::open(&access, &body, &cancel, &mut |progress| {
+                report(News::Progress(progress.clone()))
+            });
+            report(News::Opened(opened));
+        });
+        if !started {
+            self.end(log, BROKEN, Some(NO_THREAD.into()), now);
+        }
+    }
+
+    fn reconnect(&mut self, jobs: &Jobs<Said>, now: Instant) {
+        let Some(terminal) = &mut self.terminal else { return };
+        let lost = if terminal.input.is_in_flight(now) { "; what you typed last may be lost" } else { "" };
+        terminal.screen.notice(&format!("connection to your server lost{lost}; reconnecting for up to 60 s"));
+        let (name, cancel) = (terminal.name().clone(), self.cancel.clone());
+        self.phase = Phase::Reconnecting;
+        if !self.spawn(jobs, "reconnect", move |access, report| {
+            report(News::Reconnected(remote::reconnect(&access, &name, &cancel)));
+        }) {
+            self.session_gone(jobs, now);
+        }
+    }
+
+    fn delete(&mut self, jobs: &Jobs<Said>) {
+        let Some(terminal) = &self.terminal else {
+            self.phase = Phase::Done;
+            return;
+        };
+        let name = terminal.name().clone();
+        self.phase = Phase::Deleting;
+        if !self.spawn(jobs, "delete", move |access, report| {
+            report(News::Deleted(remote::delete(&access, &name)));
+        }) {
+            self.phase = Phase::Done;
+        }
+    }
+
+    /// Opens and closes the control terminal as the terminal needs it.
+    fn control(&mut self, jobs: &Jobs<Said>, now: Instant) {
+        let Some(terminal) = &mut self.terminal else { return };
+        let orphans = terminal.take_orphans();
+        let wanted = match Nonce::random() {
+            Ok(nonce) if matches!(self.phase, Phase::Relaying) => terminal
+                .needs_control(now)
+                .map(|tty| (control::command(&nonce, tty), ControlLink::new(&nonce))),
+            _ => None,
+        };
+        if let Some((command, link)) = wanted {
+            let body = create_body(Some(&command), &[]);
+            self.spawn(jobs, "control", move |access, report| {
+                // The server runs, as a terminal of it is open: nothing to start, no progress to show.
+                let opened = remote::open_only(&access, &body).map(|remote| (remote, link));
+                report(News::Control(opened));
+            });
+        }
+        for name in orphans {
+            self.delete_control(jobs, name);
+        }
+    }
+
+    fn delete_control(&mut self, jobs: &Jobs<Said>, name: TerminalName) {
+        self.spawn(jobs, "delete", move |access, report| {
+            report(News::ControlDeleted(remote::delete(&access, &name)));
+        });
+    }
+
+    /// At the end: takes the control terminal away, too.
+    fn forget_terminal(&mut self, jobs: &Jobs<Said>) {
+        if let Some(mut terminal) = self.terminal.take() {
+            let mut names = terminal.take_orphans();
+            names.extend(terminal.control.close(None));
+            for name in names {
+                self.delete_control(jobs, name);
+            }
+        }
+    }
+
+    /// A job has reported.
+    pub fn news(&mut self, news: News, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        if !matches!(news, News::Progress(_)) {
+            self.jobs -= 1;
+        }
+        match news {
+            News::Progress(Progress { percent, message, .. }) => {
+                self.tell(&SessionReply::Progress { percent, message });
+            }
+            News::Opened(Ok(remote)) => {
+                log.info(&format!("channel={} terminal {} opened", self.id, remote.name));
+                self.terminal = Some(Terminal::new(remote, self.nonce.as_ref(), now));
+                if self.session.is_some() {
+                    self.phase = Phase::Attaching;
+                    self.tell(&SessionReply::Attach);
+                } else {
+                    self.delete(jobs);
+                }
+            }
+            News::Opened(Err(why)) => {
+                if self.session.is_some() {
+                    log.warning(&format!("channel={} {}", self.id, why.for_log));
+                }
+                self.end(log, BROKEN, Some(why.for_user), now);
+            }
+            News::Reconnected(Ok(socket)) if self.session.is_some() => {
+                if let Some(terminal) = &mut self.terminal {
+                    log.info(&format!("channel={} reconnected", self.id));
+                    terminal.screen.notice("reconnected");
+                    terminal.resume(socket, self.size, now);
+                    self.phase = Phase::Relaying;
+                }
+            }
+            News::Reconnected(Err(lost)) if self.session.is_some() => {
+                let (why, message) = match lost {
+                    Lost::Gone => ("the terminal has ended with its server".to_owned(), TERMINAL_GONE),
+                    Lost::TimedOut(why) => (format!("not reconnected within 60 s: {why}"), NOT_RECONNECTED),
+                };
+                log.warning(&format!("channel={} {why}", self.id));
+                self.end(log, BROKEN, Some(message.into()), now);
+            }
+            // The session has gone meanwhile, and the terminal is being deleted already.
+            News::Reconnected(_) => {}
+            News::Control(opened) => {
+                let opened = opened.map_err(|why| {
+                    log.warning(&format!("channel={} no control terminal: {}", self.id, why.for_log));
+                });
+                if let Some(terminal) = &mut self.terminal {
+                    terminal.control.opened(opened.ok(), now);
+                } else if let Ok((remote, _)) = opened {
+                    self.delete_control(jobs, remote.name);
+                }
+            }
+            News::Deleted(result) => {
+                match result {
+                    Ok(()) => log.info(&format!("channel={} terminal closed", self.id)),
+                    Err(why) => log.warning(&format!("channel={} terminal may be left open: {why}", self.id)),
+                }
+                self.phase = Phase::Done;
+            }
+            News::ControlDeleted(Ok(())) => {}
+            News::ControlDeleted(Err(why)) => {
+                log.warning(&format!("channel={} control terminal may be left open: {why}", self.id));
+            }
+        }
+        if matches!(self.phase, Phase::Done) {
+            self.forget_terminal(jobs);
+        }
+    }
+}
+
+const NO_THREAD: &str = "This bastion is out of resources.\nTry again later, or tell its administrator.";
+const TERMINAL_GONE: &str = "Your terminal has ended: your server was stopped or restarted.\n\
+    Log in again to start a new one.";
+const NOT_RECONNECTED: &str = "The connection to your server could not be restored within 60 s.\n\
+    Log in again. Your terminal may still be listed under \"Running\" in Jupyter.";

@@ -1,0 +1,152 @@
+//! Input on its way to one remote terminal: made whole characters, and paced.
+
+use crate::terminado::echo::EchoWatch;
+use crate::terminado::pacing::{InputWindow, Unread};
+use crate::terminado::utf8::Utf8Assembler;
+use std::time::{Duration, Instant};
+
+/// Longest piece in one message, in bytes: larger ones keep the server's other terminals waiting.
+pub const PIECE: usize = 4096;
+/// A paste that gets no room for this long needs the control terminal: echoes have had their chance.
+const NO_ROOM: Duration = Duration::from_millis(30);
+/// First and longest wait between two questions about a program that doesn't read.
+const ASK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+/// Half a character is given up after this.
+const HALF_CHARACTER: Duration = Duration::from_millis(200);
+/// What was typed within this time before a connection broke may be lost with it.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Default)]
+pub struct Input {
+    assembler: Utf8Assembler,
+    half_since: Option<Instant>,
+    pending: String,
+    window: InputWindow,
+    echo: EchoWatch,
+    no_room_since: Option<Instant>,
+    asking: bool,
+    ask_at: Option<Instant>,
+    ask_wait: Duration,
+    typed: Option<Instant>,
+}
+
+impl Input {
+    /// The client typed something.
+    pub fn push(&mut self, bytes: &[u8], now: Instant) {
+        self.assembler.push(bytes, &mut self.pending);
+        self.half_since = self.assembler.is_incomplete().then_some(now);
+        self.typed = Some(now);
+    }
+
+    /// Nothing waits to be sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Throws away what waits to be sent.
+    pub fn clear(&mut self) {
+        self.pending.clear();
+    }
+
+    /// How many bytes were ever sent.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.window.position()
+    }
+
+    /// Could there be unread input over there?
+    #[must_use]
+    pub fn may_be_unread(&self) -> bool {
+        self.window.unread() > 0
+    }
+
+    /// May something have been lost with a connection that breaks now?
+    #[must_use]
+    pub fn is_in_flight(&self, now: Instant) -> bool {
+        self.typed.is_some_and(|at| now < at + IN_FLIGHT)
+    }
+
+    /// The next piece that may be sent now. To be followed by [`sent`](Self::sent) when it was.
+    pub fn piece(&mut self, now: Instant) -> Option<&str> {
+        if self.half_since.is_some_and(|at| now >= at + HALF_CHARACTER) {
+            self.half_since = None;
+            self.assembler.flush(&mut self.pending);
+        }
+        let mut length = self.pending.len().min(self.window.room()).min(PIECE);
+        while !self.pending.is_char_boundary(length) {
+            length -= 1;
+        }
+        if length > 0 {
+            self.no_room_since = None;
+            return self.pending.get(..length);
+        }
+        if !self.pending.is_empty() {
+            self.no_room_since.get_or_insert(now);
+        }
+        None
+    }
+
+    /// The first `length` bytes were sent.
+    pub fn sent(&mut self, length: usize, now: Instant) {
+        let Some(piece) = self.pending.get(..length) else { return };
+        self.echo.sent(piece, self.window.position());
+        self.window.sent(length, now);
+        self.pending.drain(..length);
+        if self.pending.is_empty() && self.pending.capacity() > 4 * PIECE {
+            self.pending = String::new();
+        }
+    }
+
+    /// The terminal put something out.
+    pub fn output(&mut self, text: &str, now: Instant) {
+        self.window.output(now);
+        if let Some(position) = self.echo.output(text) {
+            self.window.echoed(position);
+        }
+    }
+
+    /// A ping was answered after this time.
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        self.window.set_round_trip(round_trip);
+    }
+
+    /// Input waits, and has had no room for so long that the control terminal is needed.
+    #[must_use]
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        self.no_room_since.is_some_and(|at| now >= at + NO_ROOM)
+    }
+
+    /// Is it time to ask the control terminal what is unread? If so, that is taken as being done:
+    /// [`answered`](Self::answered) or [`unanswered`](Self::unanswered) must follow.
+    pub fn ask(&mut self, now: Instant) -> bool {
+        let ask = self.no_room_since.is_some() && !self.asking && self.ask_at.is_none_or(|at| now >= at);
+        self.asking |= ask;
+        ask
+    }
+
+    /// The control terminal's answer.
+    pub fn answered(&mut self, position: u64, unread: Unread, now: Instant) {
+        let before = self.window.room();
+        self.window.evidence(position, unread);
+        self.asking = false;
+        let gained = self.window.room() > before;
+        self.ask_wait = if gained { ASK.0 } else { (self.ask_wait * 2).clamp(ASK.0, ASK.1) };
+        self.ask_at = Some(now + self.ask_wait);
+    }
+
+    /// No answer will come.
+    pub fn unanswered(&mut self) {
+        self.asking = false;
+    }
+
+    /// When to look at it again, apart from events.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let half = self.half_since.map(|at| at + HALF_CHARACTER);
+        let stuck = self.no_room_since.map(|at| at + NO_ROOM);
+        let ask = self.ask_at.filter(|_| self.no_room_since.is_some() && !self.asking);
+        [half, if ask.is_some() { ask } else { stuck }].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,275 @@
+//! The calls to the user's server that take time: opening a terminal, reconnecting to it, deleting it.
+//! Each runs as a job; see [`super::job`].
+
+use super::access::Access;
+use super::job::Cancel;
+use crate::hub::error::{Fault, HttpError};
+use crate::hub::http::{Call, Http};
+use crate::hub::progress::Progress;
+use crate::hub::start::{Start, StartError, ensure_running};
+use crate::hub::text::printable;
+use crate::terminado::rest::{self, CreateError, Deleted, TerminalName};
+use crate::terminado::socket::{ConnectError, TerminalSocket, Tls};
+use std::ops::ControlFlow;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Time for one REST call to the user's server. Starting a terminal there takes a tenth of a second; a
+/// server that answers no sooner than this is as good as frozen.
+const CALL: Duration = Duration::from_secs(15);
+/// Time for the TCP connection, TLS and the WebSocket handshake.
+const CONNECT: Duration = Duration::from_secs(10);
+/// After the hub says "ready", its proxy may take a moment to know the way.
+const SETTLE: Duration = Duration::from_secs(10);
+/// How long a dropped WebSocket is reconnected.
+pub const RECONNECT: Duration = Duration::from_secs(60);
+/// A terminal is given up when it is denied for this long: a proxy that has just started answers 404 as well,
+/// until the hub has told it the way.
+const DENIED: Duration = Duration::from_secs(8);
+/// How long the deletion of a terminal is tried again while the server cannot be reached.
+const DELETE: Duration = Duration::from_secs(15);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A terminal of the user's server with a WebSocket to it.
+pub struct Remote {
+    /// Its name, for reconnecting and deleting.
+    pub name: TerminalName,
+    /// The connection.
+    pub socket: TerminalSocket,
+}
+
+/// Why there is no terminal: two lines for the user, one for the log.
+#[derive(Debug)]
+pub struct NoTerminal {
+    /// What happened, and what to do.
+    pub for_user: String,
+    /// The same with all that is known.
+    pub for_log: String,
+}
+
+impl NoTerminal {
+    fn new(for_user: impl Into<String>, for_log: impl Into<String>) -> Self {
+        Self { for_user: for_user.into(), for_log: for_log.into() }
+    }
+}
+
+/// Opens a terminal with the given POST body, starting the server first if it isn't running.
+///
+/// # Errors
+/// [`NoTerminal`]. A terminal that was created but could not be connected has been deleted again.
+pub fn open(
+    access: &Access,
+    body: &str,
+    cancel: &Cancel,
+    on_progress: &mut dyn FnMut(&Progress),
+) -> Result<Remote, NoTerminal> {
+    let http = access.http().map_err(|e| NoTerminal::new(e.for_user(), e.to_string()))?;
+    let name = match create(&http, access, body) {
+        Ok(name) => name,
+        Err(Creation::Refused(CreateError::NotRunning(_))) => {
+            start(&http, access, cancel, on_progress)?;
+            create_when_settled(&http, access, body, cancel)?
+        }
+        Err(e) => return Err(e.explain()),
+    };
+    attach(access, name)
+}
+
+/// Opens a terminal of a server that runs: nothing is started.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_only(access: &Access, body: &str) -> Result<Remote, NoTerminal> {
+    let http = access.http().map_err(|e| NoTerminal::new(e.for_user(), e.to_string()))?;
+    let name = create(&http, access, body).map_err(|e| e.explain())?;
+    attach(access, name)
+}
+
+fn attach(access: &Access, name: TerminalName) -> Result<Remote, NoTerminal> {
+    match connect(access, &name) {
+        Ok(socket) => Ok(Remote { name, socket }),
+        Err(e) => {
+            let _ = delete(access, &name);
+            Err(NoTerminal::new(
+                "Your server opened a terminal, but the connection to it failed.\n\
+                 Try again; if that does not help, tell the administrator: its proxy may not pass WebSockets on.",
+                format!("WebSocket to terminal {name}: {e}"),
+            ))
+        }
+    }
+}
+
+fn start(
+    http: &Http,
+    access: &Access,
+    cancel: &Cancel,
+    on_progress: &mut dyn FnMut(&Progress),
+) -> Result<(), NoTerminal> {
+    let start = Start {
+        user: access.user(),
+        server: access.server(),
+        timeout: access.config().settings.hub.start_timeout,
+        cancel: cancel.flag(),
+    };
+    let mut report = |progress: &Progress| {
+        on_progress(progress);
+        ControlFlow::Continue(())
+    };
+    ensure_running(http, access.token(), start, &mut report).map_err(|e: StartError| {
+        NoTerminal::new(e.for_user(&access.home_page()), format!("server not started: {}", e.for_log()))
+    })
+}
+
+/// Why a POST made no terminal.
+enum Creation {
+    Refused(CreateError),
+    Failed(HttpError),
+}
+
+impl Creation {
+    /// May it go well a moment after the start of a server?
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(e) => matches!(e, CreateError::NotRunning(_) | CreateError::NoTerminals),
+            Self::Failed(e) => e.is_passing(),
+        }
+    }
+
+    fn explain(&self) -> NoTerminal {
+        let refusal = match self {
+            Self::Failed(e) => return NoTerminal::new(e.for_user(), format!("no terminal: {e}")),
+            Self::Refused(refusal) => refusal,
+        };
+        let for_user = match refusal {
+            CreateError::NotRunning(_) => {
+                "Your server cannot be reached, although the hub says that it is running.\n\
+                 Try again in a minute, or stop and start it on the hub's home page."
+            }
+            CreateError::Forbidden => {
+                "Your server does not accept this token.\n\
+                 Make a new one on the hub's token page; if that does not help, restart your server."
+            }
+            CreateError::NoTerminals => {
+                "Your server offers no terminals.\nAsk the hub's administrator to switch them on."
+            }
+            CreateError::Failed(_) | CreateError::BadAnswer | CreateError::Unexpected(_) => {
+                "Your server could not open a terminal.\n\
+                 Try it in the browser; if that fails too, restart your server on the hub's home page."
+            }
+        };
+        NoTerminal::new(for_user, format!("no terminal: {refusal}"))
+    }
+}
+
+fn create(http: &Http, access: &Access, body: &str) -> Result<TerminalName, Creation> {
+    let path = server_path(access, &["api", "terminals"]);
+    let mut call = Call::post(&path, CALL);
+    call.body = Some(body.as_bytes().to_vec());
+    match http.call(access.token(), call) {
+        Ok(reply) => rest::interpret_created(reply.status, &reply.body).map_err(Creation::Refused),
+        // A hub or proxy that sends us elsewhere: the server isn't there.
+        Err(HttpError { fault: Fault::Redirect { status, .. }, .. }) => {
+            Err(Creation::Refused(CreateError::NotRunning(status)))
+        }
+        Err(e) => Err(Creation::Failed(e)),
+    }
+}
+
+fn create_when_settled(
+    http: &Http,
+    access: &Access,
+    body: &str,
+    cancel: &Cancel,
+) -> Result<TerminalName, NoTerminal> {
+    let until = Instant::now() + SETTLE;
+    loop {
+        match create(http, access, body) {
+            Ok(name) => return Ok(name),
+            Err(e) if e.may_pass() && Instant::now() < until && !cancel.is_cancelled() => sleep(PAUSE),
+            Err(e) => return Err(e.explain()),
+        }
+    }
+}
+
+/// Why a terminal cannot be had back.
+#[derive(Debug)]
+pub enum Lost {
+    /// The terminal is not there any more: the server was stopped or has ended it.
+    Gone,
+    /// Not within [`RECONNECT`]; the last error.
+    TimedOut(String),
+}
+
+/// Connects again to a terminal whose WebSocket has dropped, for up to [`RECONNECT`].
+///
+/// # Errors
+/// [`Lost`].
+pub fn reconnect(access: &Access, name: &TerminalName, cancel: &Cancel) -> Result<TerminalSocket, Lost> {
+    let until = Instant::now() + RECONNECT;
+    let mut denied_since = None;
+    loop {
+        let (denied, why) = match connect(access, name) {
+            Ok(socket) => return Ok(socket),
+            Err(e) => {
+                (matches!(e, ConnectError::Status(s) if s != 502 && s != 503 && s != 504), e.to_string())
+            }
+        };
+        let now = Instant::now();
+        if !denied {
+            denied_since = None;
+        } else if now >= *denied_since.get_or_insert(now) + DENIED {
+            return Err(Lost::Gone);
+        }
+        if now >= until || cancel.is_cancelled() {
+            return Err(Lost::TimedOut(why));
+        }
+        sleep(PAUSE);
+    }
+}
+
+/// Deletes a terminal: the server hangs up on what runs in it.
+///
+/// # Errors
+/// A line for the log when it may still be there.
+pub fn delete(access: &Access, name: &TerminalName) -> Result<(), String> {
+    let until = Instant::now() + DELETE;
+    let path = server_path(access, &["api", "terminals", name.as_str()]);
+    loop {
+        let http = access.http().map_err(|e| e.to_string())?;
+        let mut call = Call::get(&path, CALL);
+        call.method = reqwest::Method::DELETE;
+        let why = match http.call(access.token(), call) {
+            Ok(reply) => match rest::interpret_deleted(reply.status, &reply.body) {
+                Deleted::Done | Deleted::WasGone => return Ok(()),
+                Deleted::Unknown(status) => format!("status {status}"),
+            },
+            Err(HttpError { fault: Fault::Redirect { .. }, .. }) => return Ok(()),
+            Err(e) => e.to_string(),
+        };
+        if Instant::now() >= until {
+            return Err(printable(&why, 300));
+        }
+        sleep(PAUSE);
+    }
+}
+
+fn connect(access: &Access, name: &TerminalName) -> Result<TerminalSocket, ConnectError> {
+    let tls = access
+        .hub()
+        .is_https()
+        .then(|| Tls::new(access.config().settings.hub.ca_file.as_deref()))
+        .transpose()?;
+    let url = format!("{}/{}", access.hub().user_server(access.login()), name.websocket());
+    TerminalSocket::connect(&url, access.token(), tls.as_ref(), CONNECT)
+}
+
+/// Path segments below the hub's base URL: `user/NAME[/SERVER]/…`.
+fn server_path<'a>(access: &'a Access, rest: &[&'a str]) -> Vec<&'a str> {
+    let mut path = vec!["user", access.user()];
+    if !access.server().is_empty() {
+        path.push(access.server());
+    }
+    path.extend(rest);
+    path
+}

@@ -1,0 +1,164 @@
+//! The poll loop of a gateway that has been claimed.
+
+use super::access::Access;
+use super::channel::{Channel, Said};
+use super::claim::Claimed;
+use super::job::Jobs;
+use crate::log::Log;
+use crate::sys::{process, socket};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Most sessions of one connection. sshd's own limit is `MaxSessions`, 10 by default.
+const MAX_CHANNELS: usize = 64;
+/// Time for closing remote terminals after the connection has ended.
+const CLOSING: Duration = Duration::from_secs(30);
+/// The HTTP client is dropped after this long without a job.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Serves the sessions of one connection until it ends and its terminals are closed.
+pub fn serve(claimed: Claimed, access: Access, log: &mut Log) {
+    let jobs = match Jobs::new() {
+        Ok(jobs) => jobs,
+        Err(e) => return log.error(&format!("gateway: could not prepare for jobs: {e}")),
+    };
+    let mut serve = Serve {
+        claimed,
+        access,
+        jobs,
+        channels: Vec::new(),
+        last_id: 0,
+        closing: None,
+        busy: Some(Instant::now()),
+    };
+    if let Err(e) = serve.run(log) {
+        log.error(&format!("gateway: poll loop: {e}"));
+    }
+    log.info("connection closed");
+}
+
+struct Serve {
+    claimed: Claimed,
+    access: Access,
+    jobs: Jobs<Said>,
+    channels: Vec<Channel>,
+    last_id: u64,
+    /// The connection has ended: when to give up closing what is left.
+    closing: Option<Instant>,
+    /// Last time that something needed the HTTP client; none when it has been dropped.
+    busy: Option<Instant>,
+}
+
+impl Serve {
+    fn run(&mut self, log: &mut Log) -> io::Result<()> {
+        loop {
+            let now = Instant::now();
+            while let Some(Said { channel, news }) = self.jobs.next() {
+                if let Some(channel) = self.channels.iter_mut().find(|c| c.id() == channel) {
+                    channel.news(news, &self.jobs, log, now);
+                }
+            }
+            for channel in &mut self.channels {
+                channel.drive(&self.jobs, log, now);
+            }
+            self.channels.retain(|channel| !channel.is_done());
+            if let Some(until) = self.closing {
+                if self.channels.is_empty() {
+                    return Ok(());
+                }
+                if now >= until {
+                    log.warning(&format!(
+                        "{} terminals may be left open: no time to close them",
+                        self.channels.len()
+                    ));
+                    return Ok(());
+                }
+            }
+            self.rest(now);
+            self.wait(log, now)?;
+        }
+    }
+
+    /// Gives memory back while nothing is going on.
+    fn rest(&mut self, now: Instant) {
+        if self.channels.iter().any(Channel::is_busy) {
+            self.busy = Some(now);
+        } else if self.busy.is_some_and(|at| now >= at + IDLE) && !self.channels.is_empty() {
+            self.busy = None;
+            self.access.forget_http();
+            process::release_memory();
+        }
+    }
+
+    fn wait(&mut self, log: &mut Log, now: Instant) -> io::Result<()> {
+        let mut wanted = vec![(self.jobs.wake_fd(), PollFlags::POLLIN)];
+        if self.closing.is_none() {
+            wanted.push((self.claimed.claim.as_fd(), PollFlags::POLLIN));
+            wanted.push((self.claimed.sessions.as_fd(), PollFlags::POLLIN));
+        }
+        for channel in &self.channels {
+            channel.interest(&mut wanted);
+        }
+        // What was due by now has just been done.
+        let due = self.channels.iter().filter_map(Channel::deadline).filter(|at| *at > now);
+        let rest = self.busy.filter(|_| !self.channels.is_empty()).map(|at| at + IDLE).filter(|at| *at > now);
+        let timeout = due.chain(rest).chain(self.closing).min().map_or(PollTimeout::NONE, |at| {
+            // Rounded up: waking a moment too early would turn the loop once more for nothing.
+            let left = at.saturating_duration_since(now) + Duration::from_micros(999);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        let mut fds: Vec<PollFd<'_>> = wanted.iter().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        if self.closing.is_none() {
+            let woken =
+                |index: usize| fds.get(index).and_then(PollFd::revents).is_some_and(|r| !r.is_empty());
+            let (claim, sessions) = (woken(1), woken(2));
+            drop(fds);
+            drop(wanted);
+            // The claimant says nothing more: whatever comes is its end, and so the connection's.
+            if claim {
+                self.close(Instant::now());
+            } else if sessions {
+                self.accept(log);
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, now: Instant) {
+        self.closing = Some(now + CLOSING);
+        for channel in &mut self.channels {
+            channel.session_gone(&self.jobs, now);
+        }
+    }
+
+    fn accept(&mut self, log: &mut Log) {
+        let session = match socket::accept(self.claimed.sessions.as_fd()) {
+            Ok(session) => session,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+            Err(e) => return log.warning(&format!("session not accepted: {e}")),
+        };
+        if let Err(why) = self.welcome(&session) {
+            return log.warning(&format!("session not accepted: {why}"));
+        }
+        self.last_id += 1;
+        self.channels.push(Channel::new(self.last_id, self.access.clone(), session, Instant::now()));
+    }
+
+    fn welcome(&self, session: &OwnedFd) -> Result<(), String> {
+        let peer = socket::peer(session.as_fd()).map_err(|e| e.to_string())?;
+        if peer.uid() != self.claimed.uid {
+            return Err(format!("it came from uid {} instead of {}", peer.uid(), self.claimed.uid));
+        }
+        if self.channels.len() >= MAX_CHANNELS {
+            return Err(format!("there are {MAX_CHANNELS} already"));
+        }
+        Ok(())
+    }
+}

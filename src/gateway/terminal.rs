@@ -1,0 +1,327 @@
+//! One remote terminal: its WebSocket, its control terminal, and the two streams between them and the client.
+//!
+//! Nothing here blocks. [`super::channel`] owns the session around it, [`super::serve`] polls.
+
+use super::control_terminal::ControlTerminal;
+use super::input::Input;
+use super::remote::Remote;
+use super::screen::Screen;
+use crate::control::WindowSize;
+use crate::terminado::codec::{self, Incoming};
+use crate::terminado::control::Answer;
+use crate::terminado::rest::TerminalName;
+use crate::terminado::shell::Nonce;
+use crate::terminado::socket::{Closed, Event, TerminalSocket};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// Messages read in one turn of the loop, so that a flood doesn't keep the keyboard waiting.
+const TURN: usize = 64;
+/// After this much silence we ask for a sign of life.
+const SILENCE: Duration = Duration::from_secs(45);
+/// After this much more without one, the connection is taken for lost.
+const LOST: Duration = Duration::from_secs(30);
+/// Time for taking unread input away before the terminal is deleted.
+const DRAIN: Duration = Duration::from_millis(1500);
+/// Ctrl-C, as it is typed.
+const INTERRUPT: u8 = 3;
+
+/// What a ping was sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// All input up to this position is in the server's hands.
+    Position(u64),
+    /// Everything printed before Ctrl-C was typed has arrived.
+    Skip,
+    /// All input is in the server's hands; the terminal is about to be deleted.
+    Drain,
+    /// A sign of life.
+    Alive,
+}
+
+/// How a terminal stands.
+#[derive(Debug)]
+pub enum Standing {
+    /// It goes on.
+    Live,
+    /// Its shell has ended, with this status if it could be had.
+    Ended(u8),
+    /// The WebSocket is gone, and not by the shell's end.
+    Lost(Closed),
+}
+
+/// See the module.
+pub struct Terminal {
+    name: TerminalName,
+    socket: Option<TerminalSocket>,
+    /// From the client.
+    pub input: Input,
+    /// To the client.
+    pub screen: Screen,
+    /// The second terminal that watches this one.
+    pub control: ControlTerminal,
+    pings: VecDeque<(u64, Purpose, Instant)>,
+    last_ping: u64,
+    heard: Instant,
+    /// A Ctrl-C is to be followed by a ping.
+    skip: bool,
+    /// When draining is given up; none while the terminal is in use.
+    drain_until: Option<Instant>,
+    drained: bool,
+    /// Control terminals that are to be deleted.
+    orphans: Vec<TerminalName>,
+}
+
+impl Terminal {
+    /// For a terminal that has just been opened. `nonce` is that of the wrapper in it, if one was asked for.
+    #[must_use]
+    pub fn new(remote: Remote, nonce: Option<&Nonce>, now: Instant) -> Self {
+        Self {
+            name: remote.name,
+            socket: Some(remote.socket),
+            input: Input::default(),
+            screen: Screen::new(nonce),
+            control: ControlTerminal::default(),
+            pings: VecDeque::new(),
+            last_ping: 0,
+            heard: now,
+            skip: false,
+            drain_until: None,
+            drained: false,
+            orphans: Vec::new(),
+        }
+    }
+
+    /// Its name in the user's server.
+    #[must_use]
+    pub fn name(&self) -> &TerminalName {
+        &self.name
+    }
+
+    /// Its socket, for poll(2): the descriptor, whether to read, whether to write.
+    #[must_use]
+    pub fn socket(&self) -> Option<(BorrowedFd<'_>, bool, bool)> {
+        self.socket.as_ref().map(|s| (s.as_fd(), self.screen.has_room(), s.wants_write()))
+    }
+
+    /// May more input be read from the client?
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        self.socket.is_some() && self.drain_until.is_none() && self.input.is_empty()
+    }
+
+    /// Tells the server the size of the window.
+    pub fn resize(&mut self, size: WindowSize) {
+        if let Some(socket) = &mut self.socket {
+            // A failure shows at the next read.
+            let _ = socket.send_text(codec::set_size(size.rows, size.cols));
+        }
+    }
+
+    /// The client typed something.
+    pub fn type_in(&mut self, bytes: &[u8], now: Instant) {
+        self.input.push(bytes, now);
+        if bytes.contains(&INTERRUPT) && self.screen.interrupt(self.control.is_stopping()) {
+            self.skip = true;
+            self.control.go(now);
+        }
+    }
+
+    /// The WebSocket is there again.
+    pub fn resume(&mut self, socket: TerminalSocket, size: WindowSize, now: Instant) {
+        self.socket = Some(socket);
+        self.screen.resume();
+        self.heard = now;
+        self.resize(size);
+    }
+
+    /// Moves what can be moved between the server and us.
+    pub fn drive(&mut self, now: Instant) -> Standing {
+        let standing = match self.read(now) {
+            Ok(None) => match self.write(now) {
+                Ok(()) => Standing::Live,
+                Err(closed) => self.lost(closed),
+            },
+            Ok(Some(status)) => {
+                self.socket = None;
+                self.screen.flush_held();
+                self.screen.end_skip();
+                Standing::Ended(status)
+            }
+            Err(closed) => self.lost(closed),
+        };
+        self.suspend(now);
+        standing
+    }
+
+    /// Reads from the server; `Some(status)` when the shell has ended.
+    fn read(&mut self, now: Instant) -> Result<Option<u8>, Closed> {
+        for _ in 0..TURN {
+            let Some(socket) = &mut self.socket else { return Ok(None) };
+            if !self.screen.has_room() {
+                break;
+            }
+            let Some(event) = socket.read()? else { break };
+            self.heard = now;
+            match event {
+                Event::Pong(number) => self.pong(number, now),
+                Event::Text(message) => match codec::decode(&message) {
+                    Ok(Incoming::Stdout(text)) => {
+                        let new = self.screen.print(&text, now);
+                        self.input.output(new, now);
+                    }
+                    Ok(Incoming::Setup | Incoming::Other) => {}
+                    Ok(Incoming::Disconnect) => return Ok(Some(self.screen.status().unwrap_or(0))),
+                    Err(_) => return Err(Closed::Protocol("a message was not understood".into())),
+                },
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends what may be sent.
+    fn write(&mut self, now: Instant) -> Result<(), Closed> {
+        self.hear_control(now);
+        let Some(socket) = &mut self.socket else { return Ok(()) };
+        while let Some(piece) = self.input.piece(now) {
+            let length = piece.len();
+            if socket.send_text(codec::stdin(piece))?.is_err() {
+                break;
+            }
+            self.input.sent(length, now);
+        }
+        if std::mem::take(&mut self.skip) {
+            if self.input.is_empty() {
+                self.ping(Purpose::Skip, now)?;
+            } else {
+                self.skip = true;
+            }
+        }
+        if self.control.is_ready() && self.input.ask(now) {
+            self.ping(Purpose::Position(self.input.position()), now)?;
+        }
+        if now >= self.heard + SILENCE {
+            if now >= self.heard + SILENCE + LOST {
+                return Err(Closed::Lost(std::io::ErrorKind::TimedOut.into()));
+            }
+            if self.pings.is_empty() {
+                self.ping(Purpose::Alive, now)?;
+            }
+        }
+        match &mut self.socket {
+            Some(socket) => socket.flush(),
+            None => Ok(()),
+        }
+    }
+
+    fn lost(&mut self, closed: Closed) -> Standing {
+        self.socket = None;
+        self.pings.clear();
+        self.input.unanswered();
+        self.screen.flush_held();
+        self.screen.end_skip();
+        self.drained = true;
+        match self.screen.status() {
+            // The shell said goodbye; only the server's own word is missing.
+            Some(status) => Standing::Ended(status),
+            None => Standing::Lost(closed),
+        }
+    }
+
+    fn ping(&mut self, purpose: Purpose, now: Instant) -> Result<(), Closed> {
+        if let Some(socket) = &mut self.socket {
+            self.last_ping += 1;
+            if socket.send_ping(self.last_ping)?.is_ok() {
+                self.pings.push_back((self.last_ping, purpose, now));
+            }
+        }
+        Ok(())
+    }
+
+    /// A pong answers every ping before it as well (RFC 6455, 5.5.3).
+    fn pong(&mut self, number: u64, now: Instant) {
+        while self.pings.front().is_some_and(|(sent, ..)| *sent <= number) {
+            let Some((_, purpose, at)) = self.pings.pop_front() else { break };
+            self.input.set_round_trip(now.saturating_duration_since(at));
+            match purpose {
+                Purpose::Position(position) => {
+                    if !self.control.ask_unread(position, now) {
+                        self.input.unanswered();
+                    }
+                }
+                Purpose::Skip => self.screen.end_skip(),
+                Purpose::Drain => self.drained = !(self.input.may_be_unread() && self.control.drain(now)),
+                Purpose::Alive => {}
+            }
+        }
+    }
+
+    fn hear_control(&mut self, now: Instant) {
+        let mut answers = Vec::new();
+        self.orphans.extend(self.control.drive(&mut answers));
+        for answer in answers {
+            match answer {
+                Answer::Unread { position, unread } => self.input.answered(position, unread, now),
+                Answer::Drained => self.drained = true,
+                Answer::Gone | Answer::Failed => {
+                    self.input.unanswered();
+                    self.drained = true;
+                }
+                Answer::Ready | Answer::Stopped | Answer::Running => {}
+            }
+        }
+    }
+
+    /// Passes a slow client's slowness on to the program.
+    fn suspend(&mut self, now: Instant) {
+        if self.screen.is_slow(now) || self.control.is_stopping() && !self.screen.has_caught_up() {
+            self.control.stop(now);
+        } else if self.control.is_stopping() {
+            self.control.go(now);
+        }
+        self.orphans.extend(self.control.close(Some(now)));
+    }
+
+    /// Where the control terminal has to look, when it is needed now and isn't there. The caller opens one, and
+    /// reports to [`ControlTerminal::opened`].
+    pub fn needs_control(&mut self, now: Instant) -> Option<&crate::terminado::marker::TtyPath> {
+        let needed = self.drain_until.is_none() && (self.input.is_stuck(now) || self.screen.is_slow(now));
+        let tty = self.screen.tty()?;
+        (needed && self.control.need(now)).then_some(tty)
+    }
+
+    /// Control terminals to be deleted.
+    pub fn take_orphans(&mut self) -> Vec<TerminalName> {
+        std::mem::take(&mut self.orphans)
+    }
+
+    /// Prepares for deletion: nothing is shown or sent any more, what is unread over there is thrown away where that
+    /// can be done.
+    pub fn drain(&mut self, now: Instant) {
+        self.drain_until = Some(now + DRAIN);
+        self.screen.discard();
+        self.input.clear();
+        self.control.go(now);
+        self.drained = self.socket.is_none() || self.ping(Purpose::Drain, now).is_err();
+    }
+
+    /// May it be deleted now?
+    #[must_use]
+    pub fn is_drained(&self, now: Instant) -> bool {
+        self.drained || self.drain_until.is_some_and(|at| now >= at)
+    }
+
+    /// When to look at it again, apart from events.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let alive = self
+            .socket
+            .as_ref()
+            .map(|_| if self.pings.is_empty() { self.heard + SILENCE } else { self.heard + SILENCE + LOST });
+        [alive, self.input.deadline(), self.screen.deadline(), self.control.deadline(), self.drain_until]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

@@ -1,0 +1,204 @@
+//! What the hub says about a token, and the rule that lets a login in. Pure.
+//!
+//! `GET /hub/api/user` answers for *every* valid token, also one without any scope, and for services. So
+//! the answer alone grants nothing: see [`verify`].
+
+use super::json;
+use super::scopes::Target;
+use super::text::{printable, unstopped};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Longest name or id repeated in a log line, in characters.
+const MAX_NAME: usize = 128;
+
+/// The part of the hub's user model that counts. Unknown keys are ignored: every release adds some.
+#[derive(Debug, Deserialize)]
+struct User {
+    kind: String,
+    name: String,
+    /// Absent before JupyterHub 2.0 and for nobody since.
+    scopes: Option<Vec<String>>,
+    groups: Option<Vec<String>>,
+    /// Absent when there is none that the token may read.
+    servers: Option<BTreeMap<String, Server>>,
+    /// Absent before JupyterHub 5.0.
+    token_id: Option<String>,
+}
+
+/// A server in the user model. Without `include_stopped_servers` the hub lists active ones only.
+#[derive(Debug, Deserialize)]
+struct Server {
+    #[serde(default)]
+    ready: bool,
+    #[serde(default)]
+    pending: Option<Pending>,
+}
+
+/// `null`, `false` (some releases) or the name of what is under way.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Pending {
+    Flag(bool),
+    Action(String),
+}
+
+/// A token that may open the server it was presented for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The hub's id of the token (not the token), for the log. Absent before JupyterHub 5.0.
+    pub token_id: Option<String>,
+    /// Whether the token may start the server.
+    pub may_start: bool,
+    /// What the server was doing when the hub answered.
+    pub state: ServerState,
+}
+
+/// What the hub believes a server is doing. A crashed server can still be `Ready` for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerState {
+    /// Up, in the hub's belief.
+    Ready,
+    /// Coming up.
+    Starting,
+    /// On its way down: it must be down before it can be started again.
+    Stopping,
+    /// Not running.
+    Stopped,
+    /// Something else is under way (`check`, `rename`): ask again soon.
+    Busy,
+    /// The token may not read it.
+    Unknown,
+}
+
+/// Why a token does not open a login. Never holds the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The hub does not accept the token: wrong, expired, revoked. Status 401 or 403 and its message.
+    WrongToken { status: u16, message: String },
+    /// The token belongs to a service, or to something newer.
+    NotAUser { kind: String, name: String },
+    /// The token belongs to somebody else, who may well be an administrator.
+    OtherUser { name: String, token_id: Option<String> },
+    /// The right user's, but it cannot open the server.
+    NoAccessScope { server: String, token_id: Option<String> },
+    /// Not an answer that a JupyterHub ≥ 2.0 gives. An outage, not a verdict on the token.
+    NotUnderstood(String),
+}
+
+impl Refusal {
+    /// Two lines for the person at the prompt: what happened, what to do.
+    ///
+    /// They tell nobody whose token it was, nor anything else about accounts. `token_page` is the address of the
+    /// hub's token page.
+    #[must_use]
+    pub fn for_user(&self, token_page: &str) -> String {
+        match self {
+            Self::WrongToken { .. } => format!(
+                "The hub does not accept this token: it is mistyped, expired or revoked.\n\
+                 Make a new one at {token_page} and paste it whole."
+            ),
+            Self::NotAUser { .. } | Self::OtherUser { .. } => format!(
+                "This token is not one of the user you are logging in as.\n\
+                 Check the user name, or make a token at {token_page} while you are signed in there as that user."
+            ),
+            Self::NoAccessScope { .. } => format!(
+                "This token is not allowed to open the server.\n\
+                 Make one at {token_page} that has no scopes set, or has access:servers for this server."
+            ),
+            Self::NotUnderstood(_) => "The hub's answer was not understood.\n\
+                 Try again in a minute; if that does not help, tell the administrator of this host."
+                .to_owned(),
+        }
+    }
+
+    /// One line for the administrator, with the owner and the id of the token where they are known.
+    #[must_use]
+    pub fn for_log(&self) -> String {
+        let id = |token_id: &Option<String>| match token_id {
+            Some(id) => format!(" (token id {id})"),
+            None => String::new(),
+        };
+        match self {
+            Self::WrongToken { status, message } if message.is_empty() => {
+                format!("the hub refused the token with status {status}")
+            }
+            Self::WrongToken { status, message } => {
+                format!("the hub refused the token with status {status}: {}", unstopped(message))
+            }
+            Self::NotAUser { kind, name } => {
+                format!("the token belongs to the {kind} \"{name}\", not to a user")
+            }
+            Self::OtherUser { name, token_id } => {
+                format!("the token belongs to another user, \"{name}\"{}", id(token_id))
+            }
+            Self::NoAccessScope { server, token_id } if server.is_empty() => {
+                format!("the token's scopes do not cover access to the default server{}", id(token_id))
+            }
+            Self::NoAccessScope { server, token_id } => {
+                format!("the token's scopes do not cover access to the server \"{server}\"{}", id(token_id))
+            }
+            Self::NotUnderstood(why) => format!("the hub's answer was not understood: {why}"),
+        }
+    }
+}
+
+/// Judges the hub's answer to `GET /hub/api/user` for a login of `user` to the server `server` ("" = default).
+///
+/// A token is good when the answer is a user (not a service), its name is exactly `user`, and its scopes
+/// cover access to exactly that server.
+///
+/// # Errors
+/// The [`Refusal`]; whatever is not such an answer is [`Refusal::NotUnderstood`], never a grant.
+pub fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refusal> {
+    let model = parse(answer)?;
+    let token_id = model.token_id.as_deref().map(|id| printable(id, MAX_NAME));
+    if model.kind != "user" {
+        let (kind, name) = (printable(&model.kind, MAX_NAME), printable(&model.name, MAX_NAME));
+        return Err(Refusal::NotAUser { kind, name });
+    }
+    // An empty login name never gets here; if it did, it must not match anything.
+    if user.is_empty() || model.name != user {
+        return Err(Refusal::OtherUser { name: printable(&model.name, MAX_NAME), token_id });
+    }
+    let Some(scopes) = &model.scopes else {
+        return Err(Refusal::NotUnderstood(
+            "it holds no scopes (JupyterHub 2.0 or newer is needed)".to_owned(),
+        ));
+    };
+    let target = Target { user, server, groups: model.groups.as_deref().unwrap_or_default() };
+    if !target.has_any(scopes, &["access:servers"]) {
+        return Err(Refusal::NoAccessScope { server: printable(server, MAX_NAME), token_id });
+    }
+    Ok(Verified {
+        token_id,
+        may_start: target.has_any(scopes, &["start:servers", "servers", "admin:servers"]),
+        state: state(&model, scopes, &target),
+    })
+}
+
+fn parse(answer: &[u8]) -> Result<User, Refusal> {
+    // serde's message names the line and the kind of the fault; it may repeat a piece of the answer.
+    json::object(answer).map_err(|fault| Refusal::NotUnderstood(printable(&fault.to_string(), 200)))
+}
+
+fn state(model: &User, scopes: &[String], target: &Target<'_>) -> ServerState {
+    match model.servers.as_ref().and_then(|servers| servers.get(target.server)) {
+        Some(Server { pending: Some(Pending::Action(what)), .. }) => match what.as_str() {
+            "spawn" => ServerState::Starting,
+            "stop" => ServerState::Stopping,
+            _ => ServerState::Busy,
+        },
+        Some(Server { pending: Some(Pending::Flag(true)), .. }) => ServerState::Busy,
+        Some(Server { ready: true, .. }) => ServerState::Ready,
+        Some(_) => ServerState::Stopped,
+        // Not listed is "not running" only when the token could have seen it. The whole list is absent for a token
+        // that may read just one server which is not running.
+        None if target.has_any(scopes, &["read:servers", "servers", "admin:servers"]) => ServerState::Stopped,
+        None => ServerState::Unknown,
+    }
+}
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod tests;

@@ -1,0 +1,212 @@
+//! Messages of a terminal's WebSocket: JSON arrays whose first element names the message
+//! (terminado `websocket.py`, `on_message` and `send_json_message`). Pure.
+
+use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+
+/// Largest message that is sent to the server, in bytes. The server's own limit is 10 MiB; small messages keep
+/// the server's single writer thread responsive for its other terminals.
+pub const MAX_INPUT_MESSAGE: usize = 64 * 1024;
+
+/// A message from the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming<'a> {
+    /// The terminal is attached. The first message, before any output.
+    Setup,
+    /// Output of the program, borrowed from the message where it holds no JSON escape.
+    Stdout(Cow<'a, str>),
+    /// The program has ended; the server closes the WebSocket next. Carries no exit status, ever.
+    Disconnect,
+    /// A message that this version doesn't know. To be ignored.
+    Other,
+}
+
+/// A message that isn't JSON, or not an array that begins with a string, or output that isn't text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadMessage;
+
+impl fmt::Display for BadMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the terminal sent a message that cannot be understood")
+    }
+}
+
+impl std::error::Error for BadMessage {}
+
+/// Reads one text message. The caller bounds its length (the WebSocket's limit).
+///
+/// # Errors
+/// [`BadMessage`] for malformed JSON (a lone surrogate included), another shape than an array that begins with a
+/// string, or a `stdout` message whose second element is no string.
+pub fn decode(text: &str) -> Result<Incoming<'_>, BadMessage> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let message = json.deserialize_seq(MessageVisitor).map_err(|_| BadMessage)?;
+    json.end().map_err(|_| BadMessage)?;
+    Ok(message)
+}
+
+struct MessageVisitor;
+
+impl<'de> Visitor<'de> for MessageVisitor {
+    type Value = Incoming<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array that begins with a string")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let kind: Text<'de> = seq.next_element()?.ok_or_else(|| A::Error::custom("empty"))?;
+        let message = match &*kind.0 {
+            "stdout" => {
+                let text: Text<'de> = seq.next_element()?.ok_or_else(|| A::Error::custom("no text"))?;
+                Incoming::Stdout(text.0)
+            }
+            "setup" => Incoming::Setup,
+            "disconnect" => Incoming::Disconnect,
+            _ => Incoming::Other,
+        };
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(message)
+    }
+}
+
+/// A string that is borrowed where it can be: serde's own `Cow` always copies.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de> serde::Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// The message that types `text`. At most [`MAX_INPUT_MESSAGE`] bytes at a time is the caller's duty.
+#[must_use]
+pub fn stdin(text: &str) -> String {
+    let mut message = String::with_capacity(text.len() + text.len() / 8 + 16);
+    message.push_str("[\"stdin\",");
+    push_json_string(&mut message, text);
+    message.push(']');
+    message
+}
+
+/// The message that sets the window's size: **rows first**. Zero (a client without a window) becomes the
+/// usual 24 × 80, because programs divide by it.
+#[must_use]
+pub fn set_size(rows: u16, columns: u16) -> String {
+    let rows = if rows == 0 { 24 } else { rows };
+    let columns = if columns == 0 { 80 } else { columns };
+    format!("[\"set_size\",{rows},{columns}]")
+}
+
+/// Appends `text` as a JSON string (RFC 8259, section 7): what must be escaped is, the rest stays UTF-8.
+fn push_json_string(out: &mut String, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push('"');
+    let mut copied = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        // Every byte that matches is ASCII, so both cuts are at character boundaries.
+        out.push_str(text.get(copied..at).unwrap_or_default());
+        copied = at + 1;
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            _ => {
+                out.push_str("\\u00");
+                out.push(char::from(HEX[usize::from(byte >> 4)]));
+                out.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+        }
+    }
+    out.push_str(text.get(copied..).unwrap_or_default());
+    out.push('"');
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_terminado_sends() {
+        assert_eq!(decode("[\"setup\", {}]"), Ok(Incoming::Setup));
+        assert_eq!(decode("[\"disconnect\", 1]"), Ok(Incoming::Disconnect));
+        assert_eq!(decode("[\"stdout\", \"a\"]"), Ok(Incoming::Stdout("a".into())));
+        assert!(matches!(decode("[\"stdout\", \"plain\"]"), Ok(Incoming::Stdout(Cow::Borrowed(_)))));
+        let escaped = decode(r#"["stdout", "\u001b[0m\r\n\u0000\ud83d\ude00\u00e9"]"#);
+        assert_eq!(escaped, Ok(Incoming::Stdout("\u{1b}[0m\r\n\0😀é".into())));
+        assert_eq!(decode("[\"switched\", \"x\", [1, {}]]"), Ok(Incoming::Other));
+        assert_eq!(decode("[\"stdout\", \"a\", 5, null]"), Ok(Incoming::Stdout("a".into())));
+    }
+
+    #[test]
+    fn hostile_messages_are_refused() {
+        let deep = "[".repeat(100_000);
+        for bad in [
+            "",
+            "[]",
+            "{}",
+            "1",
+            "null",
+            "[\"stdout\"]",
+            "[\"stdout\",1]",
+            "[\"stdout\",null]",
+            "[1,\"a\"]",
+            &deep,
+        ] {
+            assert_eq!(decode(bad), Err(BadMessage), "{:.20}", bad);
+        }
+        for bad in
+            [r#"["stdout","\ud800"]"#, r#"["stdout","a"] x"#, r#"["stdout","a""#, "[\"stdout\",\"a\nb\"]"]
+        {
+            assert_eq!(decode(bad), Err(BadMessage), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rows_come_first_and_are_never_zero() {
+        assert_eq!(set_size(30, 100), "[\"set_size\",30,100]");
+        assert_eq!(set_size(0, 0), "[\"set_size\",24,80]");
+    }
+
+    proptest! {
+        #[test]
+        fn typed_text_survives(text in "\\PC*|[\\x00-\\x7f]*|.*") {
+            let (kind, back): (String, String) = serde_json::from_str(&stdin(&text)).unwrap();
+            prop_assert_eq!(kind, "stdin");
+            prop_assert_eq!(back, text);
+        }
+
+        #[test]
+        fn output_survives(text in ".*|[\\x00-\\x7f]*") {
+            let message = serde_json::to_string(&("stdout", &text)).unwrap();
+            prop_assert_eq!(decode(&message), Ok(Incoming::Stdout(text.into())));
+        }
+
+        #[test]
+        fn nothing_panics(text in ".*", shape in "\\[\"(stdout|setup|x)\",?[\\[\\]{}\",:\\\\u0-9a-f]{0,40}") {
+            let _ = decode(&text);
+            let _ = decode(&shape);
+        }
+    }
+}

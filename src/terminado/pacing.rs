@@ -1,0 +1,303 @@
+//! How much more may be typed into a terminal. Pure.
+//!
+//! **Why there is a limit.** When the user's program ends or is deleted while the server is blocked writing
+//! to its tty, the server's main thread waits forever: the user's whole Jupyter server is frozen for good. A Linux
+//! pseudo terminal takes at least 13.5 KB unread before a write blocks (4095 in the line discipline's buffer, 8 to 9 KB
+//! in the flip buffer behind it). So never more than [`LIMIT`] bytes may be unread.
+//!
+//! **What counts as having been read**, strongest first:
+//! 1. [`InputWindow::evidence`]: an answer of the control terminal ([`crate::terminado::control`]).
+//! 2. [`InputWindow::echoed`]: typed text seen again in the output ([`crate::terminado::echo`]). The kernel echoes what
+//!    enters the line discipline's buffer, not what is read, so up to 4095 bytes before it may still be unread.
+//! 3. Typing: a few bytes sent after silence, answered at once by output, time after time. Someone who types for hours
+//!    at a shell or an editor never needs the first two. Output that comes anyway (a flood, a clock) is no answer, so
+//!    that it excuses no input; the kernel's echo for a program that doesn't read is one, but it ends when its 4095
+//!    bytes are full. Answered bytes are bounded by a rate, and large inputs aren't answered this way at all.
+
+use std::time::{Duration, Instant};
+
+/// Most bytes that may be unread in the remote terminal, ever.
+pub const LIMIT: usize = 12 * 1024;
+/// Size of the line discipline's buffer (`N_TTY_BUF_SIZE` - 1).
+const LINE_DISCIPLINE: usize = 4095;
+/// Larger inputs than this are no typing (one mouse report or function key has about 20 bytes).
+const TYPED: usize = 64;
+/// Typed bytes that output may answer, per second, and at once.
+const TYPED_RATE: u32 = 64;
+/// Output within this time before an input makes its answer doubtful.
+const SILENCE: Duration = Duration::from_millis(20);
+/// Output later than this (and two round trips) after an input doesn't answer it.
+const ANSWER: Duration = Duration::from_millis(150);
+/// So many inputs in a row must have been answered before answers count: a program that prints now and then
+/// seems to answer some of them.
+const STREAK: u8 = 3;
+
+/// What the control terminal found unread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// So many bytes, with a program that reads single characters. 4095 and more mean "at least".
+    Raw(usize),
+    /// So many bytes in complete lines, with a program that reads lines. An incomplete line isn't counted.
+    Lines(usize),
+}
+
+/// Upper bound of what is unread in one terminal.
+#[derive(Debug)]
+pub struct InputWindow {
+    unread: usize,
+    position: u64,
+    last_output: Option<Instant>,
+    round_trip: Duration,
+    /// Typed after silence, not answered yet, and since when.
+    typed: usize,
+    typed_at: Option<Instant>,
+    streak: u8,
+    /// Typed bytes that may be answered now, in thousandths.
+    allowance: u32,
+    allowance_at: Option<Instant>,
+}
+
+impl Default for InputWindow {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl InputWindow {
+    /// For a new terminal.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            unread: 0,
+            position: 0,
+            last_output: None,
+            round_trip: Duration::ZERO,
+            typed: 0,
+            typed_at: None,
+            streak: 0,
+            allowance: TYPED_RATE * 1000,
+            allowance_at: None,
+        }
+    }
+
+    /// How many bytes of UTF-8 may be sent now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        LIMIT.saturating_sub(self.unread)
+    }
+
+    /// At most so many bytes are unread.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.unread
+    }
+
+    /// How many bytes were ever sent. Put it into the ping that follows an input: its pong, then a question to the
+    /// control terminal with this number, then its answer to [`evidence`](Self::evidence).
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// `bytes` were sent. The caller sends no more than [`room`](Self::room).
+    pub fn sent(&mut self, bytes: usize, now: Instant) {
+        self.unread = self.unread.saturating_add(bytes);
+        self.position += bytes as u64;
+        let silent = self.last_output.is_none_or(|at| now.saturating_duration_since(at) >= SILENCE);
+        if self.typed_at.is_some_and(|at| self.is_late(at, now)) {
+            self.unanswered();
+        }
+        if bytes > TYPED {
+            (self.typed, self.typed_at) = (0, None);
+        } else if silent || self.typed_at.is_some() {
+            self.typed = (self.typed + bytes).min(TYPED);
+            self.typed_at.get_or_insert(now);
+        }
+    }
+
+    /// How long a ping takes at present.
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        self.round_trip = round_trip.min(Duration::from_secs(1));
+    }
+
+    fn is_late(&self, typed_at: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(typed_at) > ANSWER + 2 * self.round_trip
+    }
+
+    fn unanswered(&mut self) {
+        self.typed = 0;
+        self.typed_at = None;
+        self.streak = 0;
+    }
+
+    /// The terminal put something out.
+    pub fn output(&mut self, now: Instant) {
+        self.last_output = Some(now);
+        let Some(typed_at) = self.typed_at else { return };
+        if self.is_late(typed_at, now) {
+            return self.unanswered();
+        }
+        self.typed_at = None;
+        let typed = std::mem::take(&mut self.typed);
+        self.streak = self.streak.saturating_add(1);
+        if self.streak <= STREAK {
+            return;
+        }
+        let elapsed = self.allowance_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let gained = u32::try_from(elapsed.as_millis()).unwrap_or(u32::MAX).saturating_mul(TYPED_RATE);
+        self.allowance = self.allowance.saturating_add(gained).min(TYPED_RATE * 1000);
+        self.allowance_at = Some(now);
+        let answered = typed.min(self.allowance as usize / 1000).min(self.unread);
+        self.allowance -= answered as u32 * 1000;
+        self.unread -= answered;
+    }
+
+    /// The control terminal's answer to a question asked when everything up to `position` was known to be in
+    /// the tty.
+    ///
+    /// A full buffer says nothing about what is behind it. In canonical mode, with an incomplete line only, the
+    /// line discipline takes everything (and drops what exceeds its buffer), so nothing is behind it.
+    pub fn evidence(&mut self, position: u64, unread: Unread) {
+        let known = match unread {
+            Unread::Raw(n) if n < LINE_DISCIPLINE => n,
+            Unread::Lines(0) => LINE_DISCIPLINE,
+            Unread::Raw(_) | Unread::Lines(_) => return,
+        };
+        self.at_most(position, known);
+    }
+
+    /// Text typed up to `position` was seen again in the output.
+    pub fn echoed(&mut self, position: u64) {
+        self.at_most(position, LINE_DISCIPLINE);
+    }
+
+    /// Unread input was thrown away by the control terminal, asked as for [`evidence`](Self::evidence).
+    pub fn drained(&mut self, position: u64) {
+        self.at_most(position, 0);
+    }
+
+    fn at_most(&mut self, position: u64, known: usize) {
+        // What was sent since may be unread, too.
+        let since = usize::try_from(self.position.saturating_sub(position)).unwrap_or(usize::MAX);
+        self.unread = self.unread.min(known.saturating_add(since));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn typing_for_hours_needs_no_evidence() {
+        let (mut window, mut now) = (InputWindow::new(), Instant::now());
+        for _ in 0..100_000 {
+            window.sent(1, now);
+            window.output(now + ms(2));
+            now += ms(120);
+        }
+        assert_eq!(window.unread(), usize::from(STREAK));
+        // A key held down, three bytes 30 times a second, for a minute; then a pause and single keys.
+        for _ in 0..1800 {
+            window.sent(3, now);
+            window.output(now + ms(2));
+            now += ms(33);
+        }
+        assert!(window.unread() < 2200, "{}", window.unread());
+    }
+
+    #[test]
+    fn a_paste_waits_for_evidence() {
+        let (mut window, now) = (InputWindow::new(), Instant::now());
+        window.sent(LIMIT, now);
+        assert_eq!(window.room(), 0);
+        for second in 0..3600 {
+            window.output(now + ms(1000 * second));
+        }
+        assert_eq!(window.room(), 0);
+        window.evidence(window.position(), Unread::Raw(4095));
+        assert_eq!(window.room(), 0);
+        window.evidence(window.position(), Unread::Raw(100));
+        assert_eq!(window.room(), LIMIT - 100);
+        window.sent(1000, now);
+        window.evidence(window.position() - 1000, Unread::Raw(0));
+        assert_eq!(window.unread(), 1000);
+        window.evidence(window.position(), Unread::Raw(0));
+        assert_eq!(window.unread(), 0);
+    }
+
+    #[test]
+    fn lines_are_no_exact_count() {
+        let (mut window, now) = (InputWindow::new(), Instant::now());
+        window.sent(10_000, now);
+        window.evidence(10_000, Unread::Lines(50));
+        assert_eq!(window.unread(), 10_000);
+        window.evidence(10_000, Unread::Lines(0));
+        assert_eq!(window.unread(), 4095);
+        window.sent(100, now);
+        window.echoed(10_050);
+        assert_eq!(window.unread(), 4145);
+        window.drained(10_100);
+        assert_eq!(window.unread(), 0);
+    }
+
+    #[test]
+    fn a_flood_answers_nothing() {
+        let (mut window, mut now) = (InputWindow::new(), Instant::now());
+        let mut sent = 0;
+        for _ in 0..1_000_000 {
+            window.output(now);
+            now += ms(1);
+            let bytes = window.room().min(10);
+            window.sent(bytes, now);
+            sent += bytes;
+        }
+        assert_eq!(sent, LIMIT);
+    }
+
+    #[test]
+    fn typing_at_a_program_that_prints_now_and_then() {
+        // `watch`, once a second, never reads; raw mode without echo; a key is held down for ten minutes.
+        let (mut window, start) = (InputWindow::new(), Instant::now());
+        let mut sent = 0;
+        for tick in 0..18_000_u64 {
+            let now = start + ms(33 * tick);
+            if tick % 30 == 0 {
+                window.output(now - ms(1));
+            }
+            if window.room() > 0 {
+                window.sent(1, now);
+                sent += 1;
+            }
+        }
+        assert_eq!(sent, LIMIT);
+    }
+
+    proptest! {
+        /// Against a model of a tty: exact answers at any time never let more than LIMIT be unread.
+        #[test]
+        fn never_more_than_the_limit(steps in proptest::collection::vec((0..4_u8, 0..20_000_usize), 0..200)) {
+            let (mut window, now) = (InputWindow::new(), Instant::now());
+            let (mut real, mut asked) = (0_usize, Vec::new());
+            for (step, n) in steps {
+                match step {
+                    0 => {
+                        let bytes = n.min(window.room());
+                        window.sent(bytes, now);
+                        real += bytes;
+                    }
+                    1 => real -= real.min(n),
+                    2 => asked.push((window.position(), real)),
+                    _ => if let Some((position, unread)) = asked.pop() {
+                        window.evidence(position, Unread::Raw(unread.min(LINE_DISCIPLINE)));
+                    },
+                }
+                prop_assert!(real <= window.unread() && window.unread() <= LIMIT);
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Bytes that the client typed, put together to the text that a terminal's messages carry. Pure.
+
+/// Joins UTF-8 sequences that were split between reads. What is no UTF-8 becomes U+FFFD, one for each maximal
+/// invalid part (as the Unicode Standard recommends, chapter 3), and is counted.
+///
+/// Holds at most three bytes back. They are completed by the next [`push`](Self::push) or given up by
+/// [`flush`](Self::flush), which the caller does at end of file and when nothing came for a while
+/// (a lone byte 0xc3 typed is an error, not the beginning of something).
+#[derive(Debug, Default)]
+pub struct Utf8Assembler {
+    held: [u8; 4],
+    held_len: usize,
+    replaced: u64,
+}
+
+impl Utf8Assembler {
+    /// With nothing held back.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends the text of `bytes` to `out`: at most three times as many bytes as came in.
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut String) {
+        while self.held_len > 0 {
+            let Some((&first, rest)) = bytes.split_first() else { return };
+            self.held[self.held_len] = first;
+            match std::str::from_utf8(&self.held[..=self.held_len]) {
+                Ok(text) => {
+                    out.push_str(text);
+                    self.held_len = 0;
+                    bytes = rest;
+                }
+                Err(error) if error.error_len().is_none() => {
+                    self.held_len += 1;
+                    bytes = rest;
+                }
+                // `first` doesn't belong to what was held: that is broken, and `first` begins something new.
+                Err(_) => self.give_up(out),
+            }
+        }
+        while !bytes.is_empty() {
+            let error = match std::str::from_utf8(bytes) {
+                Ok(text) => return out.push_str(text),
+                Err(error) => error,
+            };
+            let (valid, rest) = bytes.split_at(error.valid_up_to());
+            out.push_str(std::str::from_utf8(valid).unwrap_or_default());
+            let Some(broken) = error.error_len() else {
+                self.held[..rest.len()].copy_from_slice(rest);
+                self.held_len = rest.len();
+                return;
+            };
+            self.replace(out);
+            bytes = &rest[broken..];
+        }
+    }
+
+    /// True while the beginning of a character is held back.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.held_len > 0
+    }
+
+    /// Gives up what is held back: one U+FFFD if there is anything.
+    pub fn flush(&mut self, out: &mut String) {
+        if self.held_len > 0 {
+            self.give_up(out);
+        }
+    }
+
+    /// How many U+FFFD stand for bytes that couldn't be passed on, since the beginning.
+    #[must_use]
+    pub fn replaced(&self) -> u64 {
+        self.replaced
+    }
+
+    fn give_up(&mut self, out: &mut String) {
+        self.held_len = 0;
+        self.replace(out);
+    }
+
+    fn replace(&mut self, out: &mut String) {
+        self.replaced += 1;
+        out.push(char::REPLACEMENT_CHARACTER);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn run(chunks: &[&[u8]]) -> (String, u64) {
+        let mut assembler = Utf8Assembler::new();
+        let mut out = String::new();
+        for chunk in chunks {
+            assembler.push(chunk, &mut out);
+        }
+        assembler.flush(&mut out);
+        (out, assembler.replaced())
+    }
+
+    #[test]
+    fn split_characters_are_joined() {
+        assert_eq!(run(&[b"a\xc3", b"\xa9b"]), ("aéb".into(), 0));
+        assert_eq!(run(&[b"\xf0", b"\x9f", b"\x98", b"\x80"]), ("😀".into(), 0));
+        assert_eq!(run(&[b"\xe2\x82", b"\xacx\xe2", b"\x82\xac"]), ("€x€".into(), 0));
+    }
+
+    #[test]
+    fn broken_bytes_are_replaced_and_counted() {
+        assert_eq!(run(&[b"a\xffb"]), ("a\u{fffd}b".into(), 1));
+        assert_eq!(run(&[b"\xc3", b"a"]), ("\u{fffd}a".into(), 1));
+        assert_eq!(run(&[b"\xc3", b"\xc3", b"\xa9"]), ("\u{fffd}é".into(), 1));
+        assert_eq!(run(&[b"\xf0\x9f"]), ("\u{fffd}".into(), 1));
+        assert_eq!(run(&[b"\xed\xa0\x80"]).1, 3); // a surrogate is no character
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_what_std_gives(
+            bytes in prop_oneof![proptest::collection::vec(any::<u8>(), 0..60), ".{0,30}".prop_map(String::into_bytes)],
+            cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            at.extend([0, bytes.len()]);
+            at.sort_unstable();
+            let chunks: Vec<&[u8]> = at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            let (text, replaced) = run(&chunks);
+            prop_assert_eq!(&text, &String::from_utf8_lossy(&bytes).into_owned());
+            prop_assert!(replaced as usize <= bytes.len());
+            prop_assert!(text.len() <= 3 * bytes.len());
+        }
+    }
+}
