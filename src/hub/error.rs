@@ -23,7 +23,7 @@ pub struct HttpError {
 pub enum Fault {
     /// The client could not be made: bad URL, unreadable or empty CA file, bad proxy address.
     Setup(String),
-    /// No complete answer in this time.
+    /// No complete answer; given up after this time (for a connection earlier than for the answer).
     Timeout(Duration),
     /// The hub's host name did not resolve.
     Resolve(String),
@@ -41,10 +41,10 @@ pub enum Fault {
 
 impl HttpError {
     /// Sorts reqwest's error, which says "error sending request" and hides the rest in its sources.
-    pub(super) fn from_reqwest(tried: &str, limit: Duration, error: &reqwest::Error) -> Self {
+    pub(super) fn from_reqwest(tried: &str, spent: Duration, error: &reqwest::Error) -> Self {
         let cause = root_cause(error);
         let fault = if error.is_timeout() {
-            Fault::Timeout(limit)
+            Fault::Timeout(spent)
         } else if error.is_builder() {
             Fault::Setup(cause)
         } else if error.is_dns() {
@@ -60,9 +60,9 @@ impl HttpError {
     }
 
     /// Sorts an error of reading a body; reqwest wraps its own error in an I/O error.
-    pub(super) fn from_read(tried: &str, limit: Duration, error: &io::Error) -> Self {
+    pub(super) fn from_read(tried: &str, spent: Duration, error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>()) {
-            Some(inner) => Self::from_reqwest(tried, limit, inner),
+            Some(inner) => Self::from_reqwest(tried, spent, inner),
             None => Self {
                 tried: tried.to_owned(),
                 fault: Fault::Broken(printable(&error.to_string(), MAX_DETAIL)),
@@ -105,7 +105,7 @@ impl fmt::Display for HttpError {
         write!(f, "{}: ", self.tried)?;
         match &self.fault {
             Fault::Setup(why) => write!(f, "{why}"),
-            Fault::Timeout(limit) => write!(f, "no complete answer within {:.1} s", limit.as_secs_f32()),
+            Fault::Timeout(spent) => write!(f, "no complete answer within {:.1} s", spent.as_secs_f32()),
             Fault::Resolve(why) => write!(f, "the host name does not resolve: {why}"),
             Fault::Connect(why) => write!(f, "no connection: {why}"),
             Fault::Tls(why) => write!(f, "TLS failed: {why}"),

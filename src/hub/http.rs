@@ -193,7 +193,8 @@ impl Http {
     pub fn open(&self, token: &Token, call: Call<'_>) -> Result<Stream, HttpError> {
         let Call { method, path, body, timeout } = call;
         let timeout = timeout.min(MAX_TIMEOUT);
-        let deadline = Instant::now() + timeout;
+        let began = Instant::now();
+        let deadline = began + timeout;
         let Some(url) = self.url(path) else {
             return Err(HttpError {
                 tried: method.to_string(),
@@ -227,7 +228,7 @@ impl Http {
             None => {}
         }
         let response = request.send().map_err(|why| {
-            let error = HttpError::from_reqwest(&tried, timeout, &why);
+            let error = HttpError::from_reqwest(&tried, began.elapsed(), &why);
             self.note(&error);
             error
         })?;
@@ -238,7 +239,7 @@ impl Http {
         }
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).map(|v| printable(v, 64));
-        Ok(Stream { status, retry_after, response, tried, timeout, deadline, http: self.clone() })
+        Ok(Stream { status, retry_after, response, tried, began, deadline, http: self.clone() })
     }
 
     /// The URL of a path below the base; nothing for segments that a URL could not hold as they are.
@@ -271,7 +272,7 @@ pub struct Stream {
     pub retry_after: Option<String>,
     response: Response,
     tried: String,
-    timeout: Duration,
+    began: Instant,
     deadline: Instant,
     http: Http,
 }
@@ -289,10 +290,10 @@ impl Stream {
     /// The call's time is over, or the connection broke.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, HttpError> {
         if Instant::now() >= self.deadline {
-            return Err(self.failed(Fault::Timeout(self.timeout)));
+            return Err(self.failed(Fault::Timeout(self.began.elapsed())));
         }
         self.response.read(buffer).map_err(|why| {
-            let error = HttpError::from_read(&self.tried, self.timeout, &why);
+            let error = HttpError::from_read(&self.tried, self.began.elapsed(), &why);
             self.http.note(&error);
             error
         })

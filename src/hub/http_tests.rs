@@ -102,7 +102,7 @@ fn deadlines_hold() {
     let limit = Duration::from_millis(700);
     let check = |what: &str, fake: Fake| {
         let asked = Instant::now();
-        assert_eq!(get(&fake, limit).unwrap_err().fault, Fault::Timeout(limit), "{what}");
+        assert!(matches!(get(&fake, limit).unwrap_err().fault, Fault::Timeout(_)), "{what}");
         let took = asked.elapsed();
         assert!(took >= limit && took < limit + SECOND, "{what}: {took:?}");
     };

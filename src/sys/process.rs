@@ -96,14 +96,32 @@ pub fn ignore_signal(signal: Signal) -> io::Result<()> {
 /// that holds the secret, before it gives up root.
 ///
 /// # Errors
-/// `EPERM` or `ENOMEM` when neither root nor RLIMIT_MEMLOCK permit it: worth a warning, not a refusal.
+/// `EPERM` in a container whose root may not raise limits (CAP_SYS_RESOURCE): nothing is locked then, because
+/// every later mapping would count against a small limit and fail. Worth a warning where there is swap.
 pub fn lock_memory() -> io::Result<()> {
-    // In a container root may lack CAP_SYS_RESOURCE; mlockall may be permitted all the same.
-    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY);
+    setrlimit(Resource::RLIMIT_MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY)?;
     // SAFETY: takes flags only and changes no memory that Rust could notice.
     let result = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
     Errno::result(result)?;
     Ok(())
+}
+
+/// Sets an environment variable of this process, which must still have a single thread.
+///
+/// # Errors
+/// `Other` when it has more: getenv(3) in another thread could read what is being moved.
+pub fn set_variable(name: &str, value: &str) -> io::Result<()> {
+    ensure_single_thread()?;
+    // SAFETY: no other thread exists that could use the environment at the same time (setenv(3)).
+    unsafe { std::env::set_var(name, value) };
+    Ok(())
+}
+
+fn ensure_single_thread() -> io::Result<()> {
+    match std::fs::read_dir("/proc/self/task").map(Iterator::count) {
+        Ok(1) => Ok(()),
+        _ => Err(io::Error::other("not possible with several threads")),
+    }
 }
 
 /// Gives freed heap memory back to the system (malloc_trim(3)): an idle process keeps what it needs only.
@@ -118,9 +136,7 @@ pub fn release_memory() {
 /// The system's. `Other` when this process has more than one thread: locks held by the others would
 /// stay locked in the child for ever.
 pub fn fork_single_threaded() -> io::Result<Option<libc::pid_t>> {
-    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
-        return Err(io::Error::other("fork with several threads"));
-    }
+    ensure_single_thread()?;
     // SAFETY: with one thread, no lock can be held by a thread that the child lacks: the child may do
     // whatever the parent may (fork(2), signal-safety(7)).
     match unsafe { fork() }? {

@@ -5,10 +5,6 @@ use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Largest message that is sent to the server, in bytes. The server's own limit is 10 MiB; small messages keep
-/// the server's single writer thread responsive for its other terminals.
-pub const MAX_INPUT_MESSAGE: usize = 64 * 1024;
-
 /// A message from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming<'a> {
@@ -93,7 +89,7 @@ impl<'de> serde::Deserialize<'de> for Text<'de> {
     }
 }
 
-/// The message that types `text`. At most [`MAX_INPUT_MESSAGE`] bytes at a time is the caller's duty.
+/// The message that types `text`. To keep it to [`crate::terminado::pacing::MESSAGE`] bytes is the caller's duty.
 #[must_use]
 pub fn stdin(text: &str) -> String {
     let mut message = String::with_capacity(text.len() + text.len() / 8 + 16);

@@ -1,9 +1,16 @@
 //! How much more may be typed into a terminal. Pure.
 //!
 //! **Why there is a limit.** When the user's program ends or is deleted while the server is blocked writing
-//! to its tty, the server's main thread waits forever: the user's whole Jupyter server is frozen for good. A Linux
-//! pseudo terminal takes at least 13.5 KB unread before a write blocks (4095 in the line discipline's buffer, 8 to 9 KB
-//! in the flip buffer behind it). So never more than [`LIMIT`] bytes may be unread.
+//! to its tty, the server's main thread waits forever: the user's whole Jupyter server is frozen for good. And while it
+//! is blocked, no other terminal of that server gets a keystroke. So never more than [`LIMIT`] bytes may be unread, and
+//! they are sent in messages of at most [`MESSAGE`] bytes.
+//!
+//! **Where the numbers come from.** Linux keeps 4095 bytes in the line discipline and the rest in flip buffers behind it
+//! (`tty_buffer.c`, limit 8192 for a pty, which holds up to twice that). Between the two works a kernel
+//! thread. It doesn't wake a writer that found the flip buffers full; only the *reader* does. So one write of 12 KB
+//! blocks until the program reads, although there is room for it a moment later. A flip buffer is allocated in the size
+//! of the write, so that the room depends on it: measured with the kernel thread kept from running at all, 18 KB fit in
+//! writes of 1024 bytes, at least 11.4 KB in writes of any equal size up to that, 10.7 KB in larger ones.
 //!
 //! **What counts as having been read**, strongest first:
 //! 1. [`InputWindow::evidence`]: an answer of the control terminal ([`crate::terminado::control`]).
@@ -17,7 +24,9 @@
 use std::time::{Duration, Instant};
 
 /// Most bytes that may be unread in the remote terminal, ever.
-pub const LIMIT: usize = 12 * 1024;
+pub const LIMIT: usize = 11 * 1024;
+/// Most bytes of UTF-8 in one message of input, because the server writes each message to the tty in one piece.
+pub const MESSAGE: usize = 1024;
 /// Size of the line discipline's buffer (`N_TTY_BUF_SIZE` - 1).
 const LINE_DISCIPLINE: usize = 4095;
 /// Larger inputs than this are no typing (one mouse report or function key has about 20 bytes).
@@ -80,10 +89,26 @@ impl InputWindow {
         }
     }
 
-    /// How many bytes of UTF-8 may be sent now.
+    /// How many bytes of UTF-8 may be sent now, in messages of at most [`MESSAGE`] bytes.
     #[must_use]
     pub fn room(&self) -> usize {
         LIMIT.saturating_sub(self.unread)
+    }
+
+    /// The beginning of `text` that can be sent as the next message, cut at a character. Empty when evidence must come
+    /// first. A part that would be small only because there is little room waits for more, so that a paste
+    /// doesn't go out in crumbs.
+    #[must_use]
+    pub fn next_message<'a>(&self, text: &'a str) -> &'a str {
+        let most = MESSAGE.min(text.len());
+        if self.room() < most {
+            return "";
+        }
+        let mut end = most;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        &text[..end]
     }
 
     /// At most so many bytes are unread.
@@ -234,6 +259,8 @@ mod tests {
     fn lines_are_no_exact_count() {
         let (mut window, now) = (InputWindow::new(), Instant::now());
         window.sent(10_000, now);
+        assert_eq!(window.next_message(&"é".repeat(9)), "é".repeat(9));
+        assert_eq!(window.next_message(&"€".repeat(900)).len(), 1023);
         window.evidence(10_000, Unread::Lines(50));
         assert_eq!(window.unread(), 10_000);
         window.evidence(10_000, Unread::Lines(0));

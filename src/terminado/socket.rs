@@ -36,7 +36,7 @@ const WRITE_BUFFER: usize = 16 << 10;
 pub struct Tls(native_tls::TlsConnector);
 
 impl Tls {
-    /// The system's certificates, and those in `ca_file` (PEM, one or more) if given.
+    /// Trusts the system's certificates, or those in `ca_file` (PEM, one or more) and no others if given.
     ///
     /// # Errors
     /// [`ConnectError::Tls`] when the file cannot be read or holds no certificate.
@@ -50,6 +50,7 @@ impl Tls {
             if certificates.is_empty() {
                 return Err(ConnectError::Tls(format!("{}: no certificate in it", path.display())));
             }
+            builder.disable_built_in_roots(true);
             for certificate in certificates {
                 builder.add_root_certificate(certificate);
             }
