@@ -102,7 +102,7 @@ mod tests {
     const SHIPPED: &str = include_str!("../packaging/config.toml");
     /// Keys and tables of the whole configuration.
     const KEYS: [(&str, &[&str]); 4] = [
-        ("hub", &["url", "ca_file", "proxy", "start_timeout"]),
+        ("hub", &["url", "ca_file", "start_timeout"]),
         ("accounts", &["uid", "fixed", "range"]),
         ("homes", &["root", "template"]),
         ("terminal", &["exit_status"]),

@@ -131,22 +131,6 @@ impl fmt::Display for HubUrl {
     }
 }
 
-/// Checks the address of an HTTP proxy, `http://HOST:PORT`; a slash at its end is dropped.
-///
-/// # Errors
-/// It is anything else. The configuration is readable by everyone, so a user or password is refused.
-pub fn parse_proxy(text: &str) -> Result<String, UrlError> {
-    const REMEDY: &str = "Write it as http://proxy.example.org:3128.";
-    let Some(rest) = text.strip_prefix("http://").filter(|_| text.len() <= MAX_URL) else {
-        return error("the address of the proxy does not start with http://", REMEDY);
-    };
-    let (host, port) = parse_authority(rest.strip_suffix('/').unwrap_or(rest))?;
-    match port {
-        Some(port) => Ok(format!("http://{host}:{port}")),
-        None => error("the address of the proxy has no port", REMEDY),
-    }
-}
-
 /// Reads `HOST` or `HOST:PORT`; the host comes back lower-case, an IPv6 address with its brackets.
 fn parse_authority(text: &str) -> Result<(String, Option<u16>), UrlError> {
     if text.contains('@') {
@@ -315,17 +299,6 @@ mod tests {
         assert!(HubUrl::parse(&format!("https://hub/{}", "a".repeat(1024))).is_err());
     }
 
-    #[test]
-    fn a_proxy_has_a_port_and_no_password() {
-        assert_eq!(parse_proxy("http://Proxy:3128/").unwrap(), "http://proxy:3128");
-        assert_eq!(parse_proxy("http://[::1]:3128").unwrap(), "http://[::1]:3128");
-        for text in
-            ["", "proxy:3128", "https://proxy:3128", "http://proxy", "http://u:p@proxy:1", "http://p:1/x"]
-        {
-            assert!(parse_proxy(text).is_err(), "{text:?}");
-        }
-    }
-
     proptest! {
         #[test]
         fn what_is_accepted_is_plain_and_stays_the_same(text in "\\PC*|https?://[a-z0-9.:@\\[\\]/%?#_-]{0,40}") {
@@ -334,7 +307,6 @@ mod tests {
                 prop_assert!(!url.base().ends_with('/') && !url.host().is_empty());
                 prop_assert_eq!(HubUrl::parse(url.base()).unwrap(), url);
             }
-            let _ = parse_proxy(&text);
         }
     }
 }

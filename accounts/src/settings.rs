@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{ConfigError, excerpt};
-use crate::hub_url::{HubUrl, parse_proxy};
+use crate::hub_url::HubUrl;
 use crate::table::{self, Document, MAX_SIZE, Table};
 use crate::template::Template;
 use crate::uid::{self, Ids, Range};
@@ -34,8 +34,6 @@ pub struct Hub {
     pub url: Option<HubUrl>,
     /// `ca_file`: certificates, in PEM, that the hub's may be signed by besides those of the system.
     pub ca_file: Option<PathBuf>,
-    /// `proxy`: `http://HOST:PORT` of the proxy that leads to the hub.
-    pub proxy: Option<String>,
     /// `start_timeout`: how long a user's server may take to start.
     pub start_timeout: Duration,
 }
@@ -63,7 +61,7 @@ impl Settings {
     /// # Errors
     /// As [`Settings::parse`].
     pub fn read(document: &Document<'_>) -> Result<Self, ConfigError> {
-        let hub = read_hub(&document.table("hub", &["url", "ca_file", "proxy", "start_timeout"])?)?;
+        let hub = read_hub(&document.table("hub", &["url", "ca_file", "start_timeout"])?)?;
         let homes = read_homes(&document.table("homes", &["root", "template"])?)?;
         let accounts =
             read_accounts(&document.table("accounts", &["uid", "fixed", "range"])?, homes.is_some())?;
@@ -129,12 +127,6 @@ fn read_hub(table: &Table<'_>) -> Result<Hub, ConfigError> {
         }
         None => None,
     };
-    let proxy = match table.text("proxy")? {
-        Some(text) => {
-            Some(parse_proxy(text).map_err(|error| table.refuse("proxy", error.problem, error.remedy))?)
-        }
-        None => None,
-    };
     let start_timeout = table.number("start_timeout")?.unwrap_or(300);
     if !TIMEOUT.contains(&start_timeout) {
         return Err(table.refuse(
@@ -143,12 +135,7 @@ fn read_hub(table: &Table<'_>) -> Result<Hub, ConfigError> {
             format!("Use {} to {} seconds.", TIMEOUT.start(), TIMEOUT.end()),
         ));
     }
-    Ok(Hub {
-        url,
-        ca_file: path(table, "ca_file")?,
-        proxy,
-        start_timeout: Duration::from_secs(start_timeout),
-    })
+    Ok(Hub { url, ca_file: path(table, "ca_file")?, start_timeout: Duration::from_secs(start_timeout) })
 }
 
 fn read_homes(table: &Table<'_>) -> Result<Option<Homes>, ConfigError> {
@@ -240,7 +227,6 @@ mod tests {
             [hub]
             url = "https://hub.example.org/"
             ca_file = "/etc/ssl/hub.pem"
-            proxy = "http://proxy:3128"
             start_timeout = 60
             [accounts]
             uid = "fixed"
@@ -256,7 +242,6 @@ mod tests {
         .unwrap();
         assert_eq!(settings.hub.url.unwrap().base(), "https://hub.example.org");
         assert_eq!(settings.hub.ca_file.unwrap(), Path::new("/etc/ssl/hub.pem"));
-        assert_eq!(settings.hub.proxy.unwrap(), "http://proxy:3128");
         assert_eq!(settings.hub.start_timeout, Duration::from_secs(60));
         assert_eq!(settings.accounts, uid::Rule::Fixed(Ids::new(1000, 100).unwrap()));
         let homes = settings.homes.unwrap();
@@ -276,7 +261,6 @@ mod tests {
             ("[hub]\nUrl = ''", "hub.Url"),
             ("[hub]\nurl.base = ''", "hub.url"),
             ("[hub]\nca_file = 'hub.pem'", "hub.ca_file"),
-            ("[hub]\nproxy = 'proxy'", "hub.proxy"),
             ("[hub]\nstart_timeout = 9", "hub.start_timeout"),
             ("[hub]\nstart_timeout = 3601", "hub.start_timeout"),
             ("[accounts]\nuid = 'root'", "accounts.uid"),
@@ -335,7 +319,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_value_is_read_without_a_panic(table in "hub|accounts|homes", key in "url|ca_file|proxy|start_timeout|uid|fixed|range|root|template", value in "\\PC{0,40}|\"\\PC{0,40}\"|\\[[0-9]{1,12}, ?[0-9]{1,12}\\]|[0-9]{1,22}") {
+        fn any_value_is_read_without_a_panic(table in "hub|accounts|homes", key in "url|ca_file|start_timeout|uid|fixed|range|root|template", value in "\\PC{0,40}|\"\\PC{0,40}\"|\\[[0-9]{1,12}, ?[0-9]{1,12}\\]|[0-9]{1,22}") {
             let _ = Settings::parse(&format!("[{table}]\n{key} = {value}\n"));
         }
     }

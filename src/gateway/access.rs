@@ -73,7 +73,7 @@ impl Access {
     /// A client for the hub and, by the hub's proxy, for the user's server. Made when there is none.
     ///
     /// # Errors
-    /// The configuration's CA file or proxy are not usable.
+    /// The configuration's CA file is not usable.
     pub fn http(&self) -> Result<Http, HttpError> {
         let mut kept = self.0.http.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(http) = &*kept {
@@ -94,8 +94,8 @@ impl Access {
 /// A client as the configuration wants it.
 ///
 /// # Errors
-/// Its CA file or proxy are not usable.
+/// Its CA file is not usable.
 pub fn new_http(config: &Config, hub: &HubUrl) -> Result<Http, HttpError> {
     let settings = &config.settings.hub;
-    Http::new(&format!("{}/", hub.base()), settings.ca_file.as_deref(), settings.proxy.as_deref())
+    Http::new(&format!("{}/", hub.base()), settings.ca_file.as_deref())
 }

@@ -21,7 +21,7 @@ pub struct HttpError {
 /// What happened to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// The client could not be made: bad URL, unreadable or empty CA file, bad proxy address.
+    /// The client could not be made: bad URL, unreadable or empty CA file.
     Setup(String),
     /// No complete answer; given up after this time (for a connection earlier than for the answer).
     Timeout(Duration),

@@ -1,11 +1,11 @@
-//! One HTTP call to the hub: bounded in time and size, never redirected, never through a surprise proxy.
+//! One HTTP call to the hub: bounded in time and size, never redirected.
 
 use super::error::{Fault, HttpError};
 use super::text::printable;
 use crate::secret::Token;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, Method, Proxy, Url, redirect};
+use reqwest::{Certificate, Method, Url, redirect};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -107,12 +107,12 @@ impl Reply {
 impl Http {
     /// A client for the hub at `base` (`https://hub.example.org/base/`, with the slash).
     ///
-    /// `ca_file` holds PEM certificates, which are then the only ones trusted. Without `proxy` the connection is
+    /// `ca_file` holds PEM certificates, which are then the only ones trusted. The connection is
     /// direct, whatever the environment says.
     ///
     /// # Errors
-    /// [`Fault::Setup`] says which of the three is not usable.
-    pub fn new(base: &str, ca_file: Option<&Path>, proxy: Option<&str>) -> Result<Self, HttpError> {
+    /// [`Fault::Setup`] says which of the two is not usable.
+    pub fn new(base: &str, ca_file: Option<&Path>) -> Result<Self, HttpError> {
         let failed = |what: &str, why: String| HttpError { tried: what.to_owned(), fault: Fault::Setup(why) };
         let base = Url::parse(base).map_err(|why| failed("hub.url", why.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || !base.path().ends_with('/') {
@@ -127,10 +127,6 @@ impl Http {
             // The next call comes at once or much later.
             .pool_idle_timeout(Duration::from_secs(15))
             .pool_max_idle_per_host(2);
-        if let Some(proxy) = proxy {
-            builder = builder
-                .proxy(Proxy::all(proxy).map_err(|why| failed("the proxy's address", why.to_string()))?);
-        }
         if let Some(path) = ca_file {
             let certificates = read_ca(path).map_err(|why| {
                 failed(&format!("the CA file {}", printable(&path.to_string_lossy(), 200)), why)

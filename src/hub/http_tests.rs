@@ -13,7 +13,7 @@ fn token() -> Token {
 }
 
 fn get(fake: &Fake, timeout: Duration) -> Result<Reply, HttpError> {
-    Http::new(&fake.base, None, None).unwrap().call(&token(), Call::get(USER, timeout))
+    Http::new(&fake.base, None).unwrap().call(&token(), Call::get(USER, timeout))
 }
 
 fn fault(fake: &Fake) -> Fault {
@@ -36,7 +36,7 @@ fn what_is_sent() {
 
 #[test]
 fn paths_are_encoded_and_never_climb() {
-    let http = Http::new("https://hub.example.org/base/", None, None).unwrap();
+    let http = Http::new("https://hub.example.org/base/", None).unwrap();
     let url = |path: &[&str]| http.url(path).map(|url| url.to_string());
     assert_eq!(
         url(&["hub", "a b/c?d#e%2f"]).unwrap(),
@@ -50,14 +50,12 @@ fn paths_are_encoded_and_never_climb() {
 
 #[test]
 fn bad_settings_are_named() {
-    let fault =
-        |base, ca: Option<&str>, proxy| Http::new(base, ca.map(Path::new), proxy).unwrap_err().to_string();
-    assert!(fault("hub.example.org", None, None).starts_with("hub.url: "));
-    assert!(fault("ftp://hub.example.org/", None, None).starts_with("hub.url: "));
+    let fault = |base, ca: Option<&str>| Http::new(base, ca.map(Path::new)).unwrap_err().to_string();
+    assert!(fault("hub.example.org", None).starts_with("hub.url: "));
+    assert!(fault("ftp://hub.example.org/", None).starts_with("hub.url: "));
     let base = "https://hub.example.org/";
-    assert!(fault(base, Some("/nonexistent"), None).starts_with("the CA file /nonexistent: "));
-    assert!(fault(base, Some("/dev/null"), None).contains("no PEM certificate"));
-    assert!(fault(base, None, Some("http://[")).starts_with("the proxy's address: "));
+    assert!(fault(base, Some("/nonexistent")).starts_with("the CA file /nonexistent: "));
+    assert!(fault(base, Some("/dev/null")).contains("no PEM certificate"));
 }
 
 #[test]
@@ -138,11 +136,11 @@ fn broken_connections() {
         assert!(matches!(fault(&fake), Fault::Broken(_)), "{bytes}: {:?}", fault(&fake));
     }
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let http = Http::new(&format!("http://127.0.0.1:{port}/"), None, None).unwrap();
+    let http = Http::new(&format!("http://127.0.0.1:{port}/"), None).unwrap();
     let error = http.call(&token(), Call::get(USER, SECOND)).unwrap_err();
     assert!(matches!(&error.fault, Fault::Connect(why) if why.contains("refused")), "{error}");
     assert!(error.is_passing());
-    let http = Http::new("http://hub.invalid/", None, None).unwrap();
+    let http = Http::new("http://hub.invalid/", None).unwrap();
     let error = http.call(&token(), Call::get(USER, 5 * SECOND)).unwrap_err();
     assert!(matches!(error.fault, Fault::Resolve(_) | Fault::Timeout(_)), "{error}");
 }
@@ -151,7 +149,7 @@ fn broken_connections() {
 #[test]
 fn no_tls_where_tls_is_expected() {
     let fake = Fake::saying(200, "", "{}");
-    let http = Http::new(&fake.base.replace("http:", "https:"), None, None).unwrap();
+    let http = Http::new(&fake.base.replace("http:", "https:"), None).unwrap();
     let error = http.call(&token(), Call::get(USER, SECOND)).unwrap_err();
     assert!(!format!("{error:?} {error}").contains("s3cret"));
     assert!(matches!(error.fault, Fault::Tls(_) | Fault::Timeout(_)), "{error}");

@@ -37,7 +37,7 @@ struct Outcome {
 }
 
 fn start_within(fake: &Fake, seconds: u64) -> Outcome {
-    let http = Http::new(&fake.base, None, None).unwrap();
+    let http = Http::new(&fake.base, None).unwrap();
     let cancel = AtomicBool::new(false);
     let start = Start { user: "alice", server: "", timeout: Duration::from_secs(seconds), cancel: &cancel };
     let mut shown = Vec::new();
@@ -70,7 +70,7 @@ fn already_running() {
 #[test]
 fn named_server() {
     let fake = hub(|_, _| hub_error(400, "", "alice:gpu is already running"));
-    let http = Http::new(&fake.base, None, None).unwrap();
+    let http = Http::new(&fake.base, None).unwrap();
     let cancel = AtomicBool::new(false);
     let start = Start { user: "alice", server: "gpu", timeout: Duration::from_secs(5), cancel: &cancel };
     let token = Token::parse("s3cret").unwrap();
@@ -290,7 +290,7 @@ fn gives_up_within_half_a_second() {
     assert!(outcome.took < Duration::from_millis(2500), "{:?}", outcome.took);
 
     let fake = hang();
-    let http = Http::new(&fake.base, None, None).unwrap();
+    let http = Http::new(&fake.base, None).unwrap();
     let token = Token::parse("s3cret").unwrap();
     let cancel = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancel);

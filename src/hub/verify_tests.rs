@@ -9,7 +9,7 @@ use std::time::Instant;
 const ALICE: &str = r#"{"kind":"user","name":"alice","scopes":["access:servers!user=alice"],"servers":{}}"#;
 
 fn ask(fake: &Fake) -> Result<Verified, VerifyError> {
-    let http = Http::new(&fake.base, None, None).unwrap();
+    let http = Http::new(&fake.base, None).unwrap();
     verify(&http, &Token::parse("s3cret").unwrap(), "alice", "", Duration::from_secs(2))
 }
 

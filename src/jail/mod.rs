@@ -66,7 +66,7 @@ fn build() -> Result<(), Failure> {
     let sshd = caller(request.sshd)?;
     let gateway_ids = gateway_ids()?;
     let gateway = connect_gateway(&request, gateway_ids.0)?;
-    uids::record(request.ids.uid(), request.user.as_str()).map_err(why("cannot record the session's uid"))?;
+    uids::record(request.ids, request.user.as_str()).map_err(why("cannot record the session's uid"))?;
     view::prepare_host().map_err(why("cannot prepare /run/jupyterhub-openssh"))?;
     namespace::leave_host().map_err(why("cannot leave the host's namespaces (CAP_SYS_ADMIN missing?)"))?;
     let (answer, from_init) = pipe()?;

@@ -84,7 +84,7 @@ pub fn build(request: &Request) -> Result<(), Failure> {
     attach(terminals, Flags::RO | Flags::NOSUID | Flags::NODEV | Flags::NOEXEC, root, "dev/pts")?;
     device(root, "null", (1, 3))?;
     device(root, "tty", (5, 0))?;
-    hide_home_and_logind()
+    hide_from_pam_and_sshd()
 }
 
 /// Makes the tmpfs read-only, the last step.
@@ -115,20 +115,32 @@ fn files(request: &Request) -> [(&'static str, String); 4] {
 }
 
 /// From here on root's part of sshd runs in this mount namespace too, with whatever PAM modules come after
-/// ours. Two things that they must not find:
+/// ours. Three things that they must not find:
 /// - `/home`: where the account says that the user's home is, a directory that users may control is
 ///   possible. pam_env reads `~/.pam_environment` there on Debian 12, and a dead NFS server would hang it.
 /// - logind: pam_systemd would start `user@UID.service`, a service manager that runs the units of that home
 ///   on this host, outside of every jail. Without /run/systemd/seats it takes the host for one without
 ///   logind (sd_booted's sibling `logind_running` in systemd's pam_systemd.c) and succeeds at once.
 ///
-/// The host itself keeps both: this is our namespace only. The journal's socket stays where it was, for it
+/// - `/var/log/lastlog`: sshd 9.2 writes there at uid × 292, which for computed uids makes a sparse file of
+///   600 GB for backups to stumble over, and for uids that users share tells one when another was here.
+///
+/// The host itself keeps them all: this is our namespace only. The journal's socket stays where it was, for it
 /// is what /dev/log points to.
-fn hide_home_and_logind() -> Result<(), Failure> {
+fn hide_from_pam_and_sshd() -> Result<(), Failure> {
     let (home, systemd, journal) =
         (Path::new("/home"), Path::new("/run/systemd"), Path::new("/run/systemd/journal"));
     if home.is_dir() {
-        mount::tmpfs(home, 4096, 2).map_err(step("an empty /home"))?;
+        mount::tmpfs(home, 8192, 2).map_err(step("an empty /home"))?;
+        let lastlog = Path::new("/var/log/lastlog");
+        if lastlog.is_file() {
+            // A file of this tmpfs that keeps its mount when its name is gone.
+            let empty = home.join("lastlog");
+            fs::write(&empty, "").map_err(step("an empty lastlog"))?;
+            let tree = Tree::clone_path(&empty).map_err(step("an empty lastlog"))?;
+            fs::remove_file(&empty).map_err(step("an empty lastlog"))?;
+            tree.attach(lastlog).map_err(step("an empty lastlog"))?;
+        }
         mount::restrict(home, Flags::RO).map_err(step("an empty /home"))?;
     }
     if systemd.is_dir() {

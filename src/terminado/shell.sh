@@ -9,7 +9,8 @@ exec 3<&0 4>&2 2>/dev/null
 
 # The server sets these to 80x25, whatever the window is; curses believes them more than the window.
 unset COLUMNS LINES PYXTERM_DIMENSIONS
-stty rows "$r" columns "$c" iutf8
+plain='env --default-signal=INT,QUIT'
+$plain stty rows "$r" columns "$c" iutf8 || { plain='' && stty rows "$r" columns "$c" iutf8; }
 
 # A terminal type that this host can't describe makes curses programs refuse to start.
 described() {
@@ -35,12 +36,18 @@ locale_ok() {
   fi
   good=$1
 }
-good=C
+all=${LC_ALL:-}
+good=${LC_ALL:-${LANG:-C}}
 for a; do
   v=${a#*=}
   case ${a%%=*} in
   TERM) term "$v" ;;
-  LANG | LC_*) locale_ok "$v" && export "$a" ;;
+  LANG | LC_*)
+    # The server's own LC_ALL would hide it.
+    if locale_ok "$v"; then
+      [ "$all" ] && unset LC_ALL all
+      export "$a"
+    fi ;;
   COLORTERM) export "$a" ;;
   esac
 done
@@ -56,8 +63,8 @@ case $s in */nologin | */false) s= ;; esac
 trap 'i=1' INT QUIT
 trap 'i=1; kill -HUP "$p"; kill -CONT "$p"' HUP
 trap 'i=1; kill -KILL "$p"' TERM
-if env --default-signal=INT,QUIT true; then
-  env --default-signal=INT,QUIT "$s" -l <&3 2>&4 3<&- 4>&- &
+if [ "$plain" ]; then
+  $plain "$s" -l <&3 2>&4 3<&- 4>&- &
 elif command -v perl >/dev/null; then
   perl -e '$SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV' "$s" -l <&3 2>&4 3<&- 4>&- &
 else
