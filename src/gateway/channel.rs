@@ -342,16 +342,17 @@ impl Channel {
     fn open(&mut self, jobs: &Jobs<Said>, log: &mut Log, environment: &Environment, now: Instant) {
         let wrap = self.access.config().terminal.exit_status;
         self.nonce = if wrap { Nonce::random().ok() } else { None };
+        let plain = create_body(None, &environment.for_own_shell());
         let body = match &self.nonce {
             Some(nonce) => {
                 create_body(Some(&shell::command(nonce, self.size.rows, self.size.cols, environment)), &[])
             }
-            None => create_body(None, &environment.for_own_shell()),
+            None => plain.clone(),
         };
         let cancel = self.cancel.clone();
         self.phase = Phase::Opening;
         let started = self.spawn(jobs, "open", move |access, report| {
-            let opened = remote::open(&access, &body, &cancel, &mut |progress| {
+            let opened = remote::open(&access, &body, &plain, &cancel, &mut |progress| {
                 report(News::Progress(progress.clone()))
             });
             report(News::Opened(opened));

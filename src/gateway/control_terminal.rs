@@ -161,7 +161,10 @@ impl ControlTerminal {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.0 {
-            State::Open(open) => Some(open.stop_sent.map_or(open.needed + IDLE, |at| at + REPEAT_STOP)),
+            State::Open(open) => {
+                let need = open.stop_sent.map_or(open.needed + IDLE, |at| at + REPEAT_STOP);
+                Some(open.socket.due().map_or(need, |pong| pong.min(need)))
+            }
             _ => None,
         }
     }

@@ -5,8 +5,8 @@ use crate::terminado::pacing::{InputWindow, Unread};
 use crate::terminado::utf8::Utf8Assembler;
 use std::time::{Duration, Instant};
 
-/// Longest piece in one message, in bytes: larger ones keep the server's other terminals waiting.
-pub const PIECE: usize = 4096;
+/// Memory kept for input that waits, in bytes.
+const KEEP: usize = 16 * 1024;
 /// A paste that gets no room for this long needs the control terminal: echoes have had their chance.
 const NO_ROOM: Duration = Duration::from_millis(30);
 /// First and longest wait between two questions about a program that doesn't read.
@@ -74,18 +74,13 @@ impl Input {
             self.half_since = None;
             self.assembler.flush(&mut self.pending);
         }
-        let mut length = self.pending.len().min(self.window.room()).min(PIECE);
-        while !self.pending.is_char_boundary(length) {
-            length -= 1;
-        }
-        if length > 0 {
+        let piece = self.window.next_message(&self.pending);
+        if !piece.is_empty() || self.pending.is_empty() {
             self.no_room_since = None;
-            return self.pending.get(..length);
-        }
-        if !self.pending.is_empty() {
+        } else {
             self.no_room_since.get_or_insert(now);
         }
-        None
+        Some(piece).filter(|piece| !piece.is_empty())
     }
 
     /// The first `length` bytes were sent.
@@ -94,7 +89,7 @@ impl Input {
         self.echo.sent(piece, self.window.position());
         self.window.sent(length, now);
         self.pending.drain(..length);
-        if self.pending.is_empty() && self.pending.capacity() > 4 * PIECE {
+        if self.pending.is_empty() && self.pending.capacity() > KEEP {
             self.pending = String::new();
         }
     }

@@ -54,25 +54,28 @@ impl NoTerminal {
     }
 }
 
-/// Opens a terminal with the given POST body, starting the server first if it isn't running.
+/// Opens a terminal with the given POST body, starting the server first if it isn't running. A server that
+/// fails at it is asked once more with the `plain` body, for its own shell.
 ///
 /// # Errors
 /// [`NoTerminal`]. A terminal that was created but could not be connected has been deleted again.
 pub fn open(
     access: &Access,
     body: &str,
+    plain: &str,
     cancel: &Cancel,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<Remote, NoTerminal> {
     let http = access.http().map_err(|e| NoTerminal::new(e.for_user(), e.to_string()))?;
-    let name = match create(&http, access, body) {
-        Ok(name) => name,
-        Err(Creation::Refused(CreateError::NotRunning(_))) => {
-            start(&http, access, cancel, on_progress)?;
-            create_when_settled(&http, access, body, cancel)?
-        }
-        Err(e) => return Err(e.explain()),
-    };
+    let mut created = create(&http, access, body);
+    if let Err(Creation::Refused(CreateError::NotRunning(_))) = created {
+        start(&http, access, cancel, on_progress)?;
+        created = create_when_settled(&http, access, body, cancel);
+    }
+    if let (Err(Creation::Refused(CreateError::Failed(_))), true) = (&created, body != plain) {
+        created = create(&http, access, plain);
+    }
+    let name = created.map_err(|e| e.explain())?;
     attach(access, name)
 }
 
@@ -181,13 +184,12 @@ fn create_when_settled(
     access: &Access,
     body: &str,
     cancel: &Cancel,
-) -> Result<TerminalName, NoTerminal> {
+) -> Result<TerminalName, Creation> {
     let until = Instant::now() + SETTLE;
     loop {
         match create(http, access, body) {
-            Ok(name) => return Ok(name),
             Err(e) if e.may_pass() && Instant::now() < until && !cancel.is_cancelled() => sleep(PAUSE),
-            Err(e) => return Err(e.explain()),
+            result => return result,
         }
     }
 }
@@ -209,6 +211,9 @@ pub fn reconnect(access: &Access, name: &TerminalName, cancel: &Cancel) -> Resul
     let until = Instant::now() + RECONNECT;
     let mut denied_since = None;
     loop {
+        // First of all the server has to notice that the old connection is gone: attaching while it closes can
+        // lose output.
+        sleep(PAUSE);
         let (denied, why) = match connect(access, name) {
             Ok(socket) => return Ok(socket),
             Err(e) => {
@@ -224,7 +229,6 @@ pub fn reconnect(access: &Access, name: &TerminalName, cancel: &Cancel) -> Resul
         if now >= until || cancel.is_cancelled() {
             return Err(Lost::TimedOut(why));
         }
-        sleep(PAUSE);
     }
 }
 

@@ -7,7 +7,8 @@ use super::job::Jobs;
 use crate::log::Log;
 use crate::sys::{process, socket};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -105,13 +106,14 @@ impl Serve {
         // What was due by now has just been done.
         let due = self.channels.iter().filter_map(Channel::deadline).filter(|at| *at > now);
         let rest = self.busy.filter(|_| !self.channels.is_empty()).map(|at| at + IDLE).filter(|at| *at > now);
-        let timeout = due.chain(rest).chain(self.closing).min().map_or(PollTimeout::NONE, |at| {
-            // Rounded up: waking a moment too early would turn the loop once more for nothing.
-            let left = at.saturating_duration_since(now) + Duration::from_micros(999);
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-        });
+        let timeout = due
+            .chain(rest)
+            .chain(self.closing)
+            .min()
+            .map(|at| TimeSpec::from(at.saturating_duration_since(now)));
         let mut fds: Vec<PollFd<'_>> = wanted.iter().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
-        match poll(&mut fds, timeout) {
+        // Not poll(2), whose milliseconds are coarse for a pong that is due in half of one.
+        match ppoll(&mut fds, timeout, None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }

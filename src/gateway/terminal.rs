@@ -319,9 +319,17 @@ impl Terminal {
             .socket
             .as_ref()
             .map(|_| if self.pings.is_empty() { self.heard + SILENCE } else { self.heard + SILENCE + LOST });
-        [alive, self.input.deadline(), self.screen.deadline(), self.control.deadline(), self.drain_until]
-            .into_iter()
-            .flatten()
-            .min()
+        let pong = self.socket.as_ref().and_then(TerminalSocket::due);
+        [
+            alive,
+            pong,
+            self.input.deadline(),
+            self.screen.deadline(),
+            self.control.deadline(),
+            self.drain_until,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }
