@@ -27,7 +27,8 @@ pub struct Claimed {
 /// Waits up to [`LOGIN_GRACE_TIME`] for root with the right secret, for the user whom we verified.
 ///
 /// # Errors
-/// `TimedOut` when nobody came, otherwise the system's. A wrong claim is logged, refused and forgotten.
+/// `TimedOut` when nobody came; `ConnectionAborted` when root came and did not claim (its jail could not be built, and
+/// there is only one); otherwise the system's. Anybody else's attempt is logged, refused and forgotten.
 pub fn wait(listener: &OwnedFd, handle: &Handle, user: &str, log: &mut Log) -> io::Result<Claimed> {
     let until = Instant::now() + LOGIN_GRACE_TIME;
     socket::set_nonblocking(listener)?;
@@ -46,27 +47,45 @@ pub fn wait(listener: &OwnedFd, handle: &Handle, user: &str, log: &mut Log) -> i
                 reply(&claim, &ClaimReply::Claimed)?;
                 return Ok(Claimed { claim, sessions, uid });
             }
-            Err(why) => {
-                log.warning(&format!("claim refused: {why}"));
+            Err(refused) => {
+                log.warning(&format!("claim refused: {}", refused.why));
                 // The claimant may have gone: its loss.
-                let _ = reply(&claim, &ClaimReply::Refused(why));
+                let _ = reply(&claim, &ClaimReply::Refused(refused.why));
+                if refused.by_root {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
             }
         }
     }
 }
 
+/// A claim that is not taken.
+struct Refused {
+    by_root: bool,
+    why: String,
+}
+
 /// Checks one claim; `owner` is root but in tests.
-fn examine(claim: &OwnedFd, handle: &Handle, user: &str, owner: u32) -> Result<(OwnedFd, u32), String> {
-    let peer = socket::peer(claim.as_fd()).map_err(|e| format!("its sender is not known: {e}"))?;
+fn examine(claim: &OwnedFd, handle: &Handle, user: &str, owner: u32) -> Result<(OwnedFd, u32), Refused> {
+    let stranger = |why: String| Refused { by_root: false, why };
+    let peer = socket::peer(claim.as_fd()).map_err(|e| stranger(format!("its sender is not known: {e}")))?;
     if peer.uid() != owner {
-        return Err(format!("it came from uid {}, process {}, which is not root", peer.uid(), peer.pid()));
+        let who = format!("it came from uid {}, process {}, which is not root", peer.uid(), peer.pid());
+        return Err(stranger(who));
     }
+    read_claim(claim, handle, user).map_err(|why| Refused { by_root: true, why })
+}
+
+fn read_claim(claim: &OwnedFd, handle: &Handle, user: &str) -> Result<(OwnedFd, u32), String> {
     if !readable_before(claim, Instant::now() + PATIENCE).unwrap_or(false) {
         return Err("its sender said nothing".into());
     }
     let mut buffer = [0; MAX_MESSAGE];
     let (n, mut descriptors) =
         socket::recv(claim.as_fd(), &mut buffer, 1).map_err(|e| format!("it could not be read: {e}"))?;
+    if n == 0 {
+        return Err("its sender left without a word".into());
+    }
     let request: ClaimRequest =
         serde_json::from_slice(&buffer[..n]).map_err(|e| format!("it was not understood: {e}"))?;
     if !handle.secret_is(&request.secret) {
@@ -109,7 +128,7 @@ mod tests {
         let server = socket::accept(listener.as_fd()).unwrap();
         let descriptors = if bring_socket { vec![listener.as_fd()] } else { vec![] };
         socket::send(client.as_fd(), message, &descriptors).unwrap();
-        examine(&server, &handle, "alice", owner).map(|(_, uid)| uid)
+        examine(&server, &handle, "alice", owner).map(|(_, uid)| uid).map_err(|refused| refused.why)
     }
 
     fn message(secret: &str, user: &str) -> Vec<u8> {

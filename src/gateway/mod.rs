@@ -93,6 +93,9 @@ fn start() -> Result<(), Failed> {
         Err(e) if e.kind() == io::ErrorKind::TimedOut => {
             log.info("login was not completed: nobody claimed it")
         }
+        Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {
+            log.error("login was given up: its jail failed")
+        }
         Err(e) => log.error(&format!("could not be claimed: {e}")),
     }
     Ok(())

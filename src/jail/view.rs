@@ -134,11 +134,9 @@ fn hide_from_pam_and_sshd() -> Result<(), Failure> {
         mount::tmpfs(home, 8192, 2).map_err(step("an empty /home"))?;
         let lastlog = Path::new("/var/log/lastlog");
         if lastlog.is_file() {
-            // A file of this tmpfs that keeps its mount when its name is gone.
-            let empty = home.join("lastlog");
+            let empty = home.join(".lastlog");
             fs::write(&empty, "").map_err(step("an empty lastlog"))?;
             let tree = Tree::clone_path(&empty).map_err(step("an empty lastlog"))?;
-            fs::remove_file(&empty).map_err(step("an empty lastlog"))?;
             tree.attach(lastlog).map_err(step("an empty lastlog"))?;
         }
         mount::restrict(home, Flags::RO).map_err(step("an empty /home"))?;
