@@ -1,0 +1,181 @@
+"""Fixtures: one network and one real hub for the whole run, one bastion for each Debian suite."""
+
+import os
+
+import pytest
+
+from lib.bastion import Bastion
+from lib.client import Client
+from lib.faultyhub import FaultyHub
+from lib.hub import Hub
+from lib.jupyter import Jupyter
+from lib.network import Network
+from lib.paths import SUITES, built_package
+from lib.wait import wait_for
+
+
+def pytest_addoption(parser):
+    parser.addoption("--suite", action="append", choices=SUITES, help="only this Debian suite; may be repeated")
+
+
+def pytest_generate_tests(metafunc):
+    if "suite" in metafunc.fixturenames:
+        suites = metafunc.config.getoption("--suite") or SUITES
+        metafunc.parametrize("suite", suites, scope="session")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure's report shows what the bastion and the hub logged during the test."""
+    report = (yield).get_result()
+    if not report.failed:
+        return
+    bastion = getattr(item, "funcargs", {}).get("bastion") or getattr(item, "funcargs", {}).get("bare")
+    if bastion:
+        entries = bastion.syslog.since(getattr(item, "log_mark", 0))
+        report.sections.append(("bastion's log", "\n".join(f"{e.program}[{e.pid}]: {e.text}" for e in entries[-80:])))
+        running = "\n".join(f"{p.pid} {p.command_line()}" for p in bastion.box.processes())
+        report.sections.append(("bastion's processes", running))
+    hub = getattr(item, "funcargs", {}).get("hub")
+    if hub:
+        report.sections.append(("hub's log, its end", "\n".join(line[:300] for line in hub.log_text().splitlines()[-25:])))
+
+
+@pytest.fixture(scope="session")
+def network():
+    made = Network()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def hub(network, tmp_path_factory):
+    with open(tmp_path_factory.mktemp("hub") / "hub.log", "w") as log:
+        made = Hub(network, log=log)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def client(network, tmp_path_factory):
+    return Client(network, tmp_path_factory.mktemp("client"))
+
+
+@pytest.fixture(scope="session")
+def package():
+    found = built_package()
+    if not found:
+        pytest.exit("no package: run `make deb` first, or name one in JO_DEB", 2)
+    return found
+
+
+@pytest.fixture(scope="session")
+def shared_bastion(network, hub, client, package, suite):
+    made = Bastion(network, suite, package, hub.url)
+    made.admin_key(client.public_key)
+    made.baseline = made.state()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bastion(shared_bastion, hub, client, request):
+    """The suite's bastion; after each test nothing of it may be left there, nor a terminal at the hub."""
+    request.node.log_mark = shared_bastion.syslog.mark()
+    yield shared_bastion
+    client.close_all()
+    try:
+        shared_bastion.wait_state(shared_bastion.baseline)
+    except AssertionError:
+        # One test's leftovers are not the next one's failure.
+        shared_bastion.baseline = shared_bastion.state()
+        raise
+    finally:
+        for one in shared_bastion.ours():
+            one.kill()
+
+
+@pytest.fixture
+def fresh_bastion(network, suite):
+    """Makes bastions that the test may ruin: fresh_bastion(package, hub_url)."""
+    made = []
+
+    def make(package=None, hub_url=None, **options):
+        made.append(Bastion(network, suite, package, hub_url, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+class Server:
+    """A user with a running server: token, REST, and the terminals that exist there."""
+
+    def __init__(self, hub, user):
+        self.hub, self.user = hub, user
+        hub.unsteer(user)
+        hub.start_server(user)
+        self.jupyter = Jupyter(hub, user)
+        self.token = hub.token(user)
+
+    def no_terminals(self, timeout=20.0):
+        """Wait until none of the server's terminals is left."""
+        wait_for(lambda: not self.jupyter.terminals(), lambda: f"terminals are closed: {self.jupyter.terminals()}",
+                 timeout, 0.1)
+
+
+def _server(hub, user):
+    server = Server(hub, user)
+    yield server
+    try:
+        server.no_terminals()
+    finally:
+        try:
+            for name in server.jupyter.terminals():
+                server.jupyter.delete_terminal(name)
+        except (OSError, AssertionError):
+            # The test froze it: the next one starts anew.
+            for one in hub.server_processes(user):
+                one.kill()
+            hub.stop_server(user)
+
+
+@pytest.fixture
+def alice(hub):
+    """Alice with a running server; all its terminals must be gone after the test."""
+    yield from _server(hub, "alice")
+
+
+@pytest.fixture
+def bob(hub):
+    """Bob with a running server."""
+    yield from _server(hub, "bob")
+
+
+@pytest.fixture
+def carol(hub):
+    """Carol with a running server."""
+    yield from _server(hub, "carol")
+
+
+@pytest.fixture
+def faulty(network, hub):
+    """A hub with faults in front of the real one."""
+    made = FaultyHub(network, hub.box.network, (network.HUB, 8000))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def elsewhere(network, hub):
+    """Another server, which no token may ever reach."""
+    made = FaultyHub(network, hub.box.network)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def root():
+    if os.geteuid():
+        pytest.exit("the end-to-end tests need root", 2)

@@ -1,0 +1,203 @@
+"""While a session runs the token is nowhere but in its gateway, and users cannot reach each other."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from lib import paths
+from lib.wait import wait_for
+
+
+@pytest.fixture
+def session(bastion, client, alice):
+    with client.terminal(bastion, "alice", alice.token) as terminal:
+        terminal.prompt()
+        yield terminal
+    alice.no_terminals()
+
+
+def memory_holds(process, secret):
+    """Whether the secret is in the process's writable memory."""
+    try:
+        with open(process.path("mem"), "rb", 0) as memory:
+            for line in process.read("maps").decode().splitlines():
+                match = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw", line)
+                if match:
+                    start, end = int(match[1], 16), int(match[2], 16)
+                    memory.seek(start)
+                    try:
+                        if secret in memory.read(end - start):
+                            return True
+                    except OSError:
+                        continue
+    except OSError:
+        pass
+    return False
+
+
+def test_no_token_in_environments_and_command_lines(bastion, session, alice):
+    token = alice.token.encode()
+    for one in bastion.box.processes():
+        assert token not in one.read("environ"), f"in the environment of {one.command_line()}"
+        assert token not in one.read("cmdline"), f"on the command line of {one.name}"
+
+
+def test_no_token_in_files(bastion, session, alice):
+    found = bastion.box.run("grep", "-rlF", "--exclude-dir=proc", "--exclude-dir=sys", "--exclude-dir=usr",
+                            "--exclude-dir=dev", alice.token, "/", check=False, timeout=120).stdout
+    assert not found, f"the token is in {found}"
+    found = bastion.box.run("grep", "-rlF", "--devices=skip", alice.token, "/run", "/tmp", "/var", "/dev/shm",
+                            check=False).stdout
+    assert not found, f"the token is in {found}"
+
+
+def test_no_token_in_logs(bastion, session, alice):
+    assert not [one for one in bastion.syslog.entries if alice.token.encode() in one.raw]
+
+
+def test_no_token_in_open_files_of_others(bastion, session, alice):
+    for one in bastion.ours():
+        for line in one.read("maps").splitlines():
+            assert b"/memfd" not in line
+
+
+def test_the_token_is_in_the_gateway_only(bastion, session, alice):
+    """Rule 4: never in a process that runs under the user's uid."""
+    token = alice.token.encode()
+    assert any(memory_holds(one, token) for one in bastion.gateways()), "the probe doesn't work"
+    for one in [*bastion.sessions(), *bastion.jails()]:
+        assert not memory_holds(one, token), f"in the memory of {one.command_line()}"
+
+
+def test_no_handle_in_the_session(bastion, session):
+    """The gateway's handle is taken out of the PAM environment before the session inherits it."""
+    for one in bastion.sessions():
+        assert b"JUPYTERHUB_OPENSSH" not in one.read("environ")
+
+
+@pytest.mark.parametrize("which", ["gateways", "jails", "sessions"])
+def test_no_cores_and_no_debugger(bastion, session, which):
+    for one in getattr(bastion, which)():
+        # prctl(2), PR_SET_DUMPABLE 0: the files of /proc/PID belong to root, and there is never a core.
+        assert os.stat(one.path("environ")).st_uid == 0, f"{one.command_line()} can be dumped"
+        limit = re.search(rb"Max core file size\s+(\S+)", one.read("limits"))[1]
+        assert limit == b"0" or one.uid != 0, limit
+
+
+def test_processes_have_no_privileges_left(bastion, session):
+    for one in [*bastion.gateways(), *bastion.jails(), *bastion.sessions()]:
+        status = one.read("status").decode()
+        assert one.uid != 0, one.command_line()
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert re.search(rf"{kind}:\t0+\n", status), f"{one.command_line()} has {kind}"
+        ids = set(re.search(r"Uid:\t(.*)", status)[1].split())
+        assert ids == {str(one.uid)}, f"{one.command_line()}: {ids}"
+        if one in bastion.gateways() + bastion.jails():
+            assert "NoNewPrivs:\t1" in status, one.command_line()
+            assert one.namespace("mnt"), one
+
+
+def in_jail(bastion, session_process, script, uid=None):
+    """Run a shell script inside a session's namespaces and root, as its user."""
+    status = session_process.read("status").decode()
+    user = uid or re.search(r"Uid:\t(\d+)", status)[1]
+    group = re.search(r"Gid:\t(\d+)", status)[1]
+    return subprocess.run(
+        ["nsenter", f"--target={session_process.pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--root", "--wd=/",
+         "--", "/usr/bin/setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--", "/usr/bin/perl",
+         "-e", script], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, cwd="/")
+
+
+@pytest.fixture
+def two_users_one_uid(bastion, client, alice, bob):
+    """Sessions of alice and bob, who have the same uid by configuration."""
+    with bastion.configured(alice.hub.url, FIXED_UID):
+        with client.terminal(bastion, "alice", alice.token) as one:
+            one.prompt()
+            first = {p.pid: p for p in bastion.sessions()}
+            with client.terminal(bastion, "bob", bob.token) as two:
+                two.prompt()
+                second = [p for p in bastion.sessions() if p.pid not in first]
+                assert len(first) == len(second) == 1
+                yield next(iter(first.values())), second[0]
+    alice.no_terminals()
+    bob.no_terminals()
+
+
+#: Configuration: everyone has this uid and gid.
+FIXED_UID = '[accounts]\nuid = "fixed"\nfixed = [70000, 70000]\n'
+
+
+def test_same_uid_cannot_signal(bastion, two_users_one_uid):
+    alices, bobs = two_users_one_uid
+    assert alices.uid == bobs.uid
+    script = "my @seen = grep { kill 0, $_ } 1..4194304; print join(' ', @seen), qq(\\n);"
+    done = in_jail(bastion, bobs, script)
+    assert done.returncode == 0, done.stderr
+    seen = [int(text) for text in done.stdout.split()]
+    inside = {int(re.search(rb"NSpid:.*\t(\d+)\n", p.read("status"))[1]) for p in bastion.box.processes()
+              if p.namespace("pid") == bobs.namespace("pid")}
+    own = len(inside) + 2
+    assert len(seen) <= own, f"bob can signal {seen}; his own are {sorted(inside)}"
+    assert bobs.namespace("pid") != alices.namespace("pid")
+
+
+def test_same_uid_shares_no_sockets_or_files(bastion, two_users_one_uid):
+    alices, bobs = two_users_one_uid
+    for kind in ("net", "mnt", "pid"):
+        assert alices.namespace(kind) != bobs.namespace(kind)
+    names = bastion.box.abstract_sockets()
+    script = "opendir(my $d, '/run'); print join(' ', sort grep { !/^\\.+$/ } readdir $d), qq(\\n);" \
+             "print -e '/proc/1' ? 'proc' : 'no-proc', qq(\\n);" \
+             "print -e '/home' ? 'home' : 'no-home', qq(\\n);"
+    done = in_jail(bastion, bobs, script)
+    assert done.stdout.splitlines()[0] == "gateway.sock", done
+    assert done.stdout.splitlines()[1] == "no-proc"
+    for name in names:
+        reach = in_jail(bastion, bobs, "use Socket; socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0) or die; "
+                        f"print connect($s, pack_sockaddr_un(qq(\\0{name[1:]}))) ? 'in' : 'out', qq(\\n);")
+        assert reach.stdout == "out\n", (name, reach)
+
+
+def test_the_jail_reaches_no_network(bastion, session):
+    (one,) = bastion.sessions()
+    script = "use Socket; for my $a ('10.77.0.3', '10.77.1.1') { socket(my $s, AF_INET, SOCK_STREAM, 0) or die;" \
+             "print connect($s, pack_sockaddr_in(8000, inet_aton($a))) ? 'in' : 'out', qq(\\n); }"
+    assert in_jail(bastion, one, script).stdout == "out\nout\n"
+    links = re.findall(r"^\s*(\S+):", one.read("net/dev").decode(), re.M)
+    assert links == ["lo"]
+
+
+def test_the_jail_is_read_only(bastion, session):
+    (one,) = bastion.sessions()
+    for path in ("/x", "/usr/x", "/etc/x", "/run/x", "/dev/x"):
+        done = in_jail(bastion, one, f"print open(my $f, '>', '{path}') ? 'written' : 'no', qq(\\n);")
+        assert done.stdout == "no\n", (path, done)
+    assert b"\nuid" not in one.read("environ")
+
+
+def test_an_uninvited_process_cannot_claim_a_gateway(bastion, session):
+    """Abstract sockets have no permissions: the handle's secret and the peer's uid must guard them."""
+    for name in bastion.box.abstract_sockets():
+        if "jupyterhub" not in name:
+            continue
+        for uid in (1000, 65534):
+            done = bastion.box.run(
+                "perl", "-e", "use Socket; socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0) or die;"
+                f"connect($s, pack_sockaddr_un(qq(\\0{name[1:]}))) or exit 0; send($s, 'x' x 64, 0); "
+                "$SIG{ALRM} = sub { print 'hangs'; exit 0 }; alarm 15; my $n = sysread($s, my $b, 100); "
+                "print $n ? 'answered' : '';", uid=uid, check=False)
+            assert done.stdout == "", (name, uid, done)
+    assert session.run("echo unharmed") == "unharmed\n"
+
+
+def test_programs_of_ours_are_no_danger_in_a_users_hands(bastion, session):
+    """A local user may run them: they have no privileges and must just say no."""
+    for program in (paths.SESSION_SHELL, paths.JAIL_PROGRAM):
+        done = bastion.box.run(program, uid=1000, check=False, timeout=30)
+        assert done.returncode not in (0, 101, 134), done
+    done = bastion.box.run(paths.PROGRAM, "gateway", uid=1000, check=False, timeout=30)
+    assert "panicked" not in done.stdout + done.stderr
+    wait_for(lambda: len(bastion.gateways()) == 1, "no gateway was left by that")

@@ -1,0 +1,162 @@
+"""A hub with faults: passes requests on to the real one, except those it is told to answer itself."""
+
+import re
+import socket
+import threading
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Request:
+    """What a client sent, up to the end of its headers."""
+
+    method: str
+    path: str
+    head: bytes
+
+    def header(self, name):
+        """A header's value, or None."""
+        match = re.search(rb"(?im)^" + re.escape(name.encode()) + rb":[ \t]*(.*?)\r$", self.head)
+        return match[1].decode(errors="replace") if match else None
+
+
+@dataclass
+class Rule:
+    """Requests that get an answer of ours: how often, and which bytes (or a function of the socket)."""
+
+    method: str
+    path: str
+    action: object
+    times: int = 1 << 30
+    used: int = field(default=0)
+
+    def takes(self, request):
+        """Whether the rule is for this request."""
+        return (self.used < self.times and re.fullmatch(self.method, request.method)
+                and re.search(self.path, request.path))
+
+
+def answer(status, body=b"", **headers):
+    """Bytes of a complete HTTP answer; headers are given with _ for -."""
+    body = body.encode() if isinstance(body, str) else body
+    lines = [f"HTTP/1.1 {status} Fault", f"Content-Length: {len(body)}", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def hang(connection):
+    """Never answer; ends when the other side does."""
+    while connection.recv(65536):
+        pass
+
+
+def drip(connection):
+    """An answer that comes a byte at a time and never ends: each read succeeds, none is enough."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
+    stop = threading.Event()
+    while not stop.wait(0.5):
+        connection.sendall(b" ")
+
+
+class FaultyHub:
+    """Listens beside the real hub. `requests` records everything that arrived."""
+
+    def __init__(self, network, namespace, upstream=None, address=None):
+        self.requests, self.rules = [], []
+        self._upstream, self._namespace = upstream, namespace
+        with namespace:
+            self._listener = socket.create_server((address or network.ELSEWHERE, 0), backlog=512)
+        self.host, self.port = self._listener.getsockname()
+        self.url = f"http://{self.host}:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def on(self, method, path, action, times=1 << 30):
+        """Answer requests whose method and path match with `action`: bytes, or a function of the socket."""
+        self.rules.append(Rule(method, path, action, times))
+        return self
+
+    def seen(self, path="", method=".*"):
+        """The recorded requests whose path and method match."""
+        return [one for one in self.requests if re.search(path, one.path) and re.fullmatch(method, one.method)]
+
+    def tokens(self):
+        """Every Authorization header that arrived."""
+        return [one.header("Authorization") for one in self.requests if one.header("Authorization")]
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        with connection:
+            try:
+                head = b""
+                while b"\r\n\r\n" not in head and len(head) < 1 << 20:
+                    piece = connection.recv(65536)
+                    if not piece:
+                        return
+                    head += piece
+                head, _, rest = head.partition(b"\r\n\r\n")
+                method, path = head.split(b"\r\n", 1)[0].decode(errors="replace").split(" ")[:2]
+                request = Request(method, path, head + b"\r\n")
+                self.requests.append(request)
+                for rule in self.rules:
+                    if rule.takes(request):
+                        rule.used += 1
+                        if callable(rule.action):
+                            rule.action(connection)
+                        else:
+                            connection.sendall(rule.action)
+                            # The request's body is read, lest closing resets what was sent.
+                            connection.shutdown(socket.SHUT_WR)
+                            connection.settimeout(5)
+                            while connection.recv(65536):
+                                pass
+                        return
+                if self._upstream:
+                    self._pass_on(connection, request, rest)
+                else:
+                    connection.sendall(answer(404, "{}"))
+            except (OSError, ValueError):
+                return
+
+    def _pass_on(self, connection, request, rest):
+        """Hand the request to the real hub, one request a connection unless it is an upgrade."""
+        head = request.head
+        if not request.header("Upgrade"):
+            head = re.sub(rb"(?im)^connection:.*\r\n", b"", head) + b"Connection: close\r\n"
+        with self._namespace:
+            upstream = socket.create_connection(self._upstream, timeout=10)
+        upstream.settimeout(None)
+        with upstream:
+            upstream.sendall(head + b"\r\n" + rest)
+            back = threading.Thread(target=_copy, args=(upstream, connection), daemon=True)
+            back.start()
+            _copy(connection, upstream)
+            back.join()
+
+    def close(self):
+        """Stop listening."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def _copy(source, target):
+    """Copy one direction until its end."""
+    try:
+        while True:
+            piece = source.recv(65536)
+            if not piece:
+                break
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        for one in (source, target):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass

@@ -1,0 +1,95 @@
+"""Configuration of the tests' JupyterHub; runs inside its sandbox.
+
+What a user's server does when it starts is steered by /mnt/control/USER.json:
+  delay        seconds before the server starts
+  messages     progress messages, spread over that time
+  fail         the start fails with this reason
+  stop_delay   seconds that stopping takes
+  start_timeout  seconds after which the hub gives up
+"""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+
+TOOLS = "/mnt/hub"
+STATE = Path("/mnt/state")
+
+
+class SteeredSpawner(SimpleLocalProcessSpawner):
+    """Starts a real server as a process, after what the control file asks for."""
+
+    def control(self):
+        try:
+            return json.loads(Path(f"/mnt/control/{self.user.name}.json").read_text())
+        except FileNotFoundError:
+            return {}
+
+    async def start(self):
+        control = self.control()
+        if "start_timeout" in control:
+            self.start_timeout = control["start_timeout"]
+        await asyncio.sleep(control.get("delay", 0))
+        if control.get("fail"):
+            error = RuntimeError(control["fail"])
+            error.jupyterhub_message = control["fail"]
+            raise error
+        return await super().start()
+
+    async def stop(self, now=False):
+        await asyncio.sleep(self.control().get("stop_delay", 0))
+        return await super().stop(now=now)
+
+    async def progress(self):
+        control = self.control()
+        messages = control.get("messages", [])
+        for number, message in enumerate(messages, 1):
+            yield {"progress": number * 90 // len(messages), "message": message}
+            await asyncio.sleep(control.get("delay", 0) / (len(messages) + 1))
+
+    def user_env(self, env):
+        env = super().user_env(env)
+        env["SHELL"] = "/bin/bash"
+        return env
+
+
+c = get_config()  # noqa: F821 (given by traitlets)
+c.JupyterHub.bind_url = os.environ["PUBLIC_URL"]
+c.JupyterHub.hub_ip = "127.0.0.1"
+c.JupyterHub.hub_port = 8081
+c.JupyterHub.db_url = f"sqlite:///{STATE}/jupyterhub.sqlite"
+c.JupyterHub.cookie_secret_file = f"{STATE}/cookie_secret"
+c.JupyterHub.allow_named_servers = True
+c.JupyterHub.cleanup_servers = False
+c.JupyterHub.concurrent_spawn_limit = 0
+# The proxy is run beside the hub, so that tests restart the one without the other.
+c.ConfigurableHTTPProxy.should_start = False
+c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:8001"
+c.ConfigurableHTTPProxy.auth_token = os.environ["CONFIGPROXY_AUTH_TOKEN"]
+c.JupyterHub.proxy_check_interval = 5
+
+c.JupyterHub.authenticator_class = "dummy"
+c.Authenticator.allow_all = True
+c.Authenticator.admin_users = {"admin"}
+
+c.JupyterHub.services = [
+    {"name": "tests", "api_token": os.environ["TESTS_TOKEN"]},
+    {"name": "plain", "api_token": os.environ["PLAIN_TOKEN"]},
+]
+c.JupyterHub.load_roles = [
+    {"name": "tests", "services": ["tests"], "scopes": [
+        "admin:users", "admin:servers", "tokens", "access:servers", "proxy", "list:users", "read:hub", "shutdown"]},
+    # A service that may open everyone's server: still no user, so never let in.
+    {"name": "plain", "services": ["plain"], "scopes": ["read:users", "servers", "access:servers"]},
+]
+
+c.JupyterHub.spawner_class = SteeredSpawner
+c.SimpleLocalProcessSpawner.home_dir_template = "/mnt/home/{username}"
+c.Spawner.cmd = [f"{TOOLS}/venv/bin/python", "-m", "jupyterhub.singleuser"]
+c.Spawner.args = ["--ServerApp.log_level=INFO", "--ServerApp.allow_unauthenticated_access=False"]
+c.Spawner.env_keep = ["PATH", "LANG", "CONFIGPROXY_AUTH_TOKEN_NEVER"]
+c.Spawner.environment = {"JUPYTERHUB_SINGLEUSER_APP": "jupyter_server.serverapp.ServerApp"}
+c.Spawner.http_timeout = 30

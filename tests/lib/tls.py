@@ -1,0 +1,76 @@
+"""TLS in front of the real hub, with certificates of an authority that the tests make."""
+
+import socket
+import ssl
+import subprocess
+import threading
+
+from lib.forward import _copy
+
+
+class Authority:
+    """Signs certificates; `certificate` is the path of its own, in PEM."""
+
+    def __init__(self, directory, name="tests"):
+        self._directory, self._name = directory, name
+        self.certificate, self._key = directory / f"{name}.crt", directory / f"{name}.key"
+        _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                 "-subj", f"/CN=authority {name}", "-keyout", self._key, "-out", self.certificate)
+
+    def sign(self, address):
+        """Certificate and key for an IP address, in one file."""
+        base = self._directory / f"{self._name}-{address}"
+        _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                 "-CA", self.certificate, "-CAkey", self._key, "-subj", f"/CN={address}",
+                 "-addext", f"subjectAltName=IP:{address}", "-addext", "basicConstraints=critical,CA:FALSE",
+                 "-keyout", f"{base}.key", "-out", f"{base}.crt")
+        both = base.with_suffix(base.suffix + ".pem")
+        both.write_text(base.with_name(base.name + ".key").read_text() + base.with_name(base.name + ".crt").read_text())
+        return both
+
+
+def _openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+class TlsFront:
+    """Ends TLS and passes on what it carries; `handshakes` counts the connections that trusted it."""
+
+    def __init__(self, namespace, address, upstream, pem):
+        self._namespace, self._upstream, self.handshakes = namespace, upstream, 0
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pem)
+        with namespace:
+            self._listener = socket.create_server((address, 0), backlog=128)
+        self.url = f"https://{address}:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._carry, args=(connection,), daemon=True).start()
+
+    def _carry(self, connection):
+        try:
+            secure = self._context.wrap_socket(connection, server_side=True)
+        except OSError:
+            connection.close()
+            return
+        self.handshakes += 1
+        with self._namespace:
+            upstream = socket.create_connection(self._upstream)
+        for one in (secure, upstream):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        back = threading.Thread(target=_copy, args=(upstream, secure), daemon=True)
+        back.start()
+        _copy(secure, upstream)
+        back.join()
+        secure.close()
+        upstream.close()
+
+    def close(self):
+        """Stop listening."""
+        self._listener.close()

@@ -1,0 +1,105 @@
+# shellcheck shell=bash
+# What the test scripts need on a fresh Debian machine; sourced by run, e2e, demo and bench.
+# Everything is fetched once and kept in the cache directory; nothing else of the machine changes
+# except for packages installed by apt.
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+repository="$(dirname "$here")"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/jupyterhub-openssh"
+venv="$cache/venv-tests"
+export JO_CACHE="$cache" JO_REPOSITORY="$repository"
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+die() { printf '\033[31merror: %s\033[0m\n' "$*" >&2; exit 1; }
+
+# Namespaces, overlay mounts and apt need root.
+need_root() {
+  [ "$(id -u)" = 0 ] || die "run this as root (it makes namespaces and Debian root file systems, and cleans them up)"
+}
+
+# One process at a time fills the cache.
+with_cache_lock() {
+  mkdir -p "$cache"
+  (
+    flock 9
+    "$@"
+  ) 9>"$cache/.lock"
+}
+
+# install_packages PACKAGE...: those that are missing, in one apt-get call.
+install_packages() {
+  local missing=() package
+  for package in "$@"; do
+    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  say "installing ${missing[*]}"
+  apt-get -qq update
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
+}
+
+# Packages that building the programs and the .deb needs.
+build_packages() {
+  install_packages build-essential pkg-config libssl-dev libpam0g-dev debhelper dpkg-dev fakeroot lintian \
+    ca-certificates git
+}
+
+# Packages that the end-to-end tests need.
+sandbox_packages() {
+  local packages=(mmdebstrap iproute2 nftables openssh-client openssh-server strace tmux vim-tiny less procps util-linux
+    python3 python3-venv debian-archive-keyring ca-certificates iputils-ping)
+  command -v node >/dev/null || packages+=(nodejs)
+  command -v npm >/dev/null || packages+=(npm)
+  # The host's own sshd is not wanted: only its programs, for comparison; never let apt start it.
+  packages=("${packages[@]/openssh-server/}")
+  # shellcheck disable=SC2206 # the removed entry leaves an empty word
+  packages=(${packages[@]})
+  install_packages "${packages[@]}"
+}
+
+# make_venv DIRECTORY REQUIREMENTS: a virtual environment that is rebuilt when its requirements change.
+make_venv() {
+  local directory="$1" requirements="$2" stamp
+  stamp="$(sha256sum "$requirements" | cut -c1-64) $(/usr/bin/python3 --version)"
+  [ "$(cat "$directory/.stamp" 2>/dev/null)" = "$stamp" ] && return
+  say "installing $(basename "$requirements" .txt) requirements from PyPI"
+  rm -rf "$directory"
+  /usr/bin/python3 -m venv "$directory"
+  "$directory/bin/pip" --quiet --disable-pip-version-check install -r "$requirements"
+  printf '%s\n' "$stamp" >"$directory/.stamp"
+}
+
+# The proxy that JupyterHub itself uses, from npm.
+make_proxy() {
+  local directory="$cache/hub" version="5.3.0"
+  [ -e "$directory/node_modules/configurable-http-proxy/.installed-$version" ] && return
+  say "installing configurable-http-proxy from npm"
+  mkdir -p "$directory"
+  (cd "$directory" && npm install --silent --no-fund --no-audit --no-save --prefix "$directory" \
+    "configurable-http-proxy@$version" >/dev/null)
+  touch "$directory/node_modules/configurable-http-proxy/.installed-$version"
+}
+
+fill_cache() {
+  sandbox_packages
+  make_venv "$venv" "$here/requirements/tests.txt"
+  mkdir -p "$cache/hub"
+  make_venv "$cache/hub/venv" "$here/requirements/hub.txt"
+  make_proxy
+  "$venv/bin/python" -B -m lib.roots "$@"
+}
+
+# prepare_sandbox SUITE...: tools, hub, proxy and the suites' root file systems.
+prepare_sandbox() {
+  need_root
+  cd "$here" || exit 1
+  with_cache_lock fill_cache "$@"
+}
+
+# The package that `make deb` built.
+built_package() {
+  local newest
+  # shellcheck disable=SC2012 # names are our own
+  newest="$(ls -t "${CARGO_TARGET_DIR:-$repository/target}"/deb/jupyterhub-openssh_*.deb 2>/dev/null | head -n1)"
+  printf '%s' "$newest"
+}
