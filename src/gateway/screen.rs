@@ -13,6 +13,31 @@ const SLOW: Duration = Duration::from_millis(20);
 const HELD: Duration = Duration::from_millis(50);
 /// With this much output underway, Ctrl-C skips it.
 const FLOOD: usize = 64 * 1024;
+/// Longest line that is still shown after a skip, in bytes. A prompt is shorter.
+const LINE: usize = 4096;
+
+/// Output that is not shown.
+#[derive(Default)]
+struct Skipped {
+    bytes: usize,
+    /// Its last line as far as it has come: the shell's prompt may be among what is skipped.
+    line: String,
+}
+
+impl Skipped {
+    fn push(&mut self, text: &str) {
+        self.bytes += text.len();
+        if let Some((_, rest)) = text.rsplit_once('\n') {
+            self.line.clear();
+            self.line.push_str(rest);
+        } else {
+            self.line.push_str(text);
+        }
+        if self.line.len() > LINE {
+            self.line.clear();
+        }
+    }
+}
 
 /// See the module.
 pub struct Screen {
@@ -22,8 +47,8 @@ pub struct Screen {
     tail: ReceivedTail,
     resuming: bool,
     full_since: Option<Instant>,
-    /// Since Ctrl-C, this much was not shown.
-    skipped: Option<usize>,
+    /// Since Ctrl-C, this was not shown.
+    skipped: Option<Skipped>,
     discard: bool,
     tty: Option<TtyPath>,
     status: Option<u8>,
@@ -117,7 +142,7 @@ impl Screen {
             None => new.into(),
         };
         if let Some(skipped) = &mut self.skipped {
-            *skipped += shown.len();
+            skipped.push(&shown);
         } else if !self.discard {
             if let Some(warning) = warning {
                 self.notice(warning);
@@ -152,17 +177,19 @@ impl Screen {
         if self.output.len() < FLOOD && !suspended {
             return false;
         }
-        *self.skipped.get_or_insert(0) += self.output.clear();
+        self.skipped.get_or_insert_default().bytes += self.output.clear();
         self.full_since = None;
         true
     }
 
     /// What was printed before Ctrl-C has arrived and is gone; tells the user how much that was.
     pub fn end_skip(&mut self) {
-        if let Some(skipped) = self.skipped.take().filter(|n| *n > 0) {
-            // CAN (ECMA-48, 8.3.6) ends an escape sequence that was cut in half; SGR 0 its colours.
-            self.output.push(b"\x18\x1b[0m");
-            self.notice(&format!("{} of output skipped at Ctrl-C", size(skipped)));
+        if let Some(Skipped { bytes, line }) = self.skipped.take() {
+            // CAN (ECMA-48, 8.3.6) ends an escape sequence that was cut in half; SGR 0 its colours. The echo of
+            // Ctrl-C was skipped as well.
+            self.output.push(b"\x18\x1b[0m^C");
+            self.notice(&format!("{} of output skipped", size(bytes)));
+            self.output.push(line.as_bytes());
         }
     }
 
@@ -218,12 +245,14 @@ mod tests {
         screen.print(&"y\n".repeat(100 * 1024), now);
         assert!(screen.interrupt(false));
         screen.print(&"y\n".repeat(1024), now);
+        screen.print("^C\r\nalice", now);
+        screen.print("@hub$", now);
         assert!(screen.has_room());
         screen.end_skip();
-        screen.print("$ ", now);
+        screen.print(" ", now);
         assert_eq!(
             shown(&mut screen),
-            "\x18\x1b[0m\r\n[jupyterhub-openssh: 203 KB of output skipped at Ctrl-C]\r\n$ "
+            "\x18\x1b[0m^C\r\n[jupyterhub-openssh: 203 KB of output skipped]\r\nalice@hub$ "
         );
     }
 
