@@ -9,10 +9,11 @@ use crate::terminado::socket::{Closed, Event, TerminalSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// Closed after this long without need: it shows in the user's list of terminals.
-const IDLE: Duration = Duration::from_secs(15);
+/// Closed after this long without need: it shows in the user's list of terminals. Its program ends by itself after
+/// 12 s without a request.
+const IDLE: Duration = Duration::from_secs(5);
 /// A suspension is repeated this often, or it would lapse.
-const REPEAT_STOP: Duration = Duration::from_secs(20);
+const REPEAT_STOP: Duration = Duration::from_secs(5);
 
 enum State {
     /// Not needed so far.

@@ -8,6 +8,7 @@ mod client;
 mod progress;
 mod route;
 
+use crate::sys::process;
 use route::Route;
 use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
@@ -20,6 +21,11 @@ const BROKEN: u8 = 255;
 /// Runs the session and returns its exit status.
 #[must_use]
 pub fn run() -> u8 {
+    // Users may share a uid: nobody else's process is to trace this one or read its memory.
+    if let Err(e) = process::harden() {
+        complain(&client::Broken::from(e).to_string());
+        return BROKEN;
+    }
     let command = std::env::var_os("SSH_ORIGINAL_COMMAND").map(OsStringExt::into_vec);
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     match route::route(command.as_deref(), terminal) {

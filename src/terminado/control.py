@@ -3,7 +3,7 @@
 # A request is a line "ID COMMAND"; its answer a line "NONCE ID ANSWER":
 #   ?      r N | c N   N bytes unread in raw or in canonical mode (there: in complete lines), after a short
 #                      wait for none
-#   stop   ok          the terminal's output is suspended; undone by `go`, by our end and by 60 s of silence
+#   stop   ok          the terminal's output is suspended; undone by `go` and by our end, which 12 s of silence bring
 #   go     ok          it is resumed
 #   drain  ok          unread input is thrown away
 # or "gone" (that terminal has ended) or "error".
@@ -112,12 +112,9 @@ try:
     say("0 hello")
     rest = b""
     while True:
-        # Nobody there any more: a gateway that was killed can't delete us.
-        if not select.select([0], [], [], 60 if stopped else 900)[0]:
-            if not stopped:
-                break
-            flow(termios.TCOON)
-            continue
+        # Silence means that nobody is there any more: a gateway that was killed can't delete us.
+        if not select.select([0], [], [], 12)[0]:
+            break
         data = os.read(0, 4096)
         if not data:
             break

@@ -44,7 +44,7 @@ pub enum Answer {
         /// Evidence for [`crate::terminado::pacing::InputWindow::evidence`].
         unread: Unread,
     },
-    /// The program's output is suspended. Lapses after 60 s without a request: repeat it every 20 s.
+    /// The program's output is suspended. Lapses after 12 s without a request, with the whole control terminal: repeat it every 5 s.
     Stopped,
     /// The program's output is resumed.
     Running,
