@@ -28,10 +28,13 @@ class SteeredSpawner(SimpleLocalProcessSpawner):
         except FileNotFoundError:
             return {}
 
+    def run_pre_spawn_hook(self):
+        # Here, because the hub reads the timeout before it runs start().
+        self.start_timeout = self.control().get("start_timeout", 60)
+        return super().run_pre_spawn_hook()
+
     async def start(self):
         control = self.control()
-        if "start_timeout" in control:
-            self.start_timeout = control["start_timeout"]
         await asyncio.sleep(control.get("delay", 0))
         if control.get("fail"):
             error = RuntimeError(control["fail"])
