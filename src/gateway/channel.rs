@@ -157,6 +157,12 @@ impl Channel {
         }
     }
 
+    /// Is there something to do at once, which poll(2) does not announce?
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.moves_bytes() && self.terminal.as_ref().is_some_and(Terminal::is_unfinished)
+    }
+
     /// When to look at it again, apart from events.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
@@ -393,14 +399,10 @@ impl Channel {
     fn control(&mut self, jobs: &Jobs<Said>, now: Instant) {
         let Some(terminal) = &mut self.terminal else { return };
         let orphans = terminal.take_orphans();
-        let wanted = match Nonce::random() {
-            Ok(nonce) if matches!(self.phase, Phase::Relaying) => terminal
-                .needs_control(now)
-                .map(|tty| (control::command(&nonce, tty), ControlLink::new(&nonce))),
-            _ => None,
-        };
-        if let Some((command, link)) = wanted {
-            let body = create_body(Some(&command), &[]);
+        let tty = if matches!(self.phase, Phase::Relaying) { terminal.needs_control(now) } else { None };
+        if let Some((tty, Ok(nonce))) = tty.map(|tty| (tty, Nonce::random())) {
+            let body = create_body(Some(&control::command(&nonce, tty)), &[]);
+            let link = ControlLink::new(&nonce);
             self.spawn(jobs, "control", move |access, report| {
                 // The server runs, as a terminal of it is open: nothing to start, no progress to show.
                 let opened = remote::open_only(&access, &body).map(|remote| (remote, link));

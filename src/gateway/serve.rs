@@ -106,7 +106,9 @@ impl Serve {
         // What was due by now has just been done.
         let due = self.channels.iter().filter_map(Channel::deadline).filter(|at| *at > now);
         let rest = self.busy.filter(|_| !self.channels.is_empty()).map(|at| at + IDLE).filter(|at| *at > now);
+        let at_once = self.channels.iter().any(Channel::is_unfinished).then_some(now);
         let timeout = due
+            .chain(at_once)
             .chain(rest)
             .chain(self.closing)
             .min()

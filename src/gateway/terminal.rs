@@ -64,6 +64,8 @@ pub struct Terminal {
     pings: VecDeque<(u64, Purpose, Instant)>,
     last_ping: u64,
     heard: Instant,
+    /// Messages may be left in the buffers of TLS and WebSocket, which poll(2) knows nothing of.
+    unfinished: bool,
     /// A Ctrl-C is to be followed by a ping.
     skip: bool,
     /// When draining is given up; none while the terminal is in use.
@@ -86,6 +88,7 @@ impl Terminal {
             pings: VecDeque::new(),
             last_ping: 0,
             heard: now,
+            unfinished: true,
             skip: false,
             drain_until: None,
             drained: false,
@@ -103,6 +106,12 @@ impl Terminal {
     #[must_use]
     pub fn socket(&self) -> Option<(BorrowedFd<'_>, bool, bool)> {
         self.socket.as_ref().map(|s| (s.as_fd(), self.screen.has_room(), s.wants_write()))
+    }
+
+    /// Is there something to read that poll(2) does not announce?
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.unfinished && self.socket.is_some() && self.screen.has_room()
     }
 
     /// May more input be read from the client?
@@ -131,6 +140,7 @@ impl Terminal {
     /// The WebSocket is there again.
     pub fn resume(&mut self, socket: TerminalSocket, size: WindowSize, now: Instant) {
         self.socket = Some(socket);
+        self.unfinished = true;
         self.screen.resume();
         self.heard = now;
         self.resize(size);
@@ -157,12 +167,16 @@ impl Terminal {
 
     /// Reads from the server; `Some(status)` when the shell has ended.
     fn read(&mut self, now: Instant) -> Result<Option<u8>, Closed> {
+        self.unfinished = true;
         for _ in 0..TURN {
-            let Some(socket) = &mut self.socket else { return Ok(None) };
+            let Some(socket) = &mut self.socket else { break };
             if !self.screen.has_room() {
                 break;
             }
-            let Some(event) = socket.read()? else { break };
+            let Some(event) = socket.read()? else {
+                self.unfinished = false;
+                break;
+            };
             self.heard = now;
             match event {
                 Event::Pong(number) => self.pong(number, now),
