@@ -12,6 +12,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Read the configuration and say what is wrong with it.
+    Check,
     /// Serve one SSH connection; the PAM module runs this as root, with the request on standard input.
     #[command(hide = true)]
     Gateway,
@@ -21,6 +23,7 @@ enum Command {
 #[must_use]
 pub fn run() -> u8 {
     match Cli::parse().command {
+        Command::Check => crate::check::run(),
         Command::Gateway => crate::gateway::run(),
     }
 }

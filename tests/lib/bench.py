@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 import tty
-from pathlib import Path
 
 from lib import processes, rest
 from lib.bastion import Bastion
