@@ -16,12 +16,17 @@ use nix::poll::PollFlags;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 /// Most of the client's input taken at once, in bytes.
 const INPUT: usize = 8 * 1024;
 /// Status of a session that broke, as ssh(1) reports its own failures.
 const BROKEN: u8 = 255;
+/// A reconnected WebSocket that drops within this time does not count as one.
+const SHORT_LIVED: Duration = Duration::from_secs(10);
+/// So many of those in a row end the session.
+const MAX_DROPS: u32 = 8;
 /// A client that takes none of the last output for this long will not be waited for.
 const LAST_OUTPUT: Duration = Duration::from_secs(30);
 
@@ -47,6 +52,8 @@ pub enum News {
     Deleted(Result<(), String>),
     /// The same of a control terminal.
     ControlDeleted(Result<(), String>),
+    /// A job has failed by a fault of ours, and reports nothing else.
+    Failed,
 }
 
 enum Phase {
@@ -83,6 +90,9 @@ pub struct Channel {
     terminal: Option<Terminal>,
     cancel: Cancel,
     since: Instant,
+    /// When the WebSocket was last reconnected, and how often in a row it dropped again soon.
+    resumed: Option<Instant>,
+    drops: u32,
     /// Jobs that still have to report.
     jobs: u32,
 }
@@ -103,6 +113,8 @@ impl Channel {
             terminal: None,
             cancel: Cancel::default(),
             since: now,
+            resumed: None,
+            drops: 0,
             jobs: 0,
         }
     }
@@ -152,8 +164,9 @@ impl Channel {
             }
             _ => {}
         }
-        if let Some((fd, write)) = terminal.control.socket() {
-            fds.push((fd, flags(true, write)));
+        match terminal.control.socket() {
+            Some((fd, write)) if self.moves_bytes() => fds.push((fd, flags(true, write))),
+            _ => {}
         }
     }
 
@@ -163,14 +176,14 @@ impl Channel {
         self.moves_bytes() && self.terminal.as_ref().is_some_and(Terminal::is_unfinished)
     }
 
-    /// When to look at it again, apart from events.
+    /// When to look at it again after `now`, apart from events.
     #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Ending { until, .. } => Some(until),
+            Phase::Ending { until, .. } => Some(until).filter(|at| *at > now),
             _ => None,
         };
-        self.terminal.as_ref().and_then(Terminal::deadline).into_iter().chain(phase).min()
+        self.terminal.as_ref().and_then(|t| t.deadline(now)).into_iter().chain(phase).min()
     }
 
     /// Does everything that can be done now.
@@ -186,14 +199,27 @@ impl Channel {
                     self.phase = Phase::Ending { status, until: now + LAST_OUTPUT };
                 }
                 (Standing::Lost(why), Phase::Relaying) => {
+                    self.drops = if self.resumed.is_some_and(|at| now < at + SHORT_LIVED) {
+                        self.drops + 1
+                    } else {
+                        0
+                    };
                     log.warning(&format!("channel={} connection to the server lost: {why}", self.id));
-                    self.reconnect(jobs, now);
+                    if self.drops < MAX_DROPS {
+                        self.reconnect(jobs, now);
+                    } else {
+                        self.end(log, BROKEN, Some(NOT_RECONNECTED.into()), now);
+                        self.forget_terminal(jobs);
+                    }
                 }
                 // It is being deleted, or has ended by itself meanwhile.
                 (Standing::Ended(_) | Standing::Lost(_), _) => {}
             }
         }
         self.write_client(jobs, now);
+        if let (true, Some(terminal)) = (self.moves_bytes(), &mut self.terminal) {
+            terminal.suspend(now);
+        }
         self.control(jobs, now);
         match (&self.phase, &self.terminal) {
             (Phase::Draining, Some(terminal)) if terminal.is_drained(now) => self.delete(jobs),
@@ -323,10 +349,12 @@ impl Channel {
         }
         let written = match (&mut self.stdout, &mut self.terminal) {
             (Some(stdout), Some(terminal)) => terminal.screen.write_to(stdout, now),
-            _ => Ok(()),
+            _ => Ok(false),
         };
-        if written.is_err() {
-            self.session_gone(jobs, now);
+        match (written, &mut self.phase) {
+            (Err(_), _) => self.session_gone(jobs, now),
+            (Ok(true), Phase::Ending { until, .. }) => *until = now + LAST_OUTPUT,
+            (Ok(_), _) => {}
         }
     }
 
@@ -339,7 +367,14 @@ impl Channel {
         job: impl FnOnce(Access, &dyn Fn(News)) + Send + 'static,
     ) -> bool {
         let (access, channel) = (self.access.clone(), self.id);
-        let run = move |report: &Report<Said>| job(access, &|news| report.send(Said { channel, news }));
+        let run = move |report: &Report<Said>| {
+            let report = |news| report.send(Said { channel, news });
+            // A fault of ours in a job must not leave the user waiting for ever.
+            let ended = std::panic::catch_unwind(AssertUnwindSafe(|| job(access, &report)));
+            if ended.is_err() {
+                report(News::Failed);
+            }
+        };
         let started = jobs.spawn(name, run).is_ok();
         self.jobs += u32::from(started);
         started
@@ -403,11 +438,14 @@ impl Channel {
         if let Some((tty, Ok(nonce))) = tty.map(|tty| (tty, Nonce::random())) {
             let body = create_body(Some(&control::command(&nonce, tty)), &[]);
             let link = ControlLink::new(&nonce);
-            self.spawn(jobs, "control", move |access, report| {
+            let started = self.spawn(jobs, "control", move |access, report| {
                 // The server runs, as a terminal of it is open: nothing to start, no progress to show.
                 let opened = remote::open_only(&access, &body).map(|remote| (remote, link));
                 report(News::Control(opened));
             });
+            if let (false, Some(terminal)) = (started, &mut self.terminal) {
+                terminal.control.opened(None, now);
+            }
         }
         for name in orphans {
             self.delete_control(jobs, name);
@@ -424,7 +462,7 @@ impl Channel {
     fn forget_terminal(&mut self, jobs: &Jobs<Said>) {
         if let Some(mut terminal) = self.terminal.take() {
             let mut names = terminal.take_orphans();
-            names.extend(terminal.control.close(None));
+            names.extend(terminal.control.close());
             for name in names {
                 self.delete_control(jobs, name);
             }
@@ -461,6 +499,7 @@ impl Channel {
                     log.info(&format!("channel={} reconnected", self.id));
                     terminal.screen.notice("reconnected");
                     terminal.resume(socket, self.size, now);
+                    self.resumed = Some(now);
                     self.phase = Phase::Relaying;
                 }
             }
@@ -491,6 +530,12 @@ impl Channel {
                 }
                 self.phase = Phase::Done;
             }
+            News::Failed => {
+                log.error(&format!("channel={} a job failed: please report this as a bug", self.id));
+                if matches!(self.phase, Phase::Opening | Phase::Reconnecting | Phase::Deleting) {
+                    self.end(log, BROKEN, Some(FAULT.into()), now);
+                }
+            }
             News::ControlDeleted(Ok(())) => {}
             News::ControlDeleted(Err(why)) => {
                 log.warning(&format!("channel={} control terminal may be left open: {why}", self.id));
@@ -503,6 +548,7 @@ impl Channel {
 }
 
 const NO_THREAD: &str = "This bastion is out of resources.\nTry again later, or tell its administrator.";
+const FAULT: &str = "The gateway to your server has a fault.\nTell the administrator of this bastion.";
 const TERMINAL_GONE: &str = "Your terminal has ended: your server was stopped or restarted.\n\
     Log in again to start a new one.";
 const NOT_RECONNECTED: &str = "The connection to your server could not be restored within 60 s.\n\

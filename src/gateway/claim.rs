@@ -6,11 +6,12 @@ use crate::log::Log;
 use crate::sys::socket;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// sshd's default `LoginGraceTime`: when it is over, nobody will come any more.
-pub const LOGIN_GRACE_TIME: Duration = Duration::from_secs(120);
+/// How long a claim may be in coming. sshd opens the session at once after the token was accepted; a client that
+/// never gets there must not leave gateways behind for long.
+pub const CLAIM_TIME: Duration = Duration::from_secs(20);
 /// A claimant has this long to speak, so that none can keep the true one waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -24,17 +25,25 @@ pub struct Claimed {
     pub uid: u32,
 }
 
-/// Waits up to [`LOGIN_GRACE_TIME`] for root with the right secret, for the user whom we verified.
+/// Waits up to [`CLAIM_TIME`] for root with the right secret, for the user whom we verified.
 ///
 /// # Errors
-/// `TimedOut` when nobody came; `ConnectionAborted` when root came and did not claim (its jail could not be built, and
+/// `TimedOut` when nobody came; `Interrupted` when `terminated` became readable; `ConnectionAborted` when root came and did not claim (its jail could not be built, and
 /// there is only one); otherwise the system's. Anybody else's attempt is logged, refused and forgotten.
-pub fn wait(listener: &OwnedFd, handle: &Handle, user: &str, log: &mut Log) -> io::Result<Claimed> {
-    let until = Instant::now() + LOGIN_GRACE_TIME;
+pub fn wait(
+    listener: &OwnedFd,
+    terminated: BorrowedFd<'_>,
+    handle: &Handle,
+    user: &str,
+    log: &mut Log,
+) -> io::Result<Claimed> {
+    let until = Instant::now() + CLAIM_TIME;
     socket::set_nonblocking(listener)?;
     loop {
-        if !readable_before(listener, until)? {
-            return Err(io::ErrorKind::TimedOut.into());
+        match readable_before(&[listener.as_fd(), terminated], until)? {
+            None => return Err(io::ErrorKind::TimedOut.into()),
+            Some(1) => return Err(io::ErrorKind::Interrupted.into()),
+            Some(_) => {}
         }
         let claim = match socket::accept(listener.as_fd()) {
             Ok(claim) => claim,
@@ -77,7 +86,7 @@ fn examine(claim: &OwnedFd, handle: &Handle, user: &str, owner: u32) -> Result<(
 }
 
 fn read_claim(claim: &OwnedFd, handle: &Handle, user: &str) -> Result<(OwnedFd, u32), String> {
-    if !readable_before(claim, Instant::now() + PATIENCE).unwrap_or(false) {
+    if !matches!(readable_before(&[claim.as_fd()], Instant::now() + PATIENCE), Ok(Some(_))) {
         return Err("its sender said nothing".into());
     }
     let mut buffer = [0; MAX_MESSAGE];
@@ -102,14 +111,16 @@ fn reply(claim: &OwnedFd, reply: &ClaimReply) -> io::Result<()> {
     socket::send(claim.as_fd(), &serde_json::to_vec(reply)?, &[])
 }
 
-fn readable_before(fd: &OwnedFd, until: Instant) -> io::Result<bool> {
+/// Which of the descriptors has something to read, the last if several have.
+fn readable_before(fds: &[BorrowedFd<'_>], until: Instant) -> io::Result<Option<usize>> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) if left.is_zero() => return Ok(false),
+        let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        match poll(&mut polled, timeout) {
+            Ok(0) if left.is_zero() => return Ok(None),
             Ok(0) | Err(nix::Error::EINTR) => {}
-            Ok(_) => return Ok(true),
+            Ok(_) => return Ok(polled.iter().rposition(|fd| fd.any() == Some(true))),
             Err(e) => return Err(e.into()),
         }
     }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// Closed after this long without need: it shows in the user's list of terminals. Its program ends by itself after
 /// 12 s without a request.
 const IDLE: Duration = Duration::from_secs(5);
+/// After a failure, it is not tried again for this long.
+const RETRY: Duration = Duration::from_secs(30);
 /// A suspension is repeated this often, or it would lapse.
 const REPEAT_STOP: Duration = Duration::from_secs(5);
 
@@ -22,8 +24,8 @@ enum State {
     Opening,
     /// Open; its link knows whether the program in it has spoken.
     Open(Box<Open>),
-    /// This server can't run one (no Python, an old server): go on without.
-    Impossible,
+    /// There was none to be had (no Python, an old server, one that was busy): go on without until then.
+    NotBefore(Instant),
 }
 
 struct Open {
@@ -54,15 +56,19 @@ impl ControlTerminal {
                 self.0 = State::Opening;
                 true
             }
+            State::NotBefore(at) if now >= *at => {
+                self.0 = State::Opening;
+                true
+            }
             State::Open(open) => {
                 open.needed = now;
                 false
             }
-            State::Opening | State::Impossible => false,
+            State::Opening | State::NotBefore(_) => false,
         }
     }
 
-    /// The job's result. Without one there will be none for this terminal.
+    /// The job's result. Without one, there will be none for a while.
     pub fn opened(&mut self, opened: Option<(Remote, ControlLink)>, now: Instant) {
         self.0 = match opened {
             Some((Remote { name, socket }, link)) => State::Open(Box::new(Open {
@@ -73,8 +79,14 @@ impl ControlTerminal {
                 needed: now,
                 stop_sent: None,
             })),
-            None => State::Impossible,
+            None => State::NotBefore(now + RETRY),
         };
+    }
+
+    /// Was there none to be had?
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self.0, State::NotBefore(_))
     }
 
     /// Does its program take requests?
@@ -133,7 +145,7 @@ impl ControlTerminal {
 
     /// Reads and writes its socket, and appends the answers. One that has broken is taken away; its name is
     /// returned, to be deleted. If it has ever worked, it is opened again at the next need.
-    pub fn drive(&mut self, answers: &mut Vec<Answer>) -> Option<TerminalName> {
+    pub fn drive(&mut self, answers: &mut Vec<Answer>, now: Instant) -> Option<TerminalName> {
         let State::Open(open) = &mut self.0 else { return None };
         let first = answers.len();
         let alive = open.read(answers).is_ok_and(|alive| alive);
@@ -143,31 +155,32 @@ impl ControlTerminal {
             return None;
         }
         let name = open.name.clone();
-        self.0 = if open.worked { State::None } else { State::Impossible };
+        self.0 = if open.worked { State::None } else { State::NotBefore(now + RETRY) };
         Some(name)
     }
 
-    /// Takes it away when it has not been needed for a while, or with `None` at once. Its name, to be deleted.
-    pub fn close(&mut self, now: Option<Instant>) -> Option<TerminalName> {
-        let State::Open(open) = &self.0 else { return None };
-        if now.is_some_and(|now| open.stop_sent.is_some() || now < open.needed + IDLE) {
-            return None;
+    /// Takes it away when it has not been needed for a while. Its name, to be deleted.
+    pub fn close_idle(&mut self, now: Instant) -> Option<TerminalName> {
+        match &self.0 {
+            State::Open(open) if open.stop_sent.is_none() && now >= open.needed + IDLE => self.close(),
+            _ => None,
         }
+    }
+
+    /// Takes it away. Its name, to be deleted.
+    pub fn close(&mut self) -> Option<TerminalName> {
+        let State::Open(open) = &self.0 else { return None };
         let name = open.name.clone();
         self.0 = State::None;
         Some(name)
     }
 
-    /// When to look at it again.
+    /// When to look at it again after `now`, apart from events.
     #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        match &self.0 {
-            State::Open(open) => {
-                let need = open.stop_sent.map_or(open.needed + IDLE, |at| at + REPEAT_STOP);
-                Some(open.socket.due().map_or(need, |pong| pong.min(need)))
-            }
-            _ => None,
-        }
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let State::Open(open) = &self.0 else { return None };
+        let need = open.stop_sent.map_or(open.needed + IDLE, |at| at + REPEAT_STOP);
+        open.socket.due().into_iter().chain([need]).filter(|at| *at > now).min()
     }
 }
 

@@ -13,6 +13,10 @@ const NO_ROOM: Duration = Duration::from_millis(30);
 const ASK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
 /// Half a character is given up after this.
 const HALF_CHARACTER: Duration = Duration::from_millis(200);
+/// Without a control terminal, a paste that gets no room for this long is given up.
+const GIVE_UP: Duration = Duration::from_secs(10);
+/// Bytes of the window that a paste leaves free, so that a Ctrl-C after it still fits.
+const RESERVE: usize = 64;
 /// What was typed within this time before a connection broke may be lost with it.
 const IN_FLIGHT: Duration = Duration::from_secs(1);
 
@@ -74,7 +78,10 @@ impl Input {
             self.half_since = None;
             self.assembler.flush(&mut self.pending);
         }
-        let piece = self.window.next_message(&self.pending);
+        let mut piece = self.window.next_message(&self.pending);
+        if piece.len() > RESERVE && self.window.room() < piece.len() + RESERVE {
+            piece = "";
+        }
         if !piece.is_empty() || self.pending.is_empty() {
             self.no_room_since = None;
         } else {
@@ -107,6 +114,17 @@ impl Input {
         self.window.set_round_trip(round_trip);
     }
 
+    /// Gives up a paste that nothing shows to be read. The number of bytes that were not sent.
+    pub fn give_up(&mut self, now: Instant) -> Option<usize> {
+        if self.no_room_since.is_none_or(|at| now < at + GIVE_UP) {
+            return None;
+        }
+        self.no_room_since = None;
+        let bytes = self.pending.len();
+        self.pending = String::new();
+        Some(bytes)
+    }
+
     /// Input waits, and has had no room for so long that the control terminal is needed.
     #[must_use]
     pub fn is_stuck(&self, now: Instant) -> bool {
@@ -136,12 +154,13 @@ impl Input {
         self.asking = false;
     }
 
-    /// When to look at it again, apart from events.
+    /// When to look at it again after `now`, apart from events.
     #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let half = self.half_since.map(|at| at + HALF_CHARACTER);
         let stuck = self.no_room_since.map(|at| at + NO_ROOM);
+        let given_up = self.no_room_since.map(|at| at + GIVE_UP);
         let ask = self.ask_at.filter(|_| self.no_room_since.is_some() && !self.asking);
-        [half, if ask.is_some() { ask } else { stuck }].into_iter().flatten().min()
+        [half, stuck, given_up, ask].into_iter().flatten().filter(|at| *at > now).min()
     }
 }

@@ -20,6 +20,8 @@ use crate::log::Log;
 use crate::sys::{process, socket};
 use accounts::paths::GATEWAY_USER;
 use handle::Handle;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -78,18 +80,20 @@ fn start() -> Result<(), Failed> {
     trying("drop root", process::drop_privileges(user.0, user.1))?;
     trying("harden the process", process::harden())?;
 
+    let terminated = trying("watch for SIGTERM", termination())?;
     let request = trying("read the request", read_request(stdin))?;
     let Some(granted) = login::check(request, &handle) else { return Ok(()) };
     let login::Granted { mut log, access } = granted;
     if let (Err(e), true) = (locked, has_swap()) {
         log.warning(&format!("memory could not be locked ({e}): tokens may reach this host's swap"));
     }
-    match claim::wait(&listener, &handle, access.login().as_str(), &mut log) {
+    match claim::wait(&listener, terminated.as_fd(), &handle, access.login().as_str(), &mut log) {
         Ok(claimed) => {
             // Nobody else is to come; the name vanishes with its last descriptor.
             drop((listener, handle));
-            serve::serve(claimed, access, &mut log);
+            serve::serve(claimed, access, terminated, &mut log);
         }
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => log.info("login was given up: asked to end"),
         Err(e) if e.kind() == io::ErrorKind::TimedOut => {
             log.info("login was not completed: nobody claimed it")
         }
@@ -99,6 +103,15 @@ fn start() -> Result<(), Failed> {
         Err(e) => log.error(&format!("could not be claimed: {e}")),
     }
     Ok(())
+}
+
+/// SIGTERM as something to poll, for this thread and those that it starts: whoever ends us (a package's removal, a
+/// shutdown) gives us the time to close the terminals that we have opened.
+fn termination() -> io::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.thread_block()?;
+    Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
 /// uid and gid of the system user that the package creates.

@@ -115,6 +115,8 @@ fn start(
         timeout: access.config().settings.hub.start_timeout,
         cancel: cancel.flag(),
     };
+    // Until the hub says something itself; shown when that takes longer than a second.
+    on_progress(&Progress { percent: None, message: "the hub was asked".to_owned() });
     let mut report = |progress: &Progress| {
         on_progress(progress);
         ControlFlow::Continue(())

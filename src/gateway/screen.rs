@@ -116,6 +116,7 @@ impl Screen {
     /// From here on nothing is shown: the client has gone, the terminal is being closed.
     pub fn discard(&mut self) {
         self.discard = true;
+        (self.full_since, self.held_since) = (None, None);
         self.output.clear();
     }
 
@@ -158,7 +159,8 @@ impl Screen {
                 Marker::Exit(status) => self.status = Some(status),
             }
         }
-        self.held_since = self.filter.as_ref().is_some_and(MarkerFilter::is_holding).then_some(now);
+        let holding = !self.discard && self.filter.as_ref().is_some_and(MarkerFilter::is_holding);
+        self.held_since = holding.then_some(now);
         new
     }
 
@@ -193,27 +195,28 @@ impl Screen {
         }
     }
 
-    /// Writes to the client what it takes.
+    /// Writes to the client what it takes. True when it took something.
     ///
     /// # Errors
     /// The client's terminal has gone.
-    pub fn write_to(&mut self, client: &mut impl Write, now: Instant) -> io::Result<()> {
+    pub fn write_to(&mut self, client: &mut impl Write, now: Instant) -> io::Result<bool> {
         if self.held_since.is_some_and(|at| now >= at + HELD) {
             self.flush_held();
         }
+        let before = self.output.len();
         self.output.write_to(client)?;
         if self.output.len() < HIGH {
             self.full_since = None;
         }
-        Ok(())
+        Ok(self.output.len() < before)
     }
 
-    /// When to look at it again, apart from events.
+    /// When to look at it again after `now`, apart from events.
     #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let held = self.held_since.map(|at| at + HELD);
         let slow = self.full_since.map(|at| at + SLOW);
-        held.into_iter().chain(slow).min()
+        held.into_iter().chain(slow).filter(|at| *at > now).min()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::log::Log;
 use crate::sys::{process, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::time::TimeSpec;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,13 +22,14 @@ const CLOSING: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(2);
 
 /// Serves the sessions of one connection until it ends and its terminals are closed.
-pub fn serve(claimed: Claimed, access: Access, log: &mut Log) {
+pub fn serve(claimed: Claimed, access: Access, terminated: SignalFd, log: &mut Log) {
     let jobs = match Jobs::new() {
         Ok(jobs) => jobs,
         Err(e) => return log.error(&format!("gateway: could not prepare for jobs: {e}")),
     };
     let mut serve = Serve {
         claimed,
+        terminated,
         access,
         jobs,
         channels: Vec::new(),
@@ -43,6 +45,8 @@ pub fn serve(claimed: Claimed, access: Access, log: &mut Log) {
 
 struct Serve {
     claimed: Claimed,
+    /// Readable when we are asked to end.
+    terminated: SignalFd,
     access: Access,
     jobs: Jobs<Said>,
     channels: Vec<Channel>,
@@ -99,12 +103,13 @@ impl Serve {
         if self.closing.is_none() {
             wanted.push((self.claimed.claim.as_fd(), PollFlags::POLLIN));
             wanted.push((self.claimed.sessions.as_fd(), PollFlags::POLLIN));
+            wanted.push((self.terminated.as_fd(), PollFlags::POLLIN));
         }
         for channel in &self.channels {
             channel.interest(&mut wanted);
         }
         // What was due by now has just been done.
-        let due = self.channels.iter().filter_map(Channel::deadline).filter(|at| *at > now);
+        let due = self.channels.iter().filter_map(|channel| channel.deadline(now));
         let rest = self.busy.filter(|_| !self.channels.is_empty()).map(|at| at + IDLE).filter(|at| *at > now);
         let at_once = self.channels.iter().any(Channel::is_unfinished).then_some(now);
         let timeout = due
@@ -122,11 +127,11 @@ impl Serve {
         if self.closing.is_none() {
             let woken =
                 |index: usize| fds.get(index).and_then(PollFd::revents).is_some_and(|r| !r.is_empty());
-            let (claim, sessions) = (woken(1), woken(2));
+            let (claim, sessions, terminated) = (woken(1), woken(2), woken(3));
             drop(fds);
             drop(wanted);
             // The claimant says nothing more: whatever comes is its end, and so the connection's.
-            if claim {
+            if claim || terminated {
                 self.close(Instant::now());
             } else if sessions {
                 self.accept(log);

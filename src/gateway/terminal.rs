@@ -148,7 +148,7 @@ impl Terminal {
 
     /// Moves what can be moved between the server and us.
     pub fn drive(&mut self, now: Instant) -> Standing {
-        let standing = match self.read(now) {
+        match self.read(now) {
             Ok(None) => match self.write(now) {
                 Ok(()) => Standing::Live,
                 Err(closed) => self.lost(closed),
@@ -157,12 +157,11 @@ impl Terminal {
                 self.socket = None;
                 self.screen.flush_held();
                 self.screen.end_skip();
+                self.orphans.extend(self.control.close());
                 Standing::Ended(status)
             }
             Err(closed) => self.lost(closed),
-        };
-        self.suspend(now);
-        standing
+        }
     }
 
     /// Reads from the server; `Some(status)` when the shell has ended.
@@ -171,6 +170,8 @@ impl Terminal {
         for _ in 0..TURN {
             let Some(socket) = &mut self.socket else { break };
             if !self.screen.has_room() {
+                // We aren't listening: silence says nothing.
+                self.heard = now;
                 break;
             }
             let Some(event) = socket.read()? else {
@@ -205,15 +206,19 @@ impl Terminal {
             }
             self.input.sent(length, now);
         }
-        if std::mem::take(&mut self.skip) {
-            if self.input.is_empty() {
-                self.ping(Purpose::Skip, now)?;
-            } else {
-                self.skip = true;
-            }
+        if self.skip && self.input.is_empty() {
+            self.skip = !self.ping(Purpose::Skip, now)?;
         }
-        if self.control.is_ready() && self.input.ask(now) {
-            self.ping(Purpose::Position(self.input.position()), now)?;
+        if self.control.is_ready()
+            && self.input.ask(now)
+            && !self.ping(Purpose::Position(self.input.position()), now)?
+        {
+            self.input.unanswered();
+        }
+        let blind = self.control.is_refused() || self.screen.tty().is_none();
+        if let Some(bytes) = if blind { self.input.give_up(now) } else { None } {
+            self.screen
+                .notice(&format!("nothing shows that your program reads: {bytes} bytes of input not sent"));
         }
         if now >= self.heard + SILENCE {
             if now >= self.heard + SILENCE + LOST {
@@ -235,6 +240,9 @@ impl Terminal {
         self.input.unanswered();
         self.screen.flush_held();
         self.screen.end_skip();
+        if let Some(name) = self.control.close() {
+            self.lose_control(name);
+        }
         self.drained = true;
         match self.screen.status() {
             // The shell said goodbye; only the server's own word is missing.
@@ -243,14 +251,15 @@ impl Terminal {
         }
     }
 
-    fn ping(&mut self, purpose: Purpose, now: Instant) -> Result<(), Closed> {
-        if let Some(socket) = &mut self.socket {
-            self.last_ping += 1;
-            if socket.send_ping(self.last_ping)?.is_ok() {
-                self.pings.push_back((self.last_ping, purpose, now));
-            }
+    /// False when there is no room for it in the queue, or no connection.
+    fn ping(&mut self, purpose: Purpose, now: Instant) -> Result<bool, Closed> {
+        let Some(socket) = &mut self.socket else { return Ok(false) };
+        self.last_ping += 1;
+        let sent = socket.send_ping(self.last_ping)?.is_ok();
+        if sent {
+            self.pings.push_back((self.last_ping, purpose, now));
         }
-        Ok(())
+        Ok(sent)
     }
 
     /// A pong answers every ping before it as well (RFC 6455, 5.5.3).
@@ -273,7 +282,9 @@ impl Terminal {
 
     fn hear_control(&mut self, now: Instant) {
         let mut answers = Vec::new();
-        self.orphans.extend(self.control.drive(&mut answers));
+        if let Some(name) = self.control.drive(&mut answers, now) {
+            self.lose_control(name);
+        }
         for answer in answers {
             match answer {
                 Answer::Unread { position, unread } => self.input.answered(position, unread, now),
@@ -287,14 +298,24 @@ impl Terminal {
         }
     }
 
-    /// Passes a slow client's slowness on to the program.
-    fn suspend(&mut self, now: Instant) {
+    /// The control terminal is gone: no answer will come from it.
+    fn lose_control(&mut self, name: TerminalName) {
+        self.orphans.push(name);
+        self.input.unanswered();
+        self.drained = true;
+    }
+
+    /// Passes a slow client's slowness on to the program, and takes that back when the client has caught up. To be
+    /// called after each write to the client.
+    pub fn suspend(&mut self, now: Instant) {
         if self.screen.is_slow(now) || self.control.is_stopping() && !self.screen.has_caught_up() {
             self.control.stop(now);
         } else if self.control.is_stopping() {
             self.control.go(now);
         }
-        self.orphans.extend(self.control.close(Some(now)));
+        if let (false, Some(name)) = (self.input.is_stuck(now), self.control.close_idle(now)) {
+            self.lose_control(name);
+        }
     }
 
     /// Where the control terminal has to look, when it is needed now and isn't there. The caller opens one, and
@@ -317,7 +338,7 @@ impl Terminal {
         self.screen.discard();
         self.input.clear();
         self.control.go(now);
-        self.drained = self.socket.is_none() || self.ping(Purpose::Drain, now).is_err();
+        self.drained = !self.ping(Purpose::Drain, now).is_ok_and(|sent| sent);
     }
 
     /// May it be deleted now?
@@ -326,24 +347,16 @@ impl Terminal {
         self.drained || self.drain_until.is_some_and(|at| now >= at)
     }
 
-    /// When to look at it again, apart from events.
+    /// When to look at it again after `now`, apart from events.
     #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let alive = self
             .socket
             .as_ref()
             .map(|_| if self.pings.is_empty() { self.heard + SILENCE } else { self.heard + SILENCE + LOST });
         let pong = self.socket.as_ref().and_then(TerminalSocket::due);
-        [
-            alive,
-            pong,
-            self.input.deadline(),
-            self.screen.deadline(),
-            self.control.deadline(),
-            self.drain_until,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let own = [alive, pong, self.drain_until].into_iter().flatten().filter(|at| *at > now);
+        let parts = [self.input.deadline(now), self.screen.deadline(now), self.control.deadline(now)];
+        own.chain(parts.into_iter().flatten()).min()
     }
 }

@@ -64,6 +64,8 @@ pub fn build(request: &Request) -> Result<(), Failure> {
     mount::stop_propagation().map_err(|e| format!("cannot cut the jail's mounts off from the host: {e}"))?;
     // Copied before anything is mounted over the directory they come from.
     let terminals = Tree::clone_path(&terminals_dir()).map_err(step("/dev/pts"))?;
+    // Before the jail is mounted in it.
+    hide_from_pam_and_sshd()?;
     let root = Path::new(JAIL_DIR);
     mount::tmpfs(root, TMPFS_BYTES, TMPFS_INODES).map_err(step("/"))?;
     for dir in ["usr", "dev", "dev/pts", "etc", "run", "home"] {
@@ -83,8 +85,7 @@ pub fn build(request: &Request) -> Result<(), Failure> {
     attach(usr, Flags::RO | Flags::NOSUID | Flags::NODEV, root, "usr")?;
     attach(terminals, Flags::RO | Flags::NOSUID | Flags::NODEV | Flags::NOEXEC, root, "dev/pts")?;
     device(root, "null", (1, 3))?;
-    device(root, "tty", (5, 0))?;
-    hide_from_pam_and_sshd()
+    device(root, "tty", (5, 0))
 }
 
 /// Makes the tmpfs read-only, the last step.
@@ -115,21 +116,21 @@ fn files(request: &Request) -> [(&'static str, String); 4] {
 }
 
 /// From here on root's part of sshd runs in this mount namespace too, with whatever PAM modules come after
-/// ours. Three things that they must not find:
+/// ours, and so does a session that no ChrootDirectory confines, should an administrator have lost the Match
+/// block. Things that they must not find:
+/// - `/run`: the sockets there lead out of every namespace. pam_systemd would have logind start
+///   `user@UID.service`, a service manager that runs the units of that user's home on this host; with a uid that a
+///   local user has as well, that user's D-Bus and service manager would be within reach. What stays: our own
+///   directory, the journal's sockets (/dev/log points there) and utmp, which sshd writes.
 /// - `/home`: where the account says that the user's home is, a directory that users may control is
 ///   possible. pam_env reads `~/.pam_environment` there on Debian 12, and a dead NFS server would hang it.
-/// - logind: pam_systemd would start `user@UID.service`, a service manager that runs the units of that home
-///   on this host, outside of every jail. Without /run/systemd/seats it takes the host for one without
-///   logind (sd_booted's sibling `logind_running` in systemd's pam_systemd.c) and succeeds at once.
-///
 /// - `/var/log/lastlog`: sshd 9.2 writes there at uid × 292, which for computed uids makes a sparse file of
 ///   600 GB for backups to stumble over, and for uids that users share tells one when another was here.
 ///
-/// The host itself keeps them all: this is our namespace only. The journal's socket stays where it was, for it
-/// is what /dev/log points to.
+/// The host itself keeps them all: this is our namespace only.
 fn hide_from_pam_and_sshd() -> Result<(), Failure> {
-    let (home, systemd, journal) =
-        (Path::new("/home"), Path::new("/run/systemd"), Path::new("/run/systemd/journal"));
+    hide_run()?;
+    let home = Path::new("/home");
     if home.is_dir() {
         mount::tmpfs(home, 8192, 2).map_err(step("an empty /home"))?;
         let lastlog = Path::new("/var/log/lastlog");
@@ -141,20 +142,33 @@ fn hide_from_pam_and_sshd() -> Result<(), Failure> {
         }
         mount::restrict(home, Flags::RO).map_err(step("an empty /home"))?;
     }
-    if systemd.is_dir() {
-        let socket = if journal.is_dir() {
-            Some(Tree::clone_path(journal).map_err(step("the journal"))?)
-        } else {
-            None
-        };
-        mount::tmpfs(systemd, 4096, 8).map_err(step("an empty /run/systemd"))?;
-        if let Some(socket) = socket {
-            DirBuilder::new().mode(0o755).create(journal).map_err(step("the journal"))?;
-            socket.attach(journal).map_err(step("the journal"))?;
-        }
-        mount::restrict(systemd, Flags::RO).map_err(step("an empty /run/systemd"))?;
-    }
     Ok(())
+}
+
+fn hide_run() -> Result<(), Failure> {
+    let failed = || step("an almost empty /run");
+    let run = Path::new("/run");
+    let mut kept = Vec::new();
+    for path in [RUN_DIR, "/run/systemd/journal", "/run/utmp"].map(Path::new) {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_dir() || found.is_file() => {
+                kept.push((path, found.is_dir(), Tree::clone_path(path).map_err(failed())?));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed()(e)),
+        }
+    }
+    mount::tmpfs(run, 8192, 8).map_err(failed())?;
+    for (path, is_dir, tree) in kept {
+        if is_dir {
+            DirBuilder::new().mode(0o755).recursive(true).create(path).map_err(failed())?;
+        } else {
+            fs::write(path, "").map_err(failed())?;
+        }
+        tree.attach(path).map_err(failed())?;
+    }
+    mount::restrict(run, Flags::RO).map_err(failed())
 }
 
 /// Puts the host's device `name` into the jail, after a look at what it is.

@@ -96,7 +96,7 @@ def bastion(shared_bastion, hub, client, request):
 
 
 @pytest.fixture
-def fresh_bastion(network, suite):
+def fresh_bastion(network, client, suite):
     """Makes bastions that the test may ruin: fresh_bastion(package, hub_url)."""
     made = []
 
@@ -105,8 +105,14 @@ def fresh_bastion(network, suite):
         return made[-1]
 
     yield make
-    for one in made:
-        one.close()
+    client.close_all()
+    try:
+        for one in made:
+            # Gateways that are killed with their sandbox would leave terminals behind.
+            one.wait_quiet()
+    finally:
+        for one in made:
+            one.close()
 
 
 class Server:
