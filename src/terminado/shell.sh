@@ -9,7 +9,7 @@ exec 3<&0 4>&2 2>/dev/null
 
 # The server sets these to 80x25, whatever the window is; curses believes them more than the window.
 unset COLUMNS LINES PYXTERM_DIMENSIONS
-plain='env --default-signal=INT,QUIT'
+plain='env --default-signal=HUP,INT,QUIT'
 $plain stty rows "$r" columns "$c" iutf8 || { plain='' && stty rows "$r" columns "$c" iutf8; }
 
 # A terminal type that this host can't describe makes curses programs refuse to start.
@@ -59,17 +59,17 @@ case $s in */nologin | */false) s= ;; esac
 
 # To delete a terminal the server signals this process only, so it must not wait in the foreground, where a shell
 # can't hear signals, but pass the hangup on. A background command would have SIGINT and SIGQUIT ignored for good
-# (POSIX, 2.9.3.1), hence the helpers that undo it.
+# (POSIX, 2.9.3.1), and a hub that was started by nohup hands an ignored SIGHUP down: hence the helpers that undo it.
 trap 'i=1' INT QUIT
 trap 'i=1; kill -HUP "$p"; kill -CONT "$p"' HUP
 trap 'i=1; kill -KILL "$p"' TERM
 if [ "$plain" ]; then
   $plain "$s" -l <&3 2>&4 3<&- 4>&- &
 elif command -v perl >/dev/null; then
-  perl -e '$SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV' "$s" -l <&3 2>&4 3<&- 4>&- &
+  perl -e '$SIG{HUP} = $SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV' "$s" -l <&3 2>&4 3<&- 4>&- &
 else
   python3 -ISc 'import os, signal, sys
-for s in (2, 3): signal.signal(s, signal.SIG_DFL)
+for s in (1, 2, 3): signal.signal(s, signal.SIG_DFL)
 os.execv(sys.argv[1], sys.argv[1:])' "$s" -l <&3 2>&4 3<&- 4>&- &
 fi
 p=$!
