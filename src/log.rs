@@ -1,6 +1,6 @@
 //! The only way into the system log: control characters escaped, length bounded, secrets have no way in.
 
-use std::fmt::Write as _;
+use accounts::text::one_line;
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
 /// Longest line sent to syslog, in bytes; rsyslog and journald both take 8 KiB.
@@ -25,7 +25,7 @@ impl Log {
             process: program.to_owned(),
             pid: std::process::id(),
         };
-        Self { context: printable(context), logger: syslog::unix(formatter).ok() }
+        Self { context: one_line(context), logger: syslog::unix(formatter).ok() }
     }
 
     /// An event that an administrator wants to see in the ordinary course of things.
@@ -53,7 +53,7 @@ impl Log {
     }
 
     fn line(&self, text: &str) -> String {
-        let mut line = format!("{} {}", self.context, printable(text));
+        let mut line = format!("{} {}", self.context, one_line(text));
         if line.len() > MAX_LINE {
             let mut end = MAX_LINE;
             while !line.is_char_boundary(end) {
@@ -66,36 +66,9 @@ impl Log {
     }
 }
 
-/// Makes text from outside safe to log or show: a line break becomes `; `, every other control character
-/// (C0, DEL, C1) and every character that reorders text (Unicode bidirectional controls) is escaped.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.trim_end_matches('\n').chars() {
-        match c {
-            '\n' => out.push_str("; "),
-            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                let _ = write!(out, "\\u{{{:x}}}", c as u32);
-            }
-            c if c.is_control() => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_hostile_text_stays_on_its_line() {
-        assert_eq!(printable("a\nb\r\x1b[31m\u{9b}x\u{7f}\0"), "a; b\\x0d\\x1b[31m\\x9bx\\x7f\\x00");
-        assert_eq!(printable("evil\u{202e}txt"), "evil\\u{202e}txt");
-        assert_eq!(printable("grüße 😀\n"), "grüße 😀");
-    }
 
     #[test]
     fn a_line_is_bounded() {

@@ -11,6 +11,7 @@ pub mod paths;
 pub mod settings;
 pub mod table;
 pub mod template;
+pub mod text;
 pub mod uid;
 
 pub use entry::Passwd;

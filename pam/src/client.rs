@@ -1,6 +1,7 @@
 //! What a hook needs of libpam, as a trait, so that hooks can be tested with a scripted fake.
 
 use crate::ffi;
+use accounts::text::one_line;
 use pam::constants::{PAM_ERROR_MSG, PAM_PROMPT_ECHO_OFF, PamResultCode};
 use pam::conv::Conv;
 use pam::items::{RHost, Service};
@@ -83,33 +84,6 @@ impl Client for PamHandle {
     }
 
     fn log(&self, level: Level, text: &str) {
-        ffi::log(self, level, &printable(text));
-    }
-}
-
-/// Escapes control characters and whatever could reorder a line; a line break becomes `; `.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.trim_end_matches('\n').chars() {
-        match c {
-            '\n' => out.push_str("; "),
-            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                out.extend(c.escape_unicode());
-            }
-            c if c.is_control() => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hostile_text_stays_on_its_line() {
-        assert_eq!(printable("a\nb\r\x1b[31m\u{202e}ü\n"), "a; b\\u{d}\\u{1b}[31m\\u{202e}ü");
+        ffi::log(self, level, &one_line(text));
     }
 }

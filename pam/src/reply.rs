@@ -55,7 +55,7 @@ fn split(line: &[u8]) -> Option<(&str, &str)> {
 
 /// U+001F separates the lines of a message; every other control character would be for the terminal.
 fn message(text: &str) -> String {
-    text.split('\u{1f}').map(crate::client::printable).collect::<Vec<_>>().join("\n")
+    text.split('\u{1f}').map(accounts::text::one_line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

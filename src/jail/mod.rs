@@ -14,9 +14,9 @@ mod request;
 mod uids;
 mod view;
 
-use crate::log::printable;
 use crate::sys::{namespace, pidfd, process, socket};
 use accounts::paths;
+use accounts::text::one_line;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::User;
 use request::Request;
@@ -41,7 +41,7 @@ pub fn run() -> u8 {
     match build() {
         Ok(()) => 0,
         Err(message) => {
-            let _ = writeln!(io::stdout(), "failed {}", printable(&message));
+            let _ = writeln!(io::stdout(), "failed {}", one_line(&message));
             1
         }
     }
