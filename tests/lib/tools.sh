@@ -9,8 +9,10 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/jupyterhub-openssh"
 venv="$cache/venv-tests"
 export JO_CACHE="$cache" JO_REPOSITORY="$repository"
 
-# A package built on Debian 13 needs its newer C library; one built on Debian 12 suits both.
-if (. /etc/os-release && [ "${VERSION_CODENAME:-}" != bookworm ]); then oldest_suite=trixie; else oldest_suite=bookworm; fi
+# The oldest Debian that a package built here suits: one built on Debian 13 needs its newer C library.
+oldest_suite() {
+  if grep -q '^VERSION_CODENAME=bookworm$' /etc/os-release; then echo bookworm; else echo trixie; fi
+}
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf '\033[31merror: %s\033[0m\n' "$*" >&2; exit 1; }
