@@ -328,13 +328,14 @@ def test_a_slow_client_does_not_make_the_server_grow(bastion, client, alice, hub
 
 
 def test_signals_from_the_keyboard(terminal):
-    terminal.send("sleep 1000\r")
-    terminal.expect("sleep 1000")
+    # The program itself says when it has the terminal: a key typed before that would go to the shell, which ignores it.
+    terminal.send("sh -c 'echo star\"\"ted; exec sleep 1000'\r")
+    terminal.expect("started\r\n")
     terminal.send(b"\x1a")
     terminal.expect("Stopped")
     terminal.prompt()
     terminal.send("fg\r")
-    terminal.expect("sleep 1000\r\n")
+    terminal.expect("sleep 1000'\r\n")
     terminal.send(b"\x1c")
     terminal.expect("Quit")
     terminal.prompt()
