@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 /// Longest message in either direction, in bytes.
 pub const MAX_MESSAGE: usize = 16 * 1024;
 
-/// The jail's first and only message to the gateway. The listener of the session socket comes with it.
+/// The jail's first message to the gateway. Two descriptors come with it: the listener of the session socket,
+/// and the datagram socket that is `/dev/log` in the jail.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
@@ -29,10 +30,68 @@ pub struct ClaimRequest {
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimReply {
-    /// The gateway serves this session until the claim connection closes.
-    Claimed,
+    /// The gateway serves this session until the claim connection closes. It waits for a [`JailReport`] first.
+    Claimed {
+        /// Of the hub's groups that `[[shares]]` names, those that the user is a member of.
+        groups: Vec<String>,
+    },
     /// Why not; for the log.
     Refused(String),
+}
+
+/// The jail's second and last message to the gateway, before sshd goes on.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct JailReport {
+    /// What became of the home.
+    pub home: HomeState,
+    /// Lines for the log, such as a share that could not be mounted; printable, bounded.
+    pub notes: Vec<String>,
+}
+
+/// Whether a session can reach its home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HomeState {
+    /// This host has no homes: `homes.root` is not set.
+    Unconfigured,
+    /// It is where the account says.
+    Mounted,
+    /// It is not there.
+    Unavailable {
+        /// Why, in kind: what the user is told depends on it.
+        fault: HomeFault,
+        /// Why, in detail: for the log; printable, bounded.
+        detail: String,
+    },
+}
+
+/// Why a home cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HomeFault {
+    /// There is none, and none is to be created.
+    Missing,
+    /// The file system did not answer in time.
+    NoAnswer,
+    /// It belongs to somebody else, or a symbolic link is in the way.
+    NotTheirs,
+    /// It was missing and could not be created.
+    NotCreated,
+    /// The file system refused it, or something else failed.
+    Failed,
+}
+
+/// What serves files in the jail: programs of the distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileTool {
+    /// `sftp-server(8)`, for the sftp subsystem.
+    Sftp,
+    /// `rsync --server`.
+    Rsync,
+    /// `scp -t` or `scp -f`, for `scp -O`.
+    Scp,
 }
 
 /// Rows and columns of a terminal, in this order everywhere.
@@ -54,6 +113,11 @@ pub enum SessionRequest {
         size: WindowSize,
         /// TERM, LANG, LC_*, COLORTERM as the client sent them; the gateway validates each.
         environment: BTreeMap<String, String>,
+    },
+    /// First message, without descriptors: may I run this in the home?
+    Files {
+        /// What the client asked for.
+        tool: FileTool,
     },
     /// The answer to [`SessionReply::Attach`]: the terminal is raw now, relay.
     Ready {
@@ -80,6 +144,13 @@ pub enum SessionReply {
     },
     /// The remote terminal is there: switch to raw mode and answer [`SessionRequest::Ready`].
     Attach,
+    /// The answer to [`SessionRequest::Files`]: become that program.
+    Serve {
+        /// Arguments that the configuration adds; the program's path is the session's own constant.
+        arguments: Vec<String>,
+        /// The umask to set before.
+        umask: u32,
+    },
     /// The session is over: restore the terminal, show `message` on stderr, exit with `status`.
     Exit {
         /// Exit status for sshd.

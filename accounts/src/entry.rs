@@ -14,7 +14,7 @@ pub struct Passwd {
     pub ids: Ids,
     /// The comment field.
     pub gecos: &'static str,
-    /// `/home/` and the user: where the home is in a session's jail.
+    /// Where the home is in a session's jail: [`crate::Settings::home_dir`].
     pub dir: String,
     /// Marks the entry as ours.
     pub shell: &'static str,
@@ -22,14 +22,8 @@ pub struct Passwd {
 
 impl Passwd {
     /// The entry of a hub user.
-    pub fn new(name: &LoginName, ids: Ids) -> Self {
-        Self {
-            name: name.to_string(),
-            ids,
-            gecos: "JupyterHub user",
-            dir: format!("/home/{}", name.user()),
-            shell: paths::SESSION_SHELL,
-        }
+    pub fn new(name: &LoginName, ids: Ids, dir: String) -> Self {
+        Self { name: name.to_string(), ids, gecos: "JupyterHub user", dir, shell: paths::SESSION_SHELL }
     }
 }
 
@@ -40,8 +34,9 @@ mod tests {
 
     #[test]
     fn a_named_server_shares_its_users_home_directory() {
-        let entry =
-            Passwd::new(&LoginName::parse("alice@example.org+gpu").unwrap(), Ids::new(1000, 100).unwrap());
+        let name = LoginName::parse("alice@example.org+gpu").unwrap();
+        let dir = crate::Settings::parse("").unwrap().home_dir(name.user()).unwrap();
+        let entry = Passwd::new(&name, Ids::new(1000, 100).unwrap(), dir);
         assert_eq!(entry.name, "alice@example.org+gpu");
         assert_eq!(entry.dir, "/home/alice@example.org");
         assert_eq!(entry.shell, "/usr/lib/jupyterhub-openssh/session");

@@ -5,6 +5,7 @@
 
 pub mod entry;
 pub mod error;
+pub mod homes;
 pub mod hub_url;
 pub mod names;
 pub mod paths;

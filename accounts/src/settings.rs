@@ -4,13 +4,15 @@
 //! are ignored here, and refused by the programs. Within these three, an unknown key is refused.
 
 use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{ConfigError, excerpt};
+use crate::homes::{self, Homes};
 use crate::hub_url::HubUrl;
+use crate::names::UserName;
 use crate::table::{self, Document, MAX_SIZE, Table};
-use crate::template::Template;
+use crate::template::TemplateError;
 use crate::uid::{self, Ids, Range};
 
 /// The tables that [`Settings`] reads.
@@ -38,15 +40,6 @@ pub struct Hub {
     pub start_timeout: Duration,
 }
 
-/// Where the homes of the hub's users are on this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Homes {
-    /// `root`: absolute, without `.` or `..`, not `/`.
-    pub root: PathBuf,
-    /// `template`: the path of a user's home beneath `root`.
-    pub template: Template,
-}
-
 impl Settings {
     /// Reads the three tables.
     ///
@@ -62,10 +55,18 @@ impl Settings {
     /// As [`Settings::parse`].
     pub fn read(document: &Document<'_>) -> Result<Self, ConfigError> {
         let hub = read_hub(&document.table("hub", &["url", "ca_file", "start_timeout"])?)?;
-        let homes = read_homes(&document.table("homes", &["root", "template"])?)?;
+        let homes = homes::read(&document.table("homes", homes::KEYS)?)?;
         let accounts =
-            read_accounts(&document.table("accounts", &["uid", "fixed", "range"])?, homes.is_some())?;
+            read_accounts(&document.table("accounts", &["uid", "fixed", "range"])?, homes.as_ref())?;
         Ok(Self { hub, accounts, homes })
+    }
+
+    /// Where a session sees the home of `user`, which is also what its account says.
+    ///
+    /// # Errors
+    /// The configured path would be too long for this user.
+    pub fn home_dir(&self, user: &UserName) -> Result<String, TemplateError> {
+        self.homes.as_ref().map_or_else(|| Ok(format!("/home/{user}")), |homes| homes.path.expand(user))
     }
 }
 
@@ -135,35 +136,33 @@ fn read_hub(table: &Table<'_>) -> Result<Hub, ConfigError> {
             format!("Use {} to {} seconds.", TIMEOUT.start(), TIMEOUT.end()),
         ));
     }
-    Ok(Hub { url, ca_file: path(table, "ca_file")?, start_timeout: Duration::from_secs(start_timeout) })
+    Ok(Hub { url, ca_file: table.path("ca_file")?, start_timeout: Duration::from_secs(start_timeout) })
 }
 
-fn read_homes(table: &Table<'_>) -> Result<Option<Homes>, ConfigError> {
-    let template = Template::parse(table.text("template")?.unwrap_or("{username}")).map_err(|error| {
-        table.refuse("template", error.to_string(), "Use a path such as {username} or students/{escaped}.")
-    })?;
-    Ok(path(table, "root")?.map(|root| Homes { root, template }))
-}
-
-fn read_accounts(table: &Table<'_>, homes: bool) -> Result<uid::Rule, ConfigError> {
-    const IDS: &str =
-        "Use ids from 1000 to 2147483646 other than 61184-65519, 65534 and 65535; gid 100 is allowed.";
+fn read_accounts(table: &Table<'_>, homes: Option<&Homes>) -> Result<uid::Rule, ConfigError> {
     // All keys are checked, also those that the rule does not need.
     let fixed = match table.pair("fixed")? {
         Some((uid, gid)) => {
-            Some(Ids::new(uid, gid).map_err(|error| table.refuse("fixed", error.to_string(), IDS))?)
+            Some(Ids::new(uid, gid).map_err(|error| table.refuse("fixed", error.to_string(), uid::ALLOWED))?)
         }
         None => None,
     };
     let range = match table.pair("range")? {
         Some((low, high)) => {
-            Range::new(low, high).map_err(|error| table.refuse("range", error.to_string(), IDS))?
+            Range::new(low, high).map_err(|error| table.refuse("range", error.to_string(), uid::ALLOWED))?
         }
         None => Range::DEFAULT,
     };
     match table.text("uid")?.unwrap_or("hash") {
         "hash" => Ok(uid::Rule::Hash(range)),
-        "home" if homes => Ok(uid::Rule::Home),
+        "home" if homes.is_some_and(|homes| homes.create.as_ref().is_some_and(|c| c.owner.is_none())) => {
+            Err(table.refuse(
+                "uid",
+                "\"home\" takes the uid from the owner of the home, and missing homes are created without one",
+                "Set owner in [homes] to the uid and gid of created homes, as in owner = [1000, 100].",
+            ))
+        }
+        "home" if homes.is_some() => Ok(uid::Rule::Home),
         "home" => Err(table.refuse(
             "uid",
             "\"home\" takes the uid from the owner of the home, but homes.root is not set",
@@ -184,32 +183,12 @@ fn read_accounts(table: &Table<'_>, homes: bool) -> Result<uid::Rule, ConfigErro
     }
 }
 
-fn path(table: &Table<'_>, key: &str) -> Result<Option<PathBuf>, ConfigError> {
-    let Some(text) = table.text(key)? else { return Ok(None) };
-    let path = Path::new(text);
-    // Components drop a `.`, so compare with what they make.
-    let plain: PathBuf =
-        path.components().filter(|c| matches!(c, Component::RootDir | Component::Normal(_))).collect();
-    let trimmed = text.trim_end_matches('/');
-    if !path.is_absolute()
-        || trimmed.is_empty()
-        || plain.as_os_str() != trimmed
-        || text.contains(char::is_control)
-    {
-        return Err(table.refuse(
-            key,
-            "the path is not absolute, or contains //, . or ..",
-            "Write the whole path, starting with a slash.",
-        ));
-    }
-    Ok(Some(plain))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use proptest::prelude::*;
+    use std::path::Path;
 
     #[test]
     fn an_empty_file_gives_the_defaults() {

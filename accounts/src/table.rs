@@ -1,5 +1,7 @@
 //! Reads TOML one table and one key at a time, so that each fault has a line, a key and a remedy.
 
+use std::path::{Component, Path, PathBuf};
+
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{ConfigError, Place, excerpt};
@@ -58,6 +60,15 @@ impl<'t> Document<'t> {
             .at(place(self.text, key.span().start))
             .for_key(name));
         };
+        self.known(name, entries, known)
+    }
+
+    fn known<'d>(
+        &'d self,
+        name: &'static str,
+        entries: &'d DeTable<'d>,
+        known: &[&str],
+    ) -> Result<Table<'d>, ConfigError> {
         let unknown = entries.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
         // The map is sorted by name; the first in the file is the one to report.
         if let Some(key) = unknown.min_by_key(|key| key.span().start) {
@@ -67,6 +78,27 @@ impl<'t> Document<'t> {
                 .for_key(format!("{name}.{word}")));
         }
         Ok(Table { text: self.text, name, entries: Some(entries) })
+    }
+
+    /// The tables of an array of tables (`[[name]]`), in their order. Keys other than `known` are refused.
+    ///
+    /// # Errors
+    /// The name belongs to something else, or one of the tables has an unknown key.
+    pub fn tables(&self, name: &'static str, known: &[&str]) -> Result<Vec<Table<'_>>, ConfigError> {
+        let Some((key, value)) = self.root.get_key_value(name) else { return Ok(Vec::new()) };
+        let tables = value
+            .get_ref()
+            .as_array()
+            .map(|array| array.iter().map(|item| item.get_ref().as_table()).collect::<Option<Vec<_>>>());
+        let Some(Some(tables)) = tables else {
+            return Err(ConfigError::new(
+                format!("{name} is not a list of tables"),
+                format!("Write a line [[{name}]] before the keys of each."),
+            )
+            .at(place(self.text, key.span().start))
+            .for_key(name));
+        };
+        tables.into_iter().map(|entries| self.known(name, entries, known)).collect()
     }
 
     /// Refuses every table and key at the top of the file other than `known`.
@@ -143,6 +175,71 @@ impl<'d> Table<'d> {
                 key,
                 "the value is not a pair of numbers",
                 "Write two numbers below 4294967296 in brackets, as in [1000, 100].",
+            )),
+        }
+    }
+
+    /// An absolute path, without `//`, `.` or `..`, other than `/`.
+    ///
+    /// # Errors
+    /// The value is something else.
+    pub fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        let path = Path::new(text);
+        // Components drop a `.`, so compare with what they make.
+        let plain: PathBuf =
+            path.components().filter(|c| matches!(c, Component::RootDir | Component::Normal(_))).collect();
+        let trimmed = text.trim_end_matches('/');
+        if !path.is_absolute()
+            || trimmed.is_empty()
+            || plain.as_os_str() != trimmed
+            || text.contains(char::is_control)
+        {
+            return Err(self.refuse(
+                key,
+                "the path is not absolute, or contains //, . or ..",
+                "Write the whole path, starting with a slash.",
+            ));
+        }
+        Ok(Some(plain))
+    }
+
+    /// A list of texts.
+    ///
+    /// # Errors
+    /// The value is something else.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&'d str>>, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let text = |item: &'d DeValue<'d>| match item {
+            DeValue::String(text) => Some(text.as_ref()),
+            _ => None,
+        };
+        value
+            .as_array()
+            .and_then(|array| array.iter().map(|item| text(item.get_ref())).collect())
+            .map(Some)
+            .ok_or_else(|| {
+                self.refuse(
+                    key,
+                    "the value is not a list of texts",
+                    "Write texts in double quotes, with commas between them, in brackets.",
+                )
+            })
+    }
+
+    /// Permission bits as chmod(1) takes them, in octal digits in a text, up to `most`.
+    ///
+    /// # Errors
+    /// The value is something else.
+    pub fn mode(&self, key: &str, most: u32) -> Result<Option<u32>, ConfigError> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+        match octal.then(|| u32::from_str_radix(text, 8).ok()).flatten() {
+            Some(mode) if mode <= most => Ok(Some(mode)),
+            _ => Err(self.refuse(
+                key,
+                "the value is not a mode",
+                "Write three or four octal digits in double quotes, such as \"0700\".",
             )),
         }
     }

@@ -49,6 +49,18 @@ impl Template {
     /// # Errors
     /// See [`TemplateError`].
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::read(text, false)
+    }
+
+    /// As [`Template::parse`], for a path that may be the same for all users.
+    ///
+    /// # Errors
+    /// See [`TemplateError`].
+    pub fn parse_shared(text: &str) -> Result<Self, TemplateError> {
+        Self::read(text, true)
+    }
+
+    fn read(text: &str, may_be_shared: bool) -> Result<Self, TemplateError> {
         if text.len() > MAX_PATH {
             return Err(TemplateError::TooLong);
         }
@@ -72,7 +84,7 @@ impl Template {
             parts.push(part);
             rest = &rest[length..];
         }
-        if !parts.iter().any(|part| !matches!(part, Part::Literal(_))) {
+        if !may_be_shared && parts.iter().all(|part| matches!(part, Part::Literal(_))) {
             return Err(TemplateError::Shared);
         }
         let template = Self { text: text.to_owned(), parts };

@@ -21,6 +21,10 @@ const USERS: u32 = 100;
 /// Fewest ids of a hash range: in a smaller one most users would share their uid with somebody.
 const MIN_RANGE: u32 = 1000;
 
+/// What ids are allowed, as the remedy of an error.
+pub const ALLOWED: &str =
+    "Use ids from 1000 to 2147483646 other than 61184-65519, 65534 and 65535; gid 100 is allowed.";
+
 /// The uid and gid of a hub user. A value of this type has passed the rules for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ids {

@@ -339,7 +339,11 @@ mod tests {
     use std::ptr::null_mut;
 
     fn entry() -> Passwd {
-        Passwd::new(&LoginName::parse("alice+gpu").unwrap(), Ids::new(1000, 100).unwrap())
+        Passwd::new(
+            &LoginName::parse("alice+gpu").unwrap(),
+            Ids::new(1000, 100).unwrap(),
+            "/home/alice".to_owned(),
+        )
     }
 
     fn empty() -> passwd {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use accounts::settings::Homes;
+use accounts::homes::Homes;
 use accounts::uid::{self, Ids, Rule};
 use accounts::{LoginName, Passwd, Settings};
 
@@ -41,7 +41,7 @@ pub fn by_name(env: &Env, answers: &Answers, name: &[u8]) -> Result<Passwd, Refu
     if !answers.remember(name.as_str(), ids.gid(), group) {
         return Err(Refusal::Unavailable("the module is busy in another thread".to_owned()));
     }
-    Ok(Passwd::new(&name, ids))
+    entry(&settings, &name, ids)
 }
 
 /// The entry of a user by uid, from the link that the user's session has left in [`Env::uid_dir`].
@@ -72,12 +72,21 @@ pub fn by_uid(env: &Env, uid: u32) -> Result<Passwd, Refusal> {
         )));
     }
     let link = fs::symlink_metadata(&path).map_err(broken)?;
-    let ids = if link.uid() == uid {
-        Ids::new(uid, link.gid()).map_err(|_| Refusal::NotFound)?
-    } else {
-        ids(&settings(env)?, &name)?
-    };
-    if ids.uid() == uid { Ok(Passwd::new(&name, ids)) } else { Err(Refusal::NotFound) }
+    if link.uid() == uid {
+        let ids = Ids::new(uid, link.gid()).map_err(|_| Refusal::NotFound)?;
+        let settings = settings(env).or_else(|_| Settings::parse("").map_err(|_| Refusal::NotFound))?;
+        return entry(&settings, &name, ids);
+    }
+    let settings = settings(env)?;
+    let ids = ids(&settings, &name)?;
+    if ids.uid() == uid { entry(&settings, &name, ids) } else { Err(Refusal::NotFound) }
+}
+
+fn entry(settings: &Settings, name: &LoginName, ids: Ids) -> Result<Passwd, Refusal> {
+    let dir = settings
+        .home_dir(name.user())
+        .map_err(|error| Refusal::Unavailable(format!("homes.path for {name}: {error}")))?;
+    Ok(Passwd::new(name, ids, dir))
 }
 
 fn login_name(bytes: &[u8]) -> Result<LoginName, Refusal> {

@@ -53,7 +53,7 @@ pub fn wait(
         match examine(&claim, handle, user, 0) {
             Ok((sessions, uid)) => {
                 socket::set_nonblocking(&sessions)?;
-                reply(&claim, &ClaimReply::Claimed)?;
+                reply(&claim, &ClaimReply::Claimed { groups: Vec::new() })?;
                 return Ok(Claimed { claim, sessions, uid });
             }
             Err(refused) => {

@@ -72,7 +72,7 @@ fn claim(session: &Session, listener: &OwnedFd) -> Result<(), Failure> {
     let mut buffer = vec![0; MAX_MESSAGE];
     let (length, _) = socket::recv(gateway.as_fd(), &mut buffer, 0).map_err(gone)?;
     match serde_json::from_slice(&buffer[..length]) {
-        Ok(ClaimReply::Claimed) => Ok(()),
+        Ok(ClaimReply::Claimed { groups: _ }) => Ok(()),
         Ok(ClaimReply::Refused(why)) => Err(format!("the gateway refused the session: {why}")),
         Err(_) if length == 0 => Err("the gateway ended instead of answering".into()),
         Err(_) => Err("the gateway's answer makes no sense".into()),

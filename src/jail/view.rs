@@ -72,7 +72,7 @@ pub fn build(request: &Request) -> Result<(), Failure> {
         make(root, dir)?;
     }
     // sshd changes to it and sets HOME to it.
-    make(root, Passwd::new(&request.user, request.ids).dir.trim_start_matches('/'))?;
+    make(root, home_dir(request).trim_start_matches('/'))?;
     for (link, target) in
         [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
     {
@@ -103,9 +103,13 @@ pub fn outside(path: &str) -> PathBuf {
     Path::new(JAIL_DIR).join(path.trim_start_matches('/'))
 }
 
+fn home_dir(request: &Request) -> String {
+    format!("/home/{}", request.user.user())
+}
+
 /// The files under /etc: enough for getpwuid(3), getgrgid(3) and `localhost`, without a lookup elsewhere.
 fn files(request: &Request) -> [(&'static str, String); 4] {
-    let Passwd { name, ids, gecos, dir, shell } = Passwd::new(&request.user, request.ids);
+    let Passwd { name, ids, gecos, dir, shell } = Passwd::new(&request.user, request.ids, home_dir(request));
     let (uid, gid) = (ids.uid(), ids.gid());
     [
         ("etc/passwd", format!("{name}:*:{uid}:{gid}:{gecos}:{dir}:{shell}\n")),

@@ -109,6 +109,7 @@ pub fn shell() -> Result<u8, Broken> {
                     say(&gateway, &SessionRequest::Ready { size: tty::window_size(stdin.as_fd()) }, &[])?;
                 }
                 Ok(SessionReply::Exit { status, message }) => break Ok((status, message)),
+                Ok(SessionReply::Serve { .. }) => break Err(Broken::GatewayLost),
                 Err(broken) => break Err(broken),
             }
         }

@@ -3,6 +3,9 @@
 //! The tables that the NSS and PAM modules need too are read by [`accounts::settings`]. The modules are
 //! lenient about other tables; this is where a misspelt one is found.
 
+mod files;
+mod shares;
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -10,6 +13,8 @@ use std::path::{Path, PathBuf};
 use accounts::settings::{self, Hub, Settings};
 use accounts::table::Document;
 pub use accounts::{ConfigError, HubUrl};
+pub use files::{Files, LogLevel};
+pub use shares::Share;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +23,10 @@ pub struct Config {
     pub settings: Settings,
     /// `[terminal]`
     pub terminal: Terminal,
+    /// `[files]`
+    pub files: Files,
+    /// `[[shares]]`
+    pub shares: Vec<Share>,
     file: PathBuf,
 }
 
@@ -47,10 +56,13 @@ impl Config {
         let read = || {
             let document = Document::parse(text)?;
             let [hub, accounts, homes] = settings::TABLES;
-            document.only(&[hub, accounts, homes, "terminal"])?;
+            document.only(&[hub, accounts, homes, "terminal", "files", "shares"])?;
             let terminal = document.table("terminal", &["exit_status"])?;
+            let settings = Settings::read(&document)?;
             Ok(Self {
-                settings: Settings::read(&document)?,
+                files: files::read(&document)?,
+                shares: shares::read(&document, settings.homes.as_ref())?,
+                settings,
                 terminal: Terminal { exit_status: terminal.boolean("exit_status")?.unwrap_or(true) },
                 file: path.to_owned(),
             })
@@ -99,7 +111,7 @@ mod tests {
     use std::time::Duration;
 
     /// The file that the package installs.
-    const SHIPPED: &str = include_str!("../packaging/config.toml");
+    const SHIPPED: &str = include_str!("../../packaging/config.toml");
     /// Keys and tables of the whole configuration.
     const KEYS: [(&str, &[&str]); 4] = [
         ("hub", &["url", "ca_file", "start_timeout"]),
