@@ -23,10 +23,10 @@ lintian: deb ## Check the Debian package with Debian's policy checker
 test: ## Lints, unit tests and end-to-end tests on Debian 12 and 13 (as root)
 	@tests/run
 
-demo: ## A real JupyterHub and a bastion in a sandbox, with one session shown (as root; Ctrl-C ends it)
+demo: ## A real JupyterHub and a bastion in a sandbox, a terminal and an sftp session shown (as root; Ctrl-C ends it)
 	@tests/demo
 
-bench: ## Measure logins, echo, throughput and memory (as root)
+bench: ## Measure logins, echo, throughput, files and memory (as root)
 	@tests/bench
 
 clean: ## Remove everything that was built

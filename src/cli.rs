@@ -12,8 +12,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Read the configuration and say what is wrong with it.
+    /// Say what is wrong with the configuration, and with what it needs on this host.
     Check,
+    /// Show the homes of hub users on this host: their owners, what they use and what they may use.
+    Status {
+        /// Only the homes of these users.
+        #[arg(value_name = "USER")]
+        users: Vec<String>,
+    },
     /// Serve one SSH connection; the PAM module runs this as root, with the request on standard input.
     #[command(hide = true)]
     Gateway,
@@ -24,6 +30,7 @@ enum Command {
 pub fn run() -> u8 {
     match Cli::parse().command {
         Command::Check => crate::check::run(),
+        Command::Status { users } => crate::status::run(&users),
         Command::Gateway => crate::gateway::run(),
     }
 }

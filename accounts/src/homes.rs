@@ -1,13 +1,14 @@
 //! `[homes]`: where the homes of hub users are on this host, where sessions see them, and what is done when one
 //! is missing.
 
-use std::path::PathBuf;
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, excerpt};
 use crate::names::UserName;
 use crate::table::Table;
 use crate::template::{Template, TemplateError};
-use crate::uid::Ids;
+use crate::uid::{ALLOWED, Ids, Rule};
 
 /// The keys of `[homes]`.
 pub const KEYS: &[&str] = &["root", "template", "path", "missing", "owner", "mode", "skeleton", "quota"];
@@ -18,6 +19,9 @@ const RESERVED: [&str; 16] = [
     "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "sys",
     "tmp", "usr", "var",
 ];
+
+/// Largest limit of a quota, in bytes: far beyond any file system, and half-way to what counters hold.
+const MAX_LIMIT: u64 = 1 << 60;
 
 /// Where the homes of the hub's users are on this host, and what sessions see of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,32 @@ pub struct Quota {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownPath(Template);
 
+/// How a directory of this host lies to the homes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// No home can lie in it, nor it in a home.
+    Apart,
+    /// Homes lie in it.
+    Above,
+    /// It lies where the home of some user would be.
+    Home,
+    /// It lies in what is some user's home: what its path leads to is under that user's control.
+    Inside,
+}
+
+impl Homes {
+    /// How a directory, absolute and without `.` or `..`, lies to the homes, going by the names alone.
+    pub fn relation(&self, directory: &Path) -> Relation {
+        match directory.strip_prefix(&self.root).map(|relative| self.template.compare(relative)) {
+            Err(_) if self.root.starts_with(directory) => Relation::Above,
+            Err(_) | Ok(None) => Relation::Apart,
+            Ok(Some(Ordering::Less)) => Relation::Above,
+            Ok(Some(Ordering::Equal)) => Relation::Home,
+            Ok(Some(Ordering::Greater)) => Relation::Inside,
+        }
+    }
+}
+
 impl ShownPath {
     /// Reads a path such as `/home/{username}` or `/home/jovyan`.
     ///
@@ -68,10 +98,21 @@ impl ShownPath {
             return Err("the path is not absolute".to_owned());
         };
         let first = relative.split('/').next().unwrap_or_default();
-        if first.contains('{') || RESERVED.contains(&first) {
+        // The host's own directory of that name is hidden from sessions, and there is one for all of them.
+        if first.contains(['{', '}']) {
+            return Err("the first component must be the same for all users".to_owned());
+        }
+        if RESERVED.contains(&first) {
             return Err(format!("/{first} cannot be shown to users: sessions have something else there"));
         }
-        Template::parse_shared(relative).map(Self).map_err(|error| error.to_string())
+        // It becomes a field of passwd(5).
+        if relative.contains(':') {
+            return Err("':' is not allowed".to_owned());
+        }
+        Template::parse_shared(relative).map(Self).map_err(|error| match error {
+            TemplateError::Component => "a component of the path is empty, '.' or '..'".to_owned(),
+            other => other.to_string(),
+        })
     }
 
     /// The path for a user: absolute.
@@ -81,42 +122,99 @@ impl ShownPath {
     pub fn expand(&self, user: &UserName) -> Result<String, TemplateError> {
         self.0.expand(user).map(|path| format!("/{path}"))
     }
+
+    /// The path, if it is the same for all users.
+    pub fn constant(&self) -> Option<PathBuf> {
+        let text = self.0.as_str();
+        (!text.contains('{')).then(|| Path::new("/").join(text))
+    }
+
+    /// Whether `path`, absolute and without `.` or `..`, may lie above, in the place of, or beneath where some
+    /// user sees a home.
+    pub fn meets(&self, path: &Path) -> bool {
+        self.0.compare(path.strip_prefix("/").unwrap_or(path)).is_some()
+    }
 }
 
 /// Reads `[homes]`; `None` while `root` is unset: this host has no homes.
 ///
+/// All keys are checked, also those that have no effect while `root` is unset or missing homes are refused: so
+/// creation can be switched off and on by one key.
+///
 /// # Errors
-/// A value is not allowed, or a key is set that has no meaning without another.
+/// A value is not allowed.
 pub fn read(table: &Table<'_>) -> Result<Option<Homes>, ConfigError> {
+    let root = directory(table, "root")?;
     let template = Template::parse(table.text("template")?.unwrap_or("{username}")).map_err(|error| {
         table.refuse("template", error.to_string(), "Use a path such as {username} or students/{escaped}.")
     })?;
     let path = ShownPath::parse(table.text("path")?.unwrap_or("/home/{username}")).map_err(|problem| {
         table.refuse("path", problem, "Use a path such as /home/{username} or /home/jovyan.")
     })?;
+    let create = read_create(table)?;
     let create = match table.text("missing")?.unwrap_or("refuse") {
-        "create" => Some(read_create(table)?),
-        "refuse" => {
-            read_create(table)?;
-            None
-        }
-        _ => {
+        "create" => Some(create),
+        "refuse" => None,
+        other => {
             return Err(table.refuse(
                 "missing",
-                "this is not what can be done about a missing home",
+                format!("\"{}\" is not what can be done about a missing home", excerpt(other)),
                 "Use \"refuse\" or \"create\".",
             ));
         }
     };
-    Ok(table.path("root")?.map(|root| Homes { root, template, path, create }))
+    let homes = root.map(|root| Homes { root, template, path, create });
+    if let Some(homes) = &homes {
+        check_skeleton(table, homes)?;
+    }
+    Ok(homes)
+}
+
+/// Refuses an owner of created homes that is not the user's account: its session would not be given the home.
+///
+/// # Errors
+/// See above.
+pub fn check_owner(table: &Table<'_>, homes: Option<&Homes>, rule: Rule) -> Result<(), ConfigError> {
+    let create = homes.and_then(|homes| homes.create.as_ref());
+    let Some(owner) = create.and_then(|create| create.owner) else { return Ok(()) };
+    let problem = match rule {
+        Rule::Home => return Ok(()),
+        Rule::Fixed(ids) if ids.uid() == owner.uid() => return Ok(()),
+        Rule::Fixed(ids) => {
+            format!("users have uid {} and cannot use homes of uid {}", ids.uid(), owner.uid())
+        }
+        Rule::Hash(_) => {
+            format!("users have a uid each (\"hash\") and cannot use homes of uid {}", owner.uid())
+        }
+    };
+    Err(table.refuse(
+        "owner",
+        problem,
+        "Remove it: a home then belongs to its user. Or set uid in [accounts] to \"home\".",
+    ))
+}
+
+/// A directory of this host that users are to see: none in which the kernel or drivers show themselves.
+///
+/// # Errors
+/// The value is not such a path.
+pub fn directory(table: &Table<'_>, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+    const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
+    match table.path(key)? {
+        Some(path) if KERNEL.iter().any(|kernel| path.starts_with(kernel)) => Err(table.refuse(
+            key,
+            "there are no files of users in this directory",
+            "Use a directory outside of /dev, /proc and /sys.",
+        )),
+        path => Ok(path),
+    }
 }
 
 fn read_create(table: &Table<'_>) -> Result<Create, ConfigError> {
     let owner = match table.pair("owner")? {
-        Some((uid, gid)) => Some(
-            Ids::new(uid, gid)
-                .map_err(|error| table.refuse("owner", error.to_string(), crate::uid::ALLOWED))?,
-        ),
+        Some((uid, gid)) => {
+            Some(Ids::new(uid, gid).map_err(|error| table.refuse("owner", error.to_string(), ALLOWED))?)
+        }
         None => None,
     };
     let mode = table.mode("mode", 0o7777)?.unwrap_or(0o700);
@@ -124,14 +222,27 @@ fn read_create(table: &Table<'_>) -> Result<Create, ConfigError> {
         return Err(table.refuse(
             "mode",
             "the owner could not use a home with this mode",
-            "Use a mode that starts with 7, such as \"0700\".",
+            "Allow the owner everything, as in \"0700\" or \"2770\".",
         ));
     }
     let quota = match table.texts("quota")? {
         None => None,
         Some(texts) => Some(read_quota(table, &texts)?),
     };
-    Ok(Create { owner, mode, skeleton: table.path("skeleton")?, quota })
+    Ok(Create { owner, mode, skeleton: directory(table, "skeleton")?, quota })
+}
+
+/// What is copied into new homes must not be under the control of users, nor contain what they have.
+fn check_skeleton(table: &Table<'_>, homes: &Homes) -> Result<(), ConfigError> {
+    let skeleton = homes.create.as_ref().and_then(|create| create.skeleton.as_deref());
+    match skeleton.map(|skeleton| homes.relation(skeleton)) {
+        None | Some(Relation::Apart) => Ok(()),
+        Some(_) => Err(table.refuse(
+            "skeleton",
+            "the directory is that of users' homes, lies in one of them, or contains them",
+            "Use a directory that only root can change, such as /etc/skel.",
+        )),
+    }
 }
 
 fn read_quota(table: &Table<'_>, texts: &[&str]) -> Result<Quota, ConfigError> {
@@ -148,15 +259,252 @@ fn read_quota(table: &Table<'_>, texts: &[&str]) -> Result<Quota, ConfigError> {
 
 /// A size such as `500M`: a number and a unit of 1024, 1024², … bytes.
 fn size(text: &str) -> Option<u64> {
-    let (number, shift) = match text.as_bytes().last()? {
-        b'K' => (text.strip_suffix('K')?, 10),
-        b'M' => (text.strip_suffix('M')?, 20),
-        b'G' => (text.strip_suffix('G')?, 30),
-        b'T' => (text.strip_suffix('T')?, 40),
+    let unit = text.chars().last()?;
+    let shift = match unit {
+        'K' => 10,
+        'M' => 20,
+        'G' => 30,
+        'T' => 40,
         _ => return None,
     };
+    let number = text.strip_suffix(unit)?;
+    // FromStr takes a leading +.
     if !number.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    number.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|bytes| *bytes < 1 << 60)
+    number.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|bytes| *bytes < MAX_LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use crate::settings::Settings;
+    use proptest::prelude::*;
+
+    fn homes(text: &str) -> Homes {
+        Settings::parse(&format!("[homes]\n{text}")).unwrap().homes.unwrap()
+    }
+
+    fn user(name: &str) -> UserName {
+        UserName::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_root_is_all_that_is_needed() {
+        let homes = homes("root = '/srv/homes/'");
+        assert_eq!(homes.root, Path::new("/srv/homes"));
+        assert_eq!(homes.template.as_str(), "{username}");
+        assert_eq!(homes.path.expand(&user("alice@example.org")).unwrap(), "/home/alice@example.org");
+        assert_eq!(homes.create, None);
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = "root = '/srv/homes'\ntemplate = 'students/{escaped}'\npath = '/home/jovyan'\n\
+                    missing = 'create'\nmode = '2770'\nskeleton = '/etc/skel'\nquota = ['500M', '2T']";
+        let found = homes(text);
+        assert_eq!(found.template.as_str(), "students/{escaped}");
+        assert_eq!(found.path.expand(&user("alice")).unwrap(), "/home/jovyan");
+        let expected = Create {
+            owner: None,
+            mode: 0o2770,
+            skeleton: Some("/etc/skel".into()),
+            quota: Some(Quota { soft: 500 << 20, hard: 2 << 40 }),
+        };
+        assert_eq!(found.create, Some(expected));
+        let defaults = homes("root = '/srv/homes'\nmissing = 'create'").create.unwrap();
+        assert_eq!(defaults, Create { owner: None, mode: 0o700, skeleton: None, quota: None });
+        let off = text.replace("create", "refuse");
+        assert_eq!(homes(&off).create, None, "creation is switched off by one key");
+        assert_eq!(homes(&off.replace("missing = 'refuse'", "")).create, None);
+    }
+
+    #[test]
+    fn the_account_has_the_home_where_the_session_sees_it() {
+        let dir = |text: &str, name: &str| Settings::parse(text).unwrap().home_dir(&user(name));
+        assert_eq!(dir("", "alice").unwrap(), "/home/alice");
+        let text = "[homes]\nroot = '/srv'\npath = '/home/{escaped}'";
+        assert_eq!(dir(text, "a@b").unwrap(), "/home/a-40b");
+        assert_eq!(dir(text, &"A".repeat(128)), Err(TemplateError::TooLong));
+    }
+
+    #[test]
+    fn an_owner_is_the_uid_of_the_account() {
+        let read = |accounts: &str, homes: &str| {
+            Settings::parse(&format!("[accounts]\n{accounts}\n[homes]\nroot = '/srv'\n{homes}"))
+        };
+        let owned = "missing = 'create'\nowner = [1000, 100]";
+        let create = read("uid = 'home'", owned).unwrap().homes.unwrap().create.unwrap();
+        assert_eq!(create.owner, Some(Ids::new(1000, 100).unwrap()));
+        assert!(read("uid = 'fixed'\nfixed = [1000, 1000]", owned).is_ok());
+        assert!(read("uid = 'hash'", "missing = 'create'").is_ok());
+        assert!(read("uid = 'hash'", "owner = [1000, 100]").is_ok(), "no effect");
+        for (accounts, problem) in [
+            ("uid = 'hash'", "users have a uid each (\"hash\") and cannot use homes of uid 1000"),
+            ("uid = 'fixed'\nfixed = [2000, 100]", "users have uid 2000 and cannot use homes of uid 1000"),
+        ] {
+            let error = read(accounts, owned).unwrap_err();
+            assert_eq!((error.key(), error.problem()), (Some("homes.owner"), problem));
+            assert!(error.remedy().starts_with("Remove it: "), "{error}");
+        }
+        assert!(read("", owned).is_ok(), "\"home\" is the rule where there are homes");
+        assert!(read("uid = 'home'", "missing = 'create'").is_ok(), "the uid is computed");
+    }
+
+    #[test]
+    fn faults_name_their_key_line_and_remedy() {
+        const PATH: &str = "Use a path such as /home/{username} or /home/jovyan.";
+        const TEMPLATE: &str = "Use a path such as {username}";
+        const MODE: &str = "Write three or four octal digits";
+        const QUOTA: &str = "Write two sizes";
+        const SKELETON: &str = "Use a directory that only root can change";
+        for (line, key, problem, remedy) in [
+            ("root = 'srv'", "root", "the path is not absolute", "Write the whole path"),
+            ("root = '/srv/../etc'", "root", "the path is not absolute", "Write the whole path"),
+            ("root = '/proc/1/root'", "root", "there are no files of users", "Use a directory outside of"),
+            ("root = '/dev/shm'", "root", "there are no files of users", "Use a directory outside of"),
+            ("root = 5", "root", "the value is not a text", "Put the value in double quotes."),
+            ("roots = ''", "roots", "unknown key in [homes]", "Did you mean root?"),
+            ("template = 'all'", "template", "there is no placeholder", TEMPLATE),
+            ("template = '/{username}'", "template", "the path is absolute", TEMPLATE),
+            ("template = '{home}'", "template", "braces hold something other", TEMPLATE),
+            ("path = 'home/{username}'", "path", "the path is not absolute", PATH),
+            ("path = ''", "path", "the path is not absolute", PATH),
+            ("path = '/'", "path", "a component of the path is empty", PATH),
+            ("path = '//home'", "path", "a component of the path is empty", PATH),
+            ("path = '/home/'", "path", "a component of the path is empty", PATH),
+            ("path = '/home/../etc'", "path", "a component of the path is empty", PATH),
+            ("path = '/../etc/{username}'", "path", "a component of the path is empty", PATH),
+            ("path = '/{username}'", "path", "the first component must be the same", PATH),
+            ("path = '/home-{username}/x'", "path", "the first component must be the same", PATH),
+            ("path = '/usr/{username}'", "path", "/usr cannot be shown to users", PATH),
+            ("path = '/etc'", "path", "/etc cannot be shown to users", PATH),
+            ("path = '/home/{user}'", "path", "braces hold something other", PATH),
+            ("path = '/home/a:{username}'", "path", "':' is not allowed", PATH),
+            ("path = \"/home/\\n{username}\"", "path", "'\\n' is not allowed", PATH),
+            (
+                "missing = 'make'",
+                "missing",
+                "\"make\" is not what can be done",
+                "Use \"refuse\" or \"create\".",
+            ),
+            ("missing = true", "missing", "the value is not a text", "Put the value in double quotes."),
+            ("owner = [1000]", "owner", "the value is not a pair of numbers", "Write two numbers"),
+            ("owner = [0, 0]", "owner", "uid 0 is below 1000", "Use ids from 1000"),
+            ("owner = [1000, 27]", "owner", "gid 27 is below 1000", "Use ids from 1000"),
+            ("mode = 700", "mode", "the value is not a text", "Put the value in double quotes."),
+            ("mode = ''", "mode", "the value is not a mode", MODE),
+            ("mode = '07000'", "mode", "the value is not a mode", MODE),
+            ("mode = '0o70'", "mode", "the value is not a mode", MODE),
+            ("mode = '0800'", "mode", "the value is not a mode", MODE),
+            ("mode = '+700'", "mode", "the value is not a mode", MODE),
+            ("mode = '0500'", "mode", "the owner could not use", "Allow the owner everything"),
+            ("skeleton = 'skel'", "skeleton", "the path is not absolute", "Write the whole path"),
+            ("skeleton = '/proc'", "skeleton", "there are no files of users", "Use a directory outside of"),
+            ("quota = '1G'", "quota", "the value is not a list of texts", "Write texts in double quotes"),
+            ("quota = [1, 2]", "quota", "the value is not a list of texts", "Write texts in double quotes"),
+            ("quota = []", "quota", "this is not a soft and a hard limit", QUOTA),
+            ("quota = ['1G']", "quota", "this is not a soft and a hard limit", QUOTA),
+            ("quota = ['1G', '2G', '3G']", "quota", "this is not a soft and a hard limit", QUOTA),
+            ("quota = ['2G', '1G']", "quota", "this is not a soft and a hard limit", QUOTA),
+            ("quota = ['0K', '1G']", "quota", "this is not a soft and a hard limit", QUOTA),
+            ("quota = ['1', '2']", "quota", "this is not a soft and a hard limit", QUOTA),
+            ("quota = ['G', '2G']", "quota", "this is not a soft and a hard limit", QUOTA),
+            ("quota = ['-1G', '+2G']", "quota", "this is not a soft and a hard limit", QUOTA),
+            ("quota = ['1GiB', '2g']", "quota", "this is not a soft and a hard limit", QUOTA),
+            ("quota = ['1ä', '2ä']", "quota", "this is not a soft and a hard limit", QUOTA),
+            ("quota = ['1M', '9999999999T']", "quota", "this is not a soft and a hard limit", QUOTA),
+            (
+                "skeleton = '/srv'\nroot = '/srv/h'\nmissing = 'create'",
+                "skeleton",
+                "the directory is",
+                SKELETON,
+            ),
+            (
+                "skeleton = '/srv/h/a'\nroot = '/srv/h'\nmissing = 'create'",
+                "skeleton",
+                "the directory",
+                SKELETON,
+            ),
+        ] {
+            let error = match Settings::parse(&format!("[homes]\n{line}\n")) {
+                Err(error) => error,
+                Ok(settings) => panic!("{line}: {settings:?}"),
+            };
+            assert_eq!(error.key(), Some(format!("homes.{key}").as_str()), "{line}");
+            assert_eq!(error.place().map(|place| place.line), Some(2), "{line}");
+            assert!(error.problem().starts_with(problem), "{line}: {error}");
+            assert!(error.remedy().starts_with(remedy), "{line}: {error}");
+            assert_eq!(error.to_string().lines().count(), 2, "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn directories_are_apart_from_the_homes_or_not() {
+        let homes = homes("root = '/srv/homes'\ntemplate = 'students/{username}/work'");
+        for (directory, expected) in [
+            ("/srv", Relation::Above),
+            ("/srv/homes", Relation::Above),
+            ("/srv/homes/students", Relation::Above),
+            ("/srv/homes/students/bob", Relation::Above),
+            ("/srv/homes/students/bob/work", Relation::Home),
+            ("/srv/homes/students/bob/work/x", Relation::Inside),
+            ("/srv/homes/students/bob/public", Relation::Apart),
+            ("/srv/homes/shared", Relation::Apart),
+            ("/srv/homes2", Relation::Apart),
+            ("/data", Relation::Apart),
+        ] {
+            assert_eq!(homes.relation(Path::new(directory)), expected, "{directory}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_a_session_meets_a_home_or_not() {
+        let meets = |shown: &str, path: &str| ShownPath::parse(shown).unwrap().meets(Path::new(path));
+        for path in ["/home", "/home/shared", "/home/bob/x"] {
+            assert!(meets("/home/{username}", path), "{path}");
+        }
+        for path in ["/shared", "/homes", "/shared/home/bob"] {
+            assert!(!meets("/home/{username}", path), "{path}");
+        }
+        assert!(meets("/home/jovyan", "/home/jovyan/data"));
+        assert!(!meets("/home/jovyan", "/home/shared"));
+        assert_eq!(ShownPath::parse("/home/jovyan").unwrap().constant().unwrap(), Path::new("/home/jovyan"));
+        assert_eq!(ShownPath::parse("/home/{slug}").unwrap().constant(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_shown_path_is_absolute_plain_and_out_of_the_way(
+            text in "/?([a-z/.:{}]|usr|home|\\{username\\}|\\{escaped\\}|\\{slug\\}|\\PC){0,10}",
+            name in "[A-Za-z0-9_][A-Za-z0-9._@-]{0,127}",
+        ) {
+            if let Ok(shown) = ShownPath::parse(&text) {
+                if let Ok(path) = shown.expand(&user(&name)) {
+                    let relative = path.strip_prefix('/').unwrap();
+                    prop_assert!(relative.split('/').all(|part| !matches!(part, "" | "." | "..")));
+                    prop_assert!(!RESERVED.contains(&relative.split('/').next().unwrap()));
+                    prop_assert!(!path.contains([':', '\n', '\0']));
+                    prop_assert!(shown.meets(Path::new(&path)));
+                }
+            }
+        }
+
+        #[test]
+        fn sizes_are_whole_kibibytes(text in "[0-9+]{0,22}[KMGTkB]?|\\PC*") {
+            if let Some(bytes) = size(&text) {
+                prop_assert!(bytes % 1024 == 0 && bytes < MAX_LIMIT);
+            }
+        }
+
+        #[test]
+        fn any_value_is_read_without_a_panic(
+            key in "root|template|path|missing|owner|mode|skeleton|quota",
+            value in "\\PC{0,40}|\"\\PC{0,40}\"|\\[[0-9]{1,12}, ?[0-9]{1,12}\\]|\\[\"[0-9]{0,22}[KMGT]\", \"\\PC{0,4}\"\\]|[0-9]{1,22}",
+        ) {
+            let _ = Settings::parse(&format!("[homes]\nroot = '/srv'\n{key} = {value}\n"));
+            let _ = Settings::parse(&format!("[homes]\n{key} = {value}\n"));
+        }
+    }
 }

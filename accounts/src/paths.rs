@@ -19,6 +19,14 @@ pub const JAIL_DIR: &str = "/run/jupyterhub-openssh/jail";
 pub const UID_DIR: &str = "/run/jupyterhub-openssh/uids";
 /// The gateway's socket, as a session sees it inside the jail.
 pub const GATEWAY_SOCKET: &str = "/run/gateway.sock";
+/// Where syslog(3) writes, inside the jail: the gateway reads what comes out.
+pub const LOG_SOCKET: &str = "/dev/log";
+/// Serves the sftp subsystem, inside the jail as on the host: the distribution's.
+pub const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
+/// Serves `rsync --server`, inside the jail as on the host; only with `files.rsync`.
+pub const RSYNC: &str = "/usr/bin/rsync";
+/// Serves `scp -t` and `scp -f`, inside the jail as on the host; only with `files.rsync`.
+pub const SCP: &str = "/usr/bin/scp";
 /// The system user of gateways and of each jail's first process.
 pub const GATEWAY_USER: &str = "_jupyterhub-openssh";
 /// The supplementary group of every hub user, which sshd's Match block selects.

@@ -55,9 +55,11 @@ impl Settings {
     /// As [`Settings::parse`].
     pub fn read(document: &Document<'_>) -> Result<Self, ConfigError> {
         let hub = read_hub(&document.table("hub", &["url", "ca_file", "start_timeout"])?)?;
-        let homes = homes::read(&document.table("homes", homes::KEYS)?)?;
+        let homes_table = document.table("homes", homes::KEYS)?;
+        let homes = homes::read(&homes_table)?;
         let accounts =
             read_accounts(&document.table("accounts", &["uid", "fixed", "range"])?, homes.as_ref())?;
+        homes::check_owner(&homes_table, homes.as_ref(), accounts)?;
         Ok(Self { hub, accounts, homes })
     }
 
@@ -153,15 +155,9 @@ fn read_accounts(table: &Table<'_>, homes: Option<&Homes>) -> Result<uid::Rule, 
         }
         None => Range::DEFAULT,
     };
-    match table.text("uid")?.unwrap_or("hash") {
+    // Homes that are there already say whose they are; without homes there is nobody to ask.
+    match table.text("uid")?.unwrap_or(if homes.is_some() { "home" } else { "hash" }) {
         "hash" => Ok(uid::Rule::Hash(range)),
-        "home" if homes.is_some_and(|homes| homes.create.as_ref().is_some_and(|c| c.owner.is_none())) => {
-            Err(table.refuse(
-                "uid",
-                "\"home\" takes the uid from the owner of the home, and missing homes are created without one",
-                "Set owner in [homes] to the uid and gid of created homes, as in owner = [1000, 100].",
-            ))
-        }
         "home" if homes.is_some() => Ok(uid::Rule::Home),
         "home" => Err(table.refuse(
             "uid",
@@ -250,14 +246,7 @@ mod tests {
             ("[accounts]\nfixed = [1000, 27]", "accounts.fixed"),
             ("[accounts]\nrange = [1, 100000]", "accounts.range"),
             ("[accounts]\nuids = 'hash'", "accounts.uids"),
-            ("[homes]\nroot = 'srv'", "homes.root"),
-            ("[homes]\nroot = '/'", "homes.root"),
-            ("[homes]\nroot = '/srv/../etc'", "homes.root"),
-            ("[homes]\nroot = '/srv/./homes'", "homes.root"),
-            ("[homes]\nroot = '/srv//homes'", "homes.root"),
-            ("[homes]\nroot = ''", "homes.root"),
-            ("[homes]\ntemplate = 'all'", "homes.template"),
-            ("[homes]\ntemplate = '../{username}'", "homes.template"),
+            ("[homes]\nroots = ''", "homes.roots"),
         ] {
             let error = match Settings::parse(text) {
                 Err(error) => error,

@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{ConfigError, Place, excerpt};
@@ -19,7 +20,8 @@ pub struct Document<'t> {
 pub struct Table<'d> {
     text: &'d str,
     name: &'static str,
-    entries: Option<&'d DeTable<'d>>,
+    /// Where it starts in the text, and what is in it.
+    entries: Option<(usize, &'d DeTable<'d>)>,
 }
 
 impl<'t> Document<'t> {
@@ -60,12 +62,13 @@ impl<'t> Document<'t> {
             .at(place(self.text, key.span().start))
             .for_key(name));
         };
-        self.known(name, entries, known)
+        self.known(name, value.span().start, entries, known)
     }
 
     fn known<'d>(
         &'d self,
         name: &'static str,
+        start: usize,
         entries: &'d DeTable<'d>,
         known: &[&str],
     ) -> Result<Table<'d>, ConfigError> {
@@ -77,20 +80,19 @@ impl<'t> Document<'t> {
                 .at(place(self.text, key.span().start))
                 .for_key(format!("{name}.{word}")));
         }
-        Ok(Table { text: self.text, name, entries: Some(entries) })
+        Ok(Table { text: self.text, name, entries: Some((start, entries)) })
     }
 
     /// The tables of an array of tables (`[[name]]`), in their order. Keys other than `known` are refused.
     ///
     /// # Errors
     /// The name belongs to something else, or one of the tables has an unknown key.
-    pub fn tables(&self, name: &'static str, known: &[&str]) -> Result<Vec<Table<'_>>, ConfigError> {
+    pub fn tables<'d>(&'d self, name: &'static str, known: &[&str]) -> Result<Vec<Table<'d>>, ConfigError> {
         let Some((key, value)) = self.root.get_key_value(name) else { return Ok(Vec::new()) };
-        let tables = value
-            .get_ref()
-            .as_array()
-            .map(|array| array.iter().map(|item| item.get_ref().as_table()).collect::<Option<Vec<_>>>());
-        let Some(Some(tables)) = tables else {
+        let table = |item: &'d Spanned<DeValue<'t>>| Some((item.span().start, item.get_ref().as_table()?));
+        let tables: Option<Vec<_>> =
+            value.get_ref().as_array().and_then(|array| array.iter().map(table).collect());
+        let Some(tables) = tables else {
             return Err(ConfigError::new(
                 format!("{name} is not a list of tables"),
                 format!("Write a line [[{name}]] before the keys of each."),
@@ -98,7 +100,7 @@ impl<'t> Document<'t> {
             .at(place(self.text, key.span().start))
             .for_key(name));
         };
-        tables.into_iter().map(|entries| self.known(name, entries, known)).collect()
+        tables.into_iter().map(|(start, entries)| self.known(name, start, entries, known)).collect()
     }
 
     /// Refuses every table and key at the top of the file other than `known`.
@@ -239,22 +241,21 @@ impl<'d> Table<'d> {
             _ => Err(self.refuse(
                 key,
                 "the value is not a mode",
-                "Write three or four octal digits in double quotes, such as \"0700\".",
+                format!("Write three or four octal digits in double quotes, up to \"{most:04o}\"."),
             )),
         }
     }
 
-    /// An error about one of the table's keys.
+    /// An error about one of the table's keys; a key that is not set has the place of its table.
     pub fn refuse(&self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) -> ConfigError {
         let error = ConfigError::new(problem, remedy).for_key(format!("{}.{key}", self.name));
-        match self.entries.and_then(|entries| entries.get_key_value(key)) {
-            Some((key, _)) => error.at(place(self.text, key.span().start)),
-            None => error,
-        }
+        let Some((start, entries)) = self.entries else { return error };
+        let start = entries.get_key_value(key).map_or(start, |(key, _)| key.span().start);
+        error.at(place(self.text, start))
     }
 
     fn value(&self, key: &str) -> Option<&'d DeValue<'d>> {
-        self.entries.and_then(|entries| entries.get(key)).map(|value| value.get_ref())
+        self.entries.and_then(|(_, entries)| entries.get(key)).map(|value| value.get_ref())
     }
 
     fn no_number(&self, key: &str) -> ConfigError {
@@ -374,6 +375,65 @@ mod tests {
             assert_eq!(error.key(), key, "{text}");
             assert!(error.remedy().starts_with(remedy), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn paths_are_absolute_and_plain() {
+        let path = |text: &str| {
+            let text = format!("[hub]\np = {text}");
+            let document = Document::parse(&text).unwrap();
+            document.table("hub", &["p"]).unwrap().path("p").map_err(|error| error.to_string())
+        };
+        assert_eq!(path("'/srv/homes'"), Ok(Some("/srv/homes".into())));
+        assert_eq!(path("'/srv/homes//'"), Ok(Some("/srv/homes".into())));
+        for text in
+            ["'srv'", "''", "'/'", "'//'", "'/srv/../etc'", "'/srv/./homes'", "'/srv//homes'", "\"/a\\nb\""]
+        {
+            assert!(path(text).unwrap_err().contains("Write the whole path"), "{text}");
+        }
+    }
+
+    #[test]
+    fn tables_of_a_list_have_their_own_lines() {
+        let text = "[[s]]\na = 'x'\n\n[[s]]\nb = ['y']\n[t]";
+        let document = Document::parse(text).unwrap();
+        let tables = document.tables("s", &["a", "b"]).unwrap();
+        assert_eq!(tables.len(), 2);
+        assert_eq!(tables[0].text("a").unwrap(), Some("x"));
+        assert_eq!(tables[1].texts("b").unwrap(), Some(vec!["y"]));
+        let line = |table: &Table<'_>, key| table.refuse(key, "", "").place().unwrap().line;
+        assert_eq!(
+            (line(&tables[0], "a"), line(&tables[0], "b")),
+            (2, 1),
+            "an unset key has its table's place"
+        );
+        assert_eq!((line(&tables[1], "a"), line(&tables[1], "b")), (4, 5));
+        assert!(document.tables("none", &[]).unwrap().is_empty());
+        for (text, line, key, remedy) in [
+            ("[s]\na = 1", 1, "s", "Write a line [[s]] before the keys of each."),
+            ("s = [1]", 1, "s", "Write a line [[s]] before the keys of each."),
+            ("[[s]]\n[[s]]\nzzz = 1", 3, "s.zzz", "Known here: a, b."),
+        ] {
+            let document = Document::parse(text).unwrap();
+            let error = document.tables("s", &["a", "b"]).err().unwrap();
+            assert_eq!(error.place().map(|place| place.line), Some(line), "{text}: {error}");
+            assert_eq!((error.key(), error.remedy()), (Some(key), remedy), "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal_texts() {
+        let mode = |text: &str| {
+            let text = format!("[hub]\nm = {text}");
+            let document = Document::parse(&text).unwrap();
+            document.table("hub", &["m"]).unwrap().mode("m", 0o777).map_err(|error| error.to_string())
+        };
+        assert_eq!(mode("'0750'"), Ok(Some(0o750)));
+        assert_eq!(mode("'022'"), Ok(Some(0o22)));
+        for text in ["'22'", "'1777'", "'00022'", "'0o22'", "'9999'", "''", "'+022'"] {
+            assert!(mode(text).unwrap_err().contains("octal digits"), "{text}");
+        }
+        assert!(mode("18").unwrap_err().contains("double quotes"));
     }
 
     #[test]

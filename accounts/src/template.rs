@@ -1,6 +1,8 @@
 //! Where a user's home is, beneath the directory of homes: `{username}`, `{escaped}`, `{slug}`.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -105,6 +107,23 @@ impl Template {
     /// The path would be too long, as it can be for a long name that is escaped.
     pub fn expand(&self, user: &UserName) -> Result<String, TemplateError> {
         self.fill(user.as_str())
+    }
+
+    /// How `path`, relative and without `.` or `..`, lies to the one that the template makes for some user: above
+    /// it (`Less`), in its place, or beneath it (`Greater`). `None`: apart from it for every user. A component
+    /// with a placeholder counts as equal to any name.
+    pub fn compare(&self, path: &Path) -> Option<Ordering> {
+        let mut own = self.text.split('/');
+        let mut other = path.iter();
+        loop {
+            return Some(match (own.next(), other.next()) {
+                (Some(own), Some(other)) if own.contains('{') || *own == *other => continue,
+                (Some(_), Some(_)) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, None) => Ordering::Equal,
+                (None, Some(_)) => Ordering::Greater,
+            });
+        }
     }
 
     fn fill(&self, user: &str) -> Result<String, TemplateError> {
@@ -257,6 +276,48 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_above_in_place_of_or_beneath_a_users() {
+        for (template, path, expected) in [
+            ("{username}", "", Some(Ordering::Less)),
+            ("{username}", "bob", Some(Ordering::Equal)),
+            ("{username}", "bob/x/y", Some(Ordering::Greater)),
+            ("home/{slug}/work", "home", Some(Ordering::Less)),
+            ("home/{slug}/work", "home/bob", Some(Ordering::Less)),
+            ("home/{slug}/work", "home/bob/work", Some(Ordering::Equal)),
+            ("home/{slug}/work", "home/bob/work/x", Some(Ordering::Greater)),
+            ("home/{slug}/work", "home/bob/other", None),
+            ("home/{slug}/work", "homes", None),
+            ("home/{slug}/work", "shared/bob/work", None),
+            ("u-{username}", "shared", Some(Ordering::Equal)),
+        ] {
+            assert_eq!(
+                Template::parse(template).unwrap().compare(Path::new(path)),
+                expected,
+                "{template} {path}"
+            );
+        }
+        let jovyan = Template::parse_shared("home/jovyan").unwrap();
+        assert_eq!(jovyan.compare(Path::new("home/shared")), None);
+        assert_eq!(jovyan.compare(Path::new("home/jovyan/x")), Some(Ordering::Greater));
+    }
+
+    #[test]
+    fn only_a_path_that_is_shown_may_be_the_same_for_all() {
+        assert_eq!(Template::parse("home/jovyan"), Err(TemplateError::Shared));
+        let template = Template::parse_shared("home/jovyan").unwrap();
+        assert_eq!(template.expand(&UserName::parse("alice").unwrap()).unwrap(), "home/jovyan");
+        for (text, error) in [
+            ("", TemplateError::Component),
+            ("home/", TemplateError::Component),
+            ("home/../etc", TemplateError::Component),
+            ("home/{user}", TemplateError::Placeholder),
+            ("home/\u{1b}", TemplateError::Character('\u{1b}')),
+        ] {
+            assert_eq!(Template::parse_shared(text), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_long_name_that_does_not_fit_when_escaped_is_an_error() {
         let name = "A".repeat(128);
         assert_eq!(expand("{escaped}", &name), Err(TemplateError::TooLong));
@@ -269,6 +330,15 @@ mod tests {
             if let Ok(path) = expand(&template, &user) {
                 prop_assert!(path.len() <= MAX_PATH && !path.contains('\0'));
                 prop_assert!(path.split('/').all(|c| !matches!(c, "" | "." | "..") && c.len() <= MAX_COMPONENT));
+            }
+        }
+
+        #[test]
+        fn a_users_own_path_is_never_apart(template in "([a-z/]|\\{username\\}|\\{escaped\\}|\\{slug\\}){1,6}", user in "[a-z][A-Za-z0-9._@-]{0,20}") {
+            if let Ok(path) = expand(&template, &user) {
+                let template = Template::parse(&template).unwrap();
+                prop_assert_eq!(template.compare(Path::new(&path)), Some(Ordering::Equal));
+                prop_assert_eq!(template.compare(&Path::new(&path).join("x")), Some(Ordering::Greater));
             }
         }
 

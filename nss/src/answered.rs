@@ -16,8 +16,13 @@
 //! answered for it belongs to somebody else, and stays theirs in this process. sshd has fixed the account's
 //! uid, shell and Match block by then. Should its directory service fail a moment later, the name must not
 //! become a hub user's in mid-login, or a hub token would open the other account.
+//!
+//! And it counts for the whole entry: a user has one uid in a login, also when the home that says the uid can be
+//! looked at once and hangs the next time, and a login waits for such a home once.
 
 use std::sync::Mutex;
+
+use accounts::Passwd;
 
 /// One connection asks for one user. More names are kept in case something else in sshd's process, such as
 /// another PAM module, looks up a name that is unknown on this host.
@@ -34,11 +39,20 @@ struct Known {
 }
 
 struct Answer {
-    name: Vec<u8>,
-    /// The primary gid in the user's passwd entry.
-    primary: u32,
+    entry: Passwd,
     /// The gid of group `jupyterhub`.
     group: u32,
+}
+
+/// What was said about a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Nothing yet.
+    Nothing,
+    /// It is a hub user's.
+    Entry(Passwd),
+    /// It is somebody else's, or this cannot be found out: it must not be answered for.
+    NotOurs,
 }
 
 impl Answers {
@@ -47,19 +61,33 @@ impl Answers {
         Self(Mutex::new(Known { answers: Vec::new(), foreign: Vec::new() }))
     }
 
-    /// Keeps an answer. False: it could not be kept, or the name is somebody else's; it must not be given.
-    #[must_use]
-    pub fn remember(&self, name: &str, primary: u32, group: u32) -> bool {
+    /// What was said about a name in this process.
+    pub fn said(&self, name: &str) -> Said {
         // Never wait: after a fork in a process with threads nobody would release the lock.
-        let Ok(mut known) = self.0.try_lock() else { return false };
+        let Ok(known) = self.0.try_lock() else { return Said::NotOurs };
         if known.foreign.iter().any(|foreign| foreign == name.as_bytes()) {
+            return Said::NotOurs;
+        }
+        match known.answers.iter().find(|answer| answer.entry.name == name) {
+            Some(answer) => Said::Entry(answer.entry.clone()),
+            None => Said::Nothing,
+        }
+    }
+
+    /// Keeps an answer, the first for its name. False: it could not be kept, or something was said about the
+    /// name before; it must not be given.
+    #[must_use]
+    pub fn remember(&self, entry: &Passwd, group: u32) -> bool {
+        let Ok(mut known) = self.0.try_lock() else { return false };
+        let said = known.foreign.iter().any(|foreign| foreign == entry.name.as_bytes())
+            || known.answers.iter().any(|answer| answer.entry.name == entry.name);
+        if said {
             return false;
         }
-        known.answers.retain(|answer| answer.name != name.as_bytes());
         if known.answers.len() >= MAX {
             known.answers.remove(0);
         }
-        known.answers.push(Answer { name: name.as_bytes().to_owned(), primary, group });
+        known.answers.push(Answer { entry: entry.clone(), group });
         true
     }
 
@@ -67,9 +95,9 @@ impl Answers {
     /// module has not answered for is somebody else's from now on.
     pub fn group_of(&self, name: &[u8], primary: u32) -> Option<u32> {
         let mut known = self.0.try_lock().ok()?;
-        let of_name = known.answers.iter().find(|answer| answer.name == name);
+        let of_name = known.answers.iter().find(|answer| answer.entry.name.as_bytes() == name);
         if let Some(answer) = of_name {
-            return (answer.primary == primary).then_some(answer.group);
+            return (answer.entry.ids.gid() == primary).then_some(answer.group);
         }
         if !known.foreign.iter().any(|foreign| foreign == name) {
             if known.foreign.len() >= MAX {
@@ -83,12 +111,20 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use accounts::LoginName;
+    use accounts::uid::Ids;
+
+    fn entry(name: &str, gid: u32) -> Passwd {
+        let ids = Ids::new(1000, gid).unwrap();
+        Passwd::new(&LoginName::parse(name).unwrap(), ids, format!("/home/{name}"))
+    }
 
     #[test]
     fn only_whom_the_module_answered_for_is_in_the_group() {
         let answers = Answers::new();
-        assert!(answers.remember("alice", 100, 990));
+        assert!(answers.remember(&entry("alice", 100), 990));
         assert_eq!(answers.group_of(b"alice", 100), Some(990));
         assert_eq!(answers.group_of(b"alice", 0), None, "somebody else's entry for the same name");
         assert_eq!(answers.group_of(b"admin", 100), None);
@@ -98,22 +134,32 @@ mod tests {
     #[test]
     fn a_name_of_somebody_else_does_not_become_a_hub_users() {
         let answers = Answers::new();
+        assert_eq!(answers.said("bob"), Said::Nothing);
         assert_eq!(answers.group_of(b"bob", 100), None);
-        assert!(!answers.remember("bob", 100, 990), "the directory service failed in mid-login");
+        assert_eq!(answers.said("bob"), Said::NotOurs);
+        assert!(!answers.remember(&entry("bob", 100), 990), "the directory service failed in mid-login");
         assert_eq!(answers.group_of(b"bob", 100), None);
-        assert!(answers.remember("alice", 100, 990));
+        assert!(answers.remember(&entry("alice", 100), 990));
+    }
+
+    #[test]
+    fn the_first_answer_for_a_name_counts() {
+        let answers = Answers::new();
+        assert!(answers.remember(&entry("alice", 100), 990));
+        assert!(!answers.remember(&entry("alice", 2000), 990));
+        assert_eq!(answers.said("alice"), Said::Entry(entry("alice", 100)));
+        assert_eq!(answers.group_of(b"alice", 2000), None);
+        assert_eq!(answers.group_of(b"alice", 100), Some(990));
     }
 
     #[test]
     fn the_newest_answers_are_kept() {
         let answers = Answers::new();
         for number in 0..100 {
-            assert!(answers.remember(&format!("user{number}"), 100, 990));
-            assert!(answers.remember("alice", number, 990));
+            assert!(answers.remember(&entry(&format!("user{number}"), 100), 990));
         }
-        assert_eq!(answers.group_of(b"alice", 99), Some(990));
-        assert_eq!(answers.group_of(b"alice", 98), None);
         assert_eq!(answers.group_of(b"user99", 100), Some(990));
+        assert_eq!(answers.group_of(b"user84", 100), Some(990));
         assert_eq!(answers.group_of(b"user0", 100), None);
     }
 }

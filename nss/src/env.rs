@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use accounts::paths;
+
+use crate::home;
 
 /// The programs of OpenSSH that look up the login's user: sshd up to 9.7, sshd-session from 9.8 on, and
 /// sshd-auth from 10.0 on; where Debian has them.
@@ -14,7 +16,7 @@ const SSHD: [&str; 3] = ["/usr/sbin/sshd", "/usr/lib/openssh/sshd-session", "/us
 /// root can make a file of that name in these directories, so the suffix is as good as the name.
 const DELETED: &str = " (deleted)";
 
-/// The files that the module reads.
+/// What the module looks at.
 pub struct Env {
     /// The configuration.
     pub config: PathBuf,
@@ -26,6 +28,8 @@ pub struct Env {
     pub exe: PathBuf,
     /// The uid that must own the configuration and `uid_dir`.
     pub trusted: u32,
+    /// How to find out whose a home is.
+    pub owner: fn(&Path, &str) -> home::Owner,
 }
 
 impl Env {
@@ -37,6 +41,7 @@ impl Env {
             uid_dir: paths::UID_DIR.into(),
             exe: "/proc/self/exe".into(),
             trusted: 0,
+            owner: home::owner,
         }
     }
 
@@ -73,6 +78,7 @@ pub mod tests {
             uid_dir: at("uids"),
             exe: at("exe"),
             trusted: fs::metadata(dir.path()).unwrap().uid(),
+            owner: home::owner,
         };
         configure(&env, "");
         (dir, env)

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use accounts::Passwd;
 use libc::{gid_t, group, passwd, size_t, uid_t};
@@ -54,7 +55,16 @@ pub unsafe extern "C" fn _nss_jupyterhub_getpwnam_r(
         }
         // SAFETY: not NULL, so a C string, by this function's contract.
         let name = unsafe { CStr::from_ptr(name) };
-        let entry = lookup::by_name(&Env::host(), &ANSWERS, name.to_bytes()).or_else(refuse)?;
+        let found = lookup::by_name(&Env::host(), &ANSWERS, name.to_bytes());
+        let entry = match found {
+            Ok(found) => {
+                if let Some(line) = found.warning {
+                    log(libc::LOG_WARNING, &line);
+                }
+                found.entry
+            }
+            Err(refusal) => refuse(refusal)?,
+        };
         // SAFETY: passed on from this function's contract.
         unsafe { fill(&entry, result, buffer, length) }
     })
@@ -228,19 +238,124 @@ pub extern "C" fn _nss_jupyterhub_endgrent() -> Status {
     SUCCESS
 }
 
-/// Opens a directory with O_PATH, beneath `at` or the current one. With `follow` a link in its place is
-/// followed, otherwise it is an error (ENOTDIR).
-pub fn open_directory(at: Option<BorrowedFd<'_>>, name: &CStr, follow: bool) -> io::Result<OwnedFd> {
-    let at = at.map_or(libc::AT_FDCWD, |at| at.as_raw_fd());
-    let link = if follow { 0 } else { libc::O_NOFOLLOW };
-    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC | link;
-    // SAFETY: `name` is a C string that lives through the call.
-    let fd = unsafe { libc::openat(at, name.as_ptr(), flags) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+/// Opens a directory with O_PATH (openat2(2)): no permission to read it is needed. Without `beneath` the name is an
+/// absolute path and links in it are followed; otherwise it stays below that directory and none of its
+/// components may be a link (ELOOP). Makes system calls only.
+pub fn open_directory(beneath: Option<BorrowedFd<'_>>, name: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: an open_how of zeroes is valid: three numbers.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    // O_DIRECTORY is no negative number.
+    how.flags = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).unsigned_abs().into();
+    if beneath.is_some() {
+        how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
     }
-    // SAFETY: openat has just made the descriptor, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let at = beneath.map_or(libc::AT_FDCWD, |at| at.as_raw_fd());
+    // SAFETY: `name` is a C string and `how` a struct of the size given; both live through the call.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_openat2, at, name.as_ptr(), &raw const how, size_of_val(&how)) };
+    match c_int::try_from(fd) {
+        // SAFETY: openat2 has just made the descriptor, which nobody else owns.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The uid and gid that own an opened file. Makes a system call only.
+pub fn owner(file: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    // SAFETY: a stat of zeroes is valid: numbers.
+    let mut facts: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, and `facts` may be written.
+    match unsafe { libc::fstat(file.as_raw_fd(), &raw mut facts) } {
+        0 => Ok((facts.st_uid, facts.st_gid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A process of ours that the program we are in never learns of.
+pub struct Child {
+    pid: libc::pid_t,
+    pidfd: OwnedFd,
+}
+
+/// Runs `work` in a child process, which inherits no descriptor but `keep`.
+///
+/// It is made without an exit signal (clone(2)), so that no SIGCHLD is sent, and no wait of this program that lacks
+/// __WALL finds it, whatever it does with its own children. fork(3) would also run the program's atfork
+/// handlers. Other threads may hold locks that the child never gets: `work` must make system calls only, and
+/// neither allocate nor panic. All signals are blocked in it but SIGKILL and SIGSTOP: the program's handlers
+/// must not run twice.
+pub fn spawn(keep: BorrowedFd<'_>, work: impl FnOnce()) -> io::Result<Child> {
+    let flags = c_long::from(libc::CLONE_PIDFD);
+    // s390 has the stack before the flags; NULL is the parent's, copied.
+    let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
+    let mut pidfd: c_int = -1;
+    // SAFETY: sets of signals are numbers, which sigfillset(3) and sigprocmask(2) write. The memory is copied
+    // (no CLONE_VM) and the child never returns from this block, so it is as after fork(2); `pidfd` may be
+    // written, and the two last arguments are not looked at without their flags.
+    let (pid, error) = unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let pid = libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0_usize, 0_usize);
+        let error = io::Error::last_os_error();
+        if pid == 0 {
+            leave_parent(keep);
+            // A panic must not unwind into the program, of which this is a copy.
+            let _ = catch_unwind(AssertUnwindSafe(work));
+            libc::_exit(0);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        (pid, error)
+    };
+    match libc::pid_t::try_from(pid) {
+        // SAFETY: clone has just made the descriptor, which nobody else owns.
+        Ok(pid) if pid > 0 => Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        _ => Err(error),
+    }
+}
+
+/// For the child: closes what it has of its parent, which may be the client's connection and would stay open
+/// for as long as the child hangs; and has it killed when the parent ends.
+fn leave_parent(keep: BorrowedFd<'_>) {
+    let keep = keep.as_raw_fd().unsigned_abs();
+    // SAFETY: integers only. No owner of a closed descriptor runs in the child, which leaves by _exit(2).
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if keep > 0 {
+            libc::syscall(libc::SYS_close_range, 0, keep - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, keep + 1, libc::c_uint::MAX, 0);
+    }
+}
+
+impl Child {
+    /// Waits until it has ended, and then removes what is left of it, or until the time is over.
+    pub fn ended_by(&self, deadline: Instant) -> bool {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut event = libc::pollfd { fd: self.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let milliseconds = c_int::try_from(left.as_micros().div_ceil(1000)).unwrap_or(c_int::MAX);
+            // SAFETY: one pollfd, which may be written.
+            match unsafe { libc::poll(&raw mut event, 1, milliseconds) } {
+                // A signal that the program handles; it must not make us wait longer.
+                -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                0 if left > Duration::ZERO => {}
+                1 => {
+                    // SAFETY: integers and NULL. Nobody else waits for the child, so the number is still its.
+                    unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+                    return true;
+                }
+                _ => return false,
+            }
+        }
+    }
+
+    /// Kills it. One that hangs in the kernel may still take its time.
+    pub fn kill(&self) {
+        // SAFETY: integers. The child has not been waited for, so the number is still its.
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+    }
 }
 
 /// Runs a call; a panic in it becomes UNAVAIL.
@@ -262,10 +377,6 @@ fn guard(errnop: *mut c_int, call: impl FnOnce() -> Outcome) -> Status {
 fn refuse(refusal: Refusal) -> Result<Passwd, (Status, c_int)> {
     match refusal {
         Refusal::NotFound => Err((NOT_FOUND, libc::ENOENT)),
-        Refusal::Homeless(line) => {
-            log(libc::LOG_INFO, &line);
-            Err((NOT_FOUND, libc::ENOENT))
-        }
         Refusal::Unavailable(line) => {
             log(libc::LOG_ERR, &line);
             Err((UNAVAILABLE, libc::EIO))
@@ -481,8 +592,10 @@ mod tests {
 
     #[test]
     fn groups_follow_the_entry_that_was_given() {
-        assert!(ANSWERS.remember("hubuser", 1000, 990));
-        let mut list = List::new(&[1000]);
+        let ids = Ids::new(1000, 100).unwrap();
+        let hubuser = Passwd::new(&LoginName::parse("hubuser").unwrap(), ids, "/home/hubuser".to_owned());
+        assert!(ANSWERS.remember(&hubuser, 990));
+        let mut list = List::new(&[100]);
         let mut call = |name: &CStr, primary| {
             let mut errno = 0;
             // SAFETY: the list is as glibc's.
@@ -500,8 +613,8 @@ mod tests {
         };
         assert_eq!(call(c"root", 0), NOT_FOUND);
         assert_eq!(call(c"hubuser", 0), NOT_FOUND);
-        assert_eq!(call(c"hubuser", 1000), SUCCESS);
-        assert_eq!(list.gids(), [1000, 990]);
+        assert_eq!(call(c"hubuser", 100), SUCCESS);
+        assert_eq!(list.gids(), [100, 990]);
     }
 
     proptest! {

@@ -5,54 +5,71 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use accounts::homes::Homes;
-use accounts::uid::{self, Ids, Rule};
+use accounts::uid::{self, Ids, Range, Rule};
 use accounts::{LoginName, Passwd, Settings};
 
-use crate::answered::Answers;
+use crate::answered::{Answers, Said};
 use crate::env::Env;
-use crate::{files, home};
+use crate::files;
 
 /// Why there is no entry.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no such user.
     NotFound,
-    /// The user has no home, which would say the uid; the line is for the log.
-    Homeless(String),
     /// Something is broken; the line is for the log.
     Unavailable(String),
 }
 
-/// The entry of a user by name. In sshd only; elsewhere nothing but the program's own name is read.
+/// An entry, and what the log should tell about it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The entry.
+    pub entry: Passwd,
+    /// Something is not as it should be: a line for the log.
+    pub warning: Option<String>,
+}
+
+/// The entry of a user by name, the same in the whole life of this process. In sshd only; elsewhere nothing but
+/// the program's own name is read.
 ///
 /// # Errors
-/// Not found: this is not sshd, the name is not valid, or the rule `home` applies and there is no home.
-/// Unavailable: the configuration, the group or the home is broken. `hub.url` may be unset: then the user
+/// Not found: this is not sshd, or the name is not valid. Unavailable: the configuration or the group is broken. `hub.url` may be unset: then the user
 /// gets as far as PAM, which refuses and says which key to set.
-pub fn by_name(env: &Env, answers: &Answers, name: &[u8]) -> Result<Passwd, Refusal> {
+pub fn by_name(env: &Env, answers: &Answers, name: &[u8]) -> Result<Found, Refusal> {
     let name = login_name(name)?;
     if !env.is_sshd() {
         return Err(Refusal::NotFound);
     }
+    let not_ours =
+        || Refusal::Unavailable(format!("{name} is somebody else's to this process, or it is busy"));
+    match answers.said(name.as_str()) {
+        Said::Nothing => {}
+        Said::Entry(entry) => return Ok(Found { entry, warning: None }),
+        Said::NotOurs => return Err(not_ours()),
+    }
     let settings = settings(env)?;
     // Without the group a user would get past sshd's Match block.
     let group = files::group_id(&env.group).map_err(|error| Refusal::Unavailable(error.one_line()))?;
-    let ids = ids(&settings, &name)?;
-    if !answers.remember(name.as_str(), ids.gid(), group) {
-        return Err(Refusal::Unavailable("the module is busy in another thread".to_owned()));
-    }
-    entry(&settings, &name, ids)
+    let (ids, warning) = match (&settings.accounts, &settings.homes) {
+        (Rule::Home, Some(homes)) => owner_of_home(env, homes, &name)?,
+        (Rule::Home, None) => return Err(Refusal::Unavailable("homes.root is not set".to_owned())),
+        (Rule::Hash(range), _) => (range.ids(name.user()), None),
+        (Rule::Fixed(ids), _) => (*ids, None),
+    };
+    let entry = entry(&settings, &name, ids)?;
+    if answers.remember(&entry, group) { Ok(Found { entry, warning }) } else { Err(not_ours()) }
 }
 
 /// The entry of a user by uid, from the link that the user's session has left in [`Env::uid_dir`].
 ///
 /// Every process asks for uids, so a uid without a link costs one system call. The link's own group says
-/// the gid if its owner is the uid: then neither the configuration nor the home is looked at. A link that
-/// belongs to root leaves the gid to the rule.
+/// the gid if its owner is the uid. A link that belongs to root leaves the gid to the rule, unless that is `home`:
+/// no process but sshd is made to look at homes.
 ///
 /// # Errors
 /// Not found: no hub user may have this uid, it has had no session since boot, or it is now another's.
-/// Unavailable: the directory of links is not root's, or the rule fails as in [`by_name`].
+/// Unavailable: the directory of links is not root's, or the configuration is broken.
 pub fn by_uid(env: &Env, uid: u32) -> Result<Passwd, Refusal> {
     if !uid::is_allowed(uid) {
         return Err(Refusal::NotFound);
@@ -78,7 +95,11 @@ pub fn by_uid(env: &Env, uid: u32) -> Result<Passwd, Refusal> {
         return entry(&settings, &name, ids);
     }
     let settings = settings(env)?;
-    let ids = ids(&settings, &name)?;
+    let ids = match settings.accounts {
+        Rule::Hash(range) => range.ids(name.user()),
+        Rule::Fixed(ids) => ids,
+        Rule::Home => return Err(Refusal::NotFound),
+    };
     if ids.uid() == uid { entry(&settings, &name, ids) } else { Err(Refusal::NotFound) }
 }
 
@@ -98,56 +119,49 @@ fn settings(env: &Env) -> Result<Settings, Refusal> {
     files::settings(&env.config, env.trusted).map_err(|error| Refusal::Unavailable(error.one_line()))
 }
 
-fn ids(settings: &Settings, name: &LoginName) -> Result<Ids, Refusal> {
-    match (&settings.accounts, &settings.homes) {
-        (Rule::Hash(range), _) => Ok(range.ids(name.user())),
-        (Rule::Fixed(ids), _) => Ok(*ids),
-        (Rule::Home, Some(homes)) => owner_of_home(homes, name),
-        (Rule::Home, None) => Err(Refusal::Unavailable("homes.root is not set".to_owned())),
-    }
-}
-
-/// A missing home is "no such user" to sshd, which a hub user without one cannot be told apart from: their
-/// uid is unknown. The log says why.
-fn owner_of_home(homes: &Homes, name: &LoginName) -> Result<Ids, Refusal> {
-    let unavailable = |path: &str, problem: String| {
-        Refusal::Unavailable(format!("home {} of {name}: {problem}", homes.root.join(path).display()))
-    };
+/// The ids that the home says. If there is none, or it says none that a hub user may have, they are computed as by
+/// the rule `hash`, with a warning: for a terminal any uid of the user's own will do, and whoever has not started
+/// a server yet has no home. The jail shows a session no home of another uid, should one be there by then.
+fn owner_of_home(env: &Env, homes: &Homes, name: &LoginName) -> Result<(Ids, Option<String>), Refusal> {
     let path = homes
         .template
         .expand(name.user())
-        .map_err(|error| unavailable("", format!("homes.template: {error}")))?;
-    match home::owner(&homes.root, &path) {
-        Ok(Some((uid, gid))) => Ids::new(uid, gid).map_err(|error| {
-            let remedy = "Change its owner, or set uid in [accounts] to \"fixed\"";
-            unavailable(&path, format!("its owner cannot log in: {error}. {remedy}"))
-        }),
-        Ok(None) => Err(Refusal::Homeless(format!(
-            "{name} has no home {}, whose owner would be the uid. Create it, or set uid in [accounts] to \
-             \"hash\" or \"fixed\"",
-            homes.root.join(&path).display()
-        ))),
-        Err(error) => Err(unavailable(
-            &path,
-            format!("{error}. It must be a directory that can be reached without symbolic links"),
-        )),
-    }
+        .map_err(|error| Refusal::Unavailable(format!("home of {name}: homes.template: {error}")))?;
+    let problem = match (env.owner)(&homes.root, &path) {
+        Ok(Some((uid, gid))) => match Ids::new(uid, gid) {
+            Ok(ids) => return Ok((ids, None)),
+            Err(error) => format!("its owner cannot log in: {error}. Change its owner"),
+        },
+        Ok(None) => {
+            let owner = homes.create.as_ref().and_then(|create| create.owner);
+            // No warning: anybody can make up names, and those who do log in have the jail tell the log.
+            return Ok((owner.unwrap_or_else(|| Range::DEFAULT.ids(name.user())), None));
+        }
+        Err(problem) => problem,
+    };
+    let ids = Range::DEFAULT.ids(name.user());
+    let warning = format!(
+        "home {} of {name}: {problem}. This login gets uid {} and goes on without the home",
+        homes.root.join(&path).display(),
+        ids.uid()
+    );
+    Ok((ids, Some(warning)))
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use crate::env::tests::{configure, run_as, sandbox};
     use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
     fn find(env: &Env, name: &str) -> Result<Passwd, Refusal> {
-        by_name(env, &Answers::new(), name.as_bytes())
+        by_name(env, &Answers::new(), name.as_bytes()).map(|found| found.entry)
     }
 
     fn log_line(result: Result<Passwd, Refusal>) -> String {
         match result {
-            Err(Refusal::Unavailable(line) | Refusal::Homeless(line)) => line,
+            Err(Refusal::Unavailable(line)) => line,
             other => format!("{other:?}"),
         }
     }
@@ -161,11 +175,11 @@ mod tests {
     fn sshd_learns_of_a_hub_user_and_the_group() {
         let (_dir, env) = sandbox();
         let answers = Answers::new();
-        let alice = by_name(&env, &answers, b"alice").unwrap();
+        let alice = by_name(&env, &answers, b"alice").unwrap().entry;
         assert_eq!((alice.name.as_str(), alice.dir.as_str()), ("alice", "/home/alice"));
         assert_eq!((alice.ids.uid(), alice.ids.gid()), (2_089_708_914, 2_089_708_914));
         assert_eq!(answers.group_of(b"alice", alice.ids.gid()), Some(990));
-        let gpu = by_name(&env, &answers, b"alice+gpu").unwrap();
+        let gpu = by_name(&env, &answers, b"alice+gpu").unwrap().entry;
         assert_eq!((gpu.name.as_str(), gpu.dir.as_str(), gpu.ids), ("alice+gpu", "/home/alice", alice.ids));
     }
 
@@ -234,29 +248,102 @@ mod tests {
     fn the_owner_of_the_home_is_the_user() {
         let (dir, env) = sandbox();
         let homes = dir.path().join("homes");
-        let configured = format!("[accounts]\nuid = 'home'\n[homes]\nroot = '{}'", homes.display());
+        let configured = format!("[homes]\nroot = '{}'", homes.display());
         configure(&env, &configured);
-        assert!(log_line(find(&env, "alice")).contains("No such file"), "no root");
+        let computed = |name: &str| Range::DEFAULT.ids(LoginName::parse(name).unwrap().user());
+        let look = |name: &str| {
+            let found = by_name(&env, &Answers::new(), name.as_bytes()).unwrap();
+            (found.entry.ids, found.warning.unwrap_or_default())
+        };
+        let (ids, warning) = look("alice");
+        assert!(ids == computed("alice") && warning.contains("No such file"), "no root: {warning}");
         fs::create_dir(&homes).unwrap();
-        assert!(matches!(find(&env, "alice"), Err(Refusal::Homeless(_))));
+        assert_eq!(look("alice"), (computed("alice"), String::new()), "no home, which is nothing to warn of");
         fs::create_dir(homes.join("alice")).unwrap();
         symlink("alice", homes.join("bob")).unwrap();
         fs::write(homes.join("carol"), "").unwrap();
         for name in ["bob", "carol"] {
-            assert!(log_line(find(&env, name)).contains("without symbolic links"), "{name}");
+            let (ids, warning) = look(name);
+            assert!(ids == computed(name) && warning.contains("without symbolic links"), "{name}: {warning}");
         }
         if is_root(&env) {
-            assert!(log_line(find(&env, "alice")).contains("uid 0 is below 1000"));
-            for (uid, gid, allowed) in
-                [(1000, 100, true), (200_000, 200_000, true), (1000, 27, false), (65_534, 100, false)]
-            {
+            assert!(look("alice").1.contains("uid 0 is below 1000"));
+            for (uid, gid) in [(1000, 100), (200_000, 200_000), (1000, 27), (65_534, 100)] {
                 chown(homes.join("alice"), Some(uid), Some(gid)).unwrap();
-                assert_eq!(find(&env, "alice+gpu").map(|entry| entry.ids).ok(), Ids::new(uid, gid).ok());
-                assert_eq!(find(&env, "alice").is_ok(), allowed, "{uid}:{gid}");
+                let (ids, warning) = look("alice+gpu");
+                assert_eq!(ids, Ids::new(uid, gid).unwrap_or(computed("alice")), "{uid}:{gid}");
+                assert_eq!(warning.is_empty(), Ids::new(uid, gid).is_ok(), "{uid}:{gid}: {warning}");
             }
         }
         configure(&env, &(configured + "\ntemplate = '{escaped}'"));
         assert!(matches!(find(&env, &"A".repeat(128)), Err(Refusal::Unavailable(_))), "does not fit");
+    }
+
+    const HOMES: &str = "[accounts]\nuid = 'home'\n[homes]\nroot = '/srv/homes'\n";
+
+    #[test]
+    fn homes_that_do_not_answer_leave_a_uid_for_a_terminal() {
+        let (_dir, mut env) = sandbox();
+        configure(&env, HOMES);
+        env.owner = |_, _| Err("no answer within 2 s".to_owned());
+        let answers = Answers::new();
+        let found = by_name(&env, &answers, b"alice+gpu").unwrap();
+        assert_eq!(found.entry.ids, Range::DEFAULT.ids(LoginName::parse("alice").unwrap().user()));
+        let line = found.warning.unwrap();
+        assert!(line.starts_with("home /srv/homes/alice of alice+gpu: no answer within 2 s. "), "{line}");
+        assert!(line.contains("uid 2089708914") && !line.contains('\n'), "{line}");
+        assert_eq!(answers.group_of(b"alice+gpu", found.entry.ids.gid()), Some(990));
+        // It is asked once; the user stays who it is in this process.
+        env.owner = |_, _| Ok(Some((1000, 100)));
+        let again = by_name(&env, &answers, b"alice+gpu").unwrap();
+        assert_eq!(again, Found { entry: found.entry, warning: None });
+        configure(&env, "broken");
+        assert_eq!(by_name(&env, &answers, b"alice+gpu"), Ok(again));
+        run_as(&env, "/usr/bin/ls");
+        assert_eq!(by_name(&env, &answers, b"alice+gpu"), Err(Refusal::NotFound));
+    }
+
+    #[test]
+    fn a_home_that_will_be_created_has_the_configured_owner() {
+        let (_dir, mut env) = sandbox();
+        env.owner = |_, _| Ok(None);
+        configure(&env, HOMES);
+        assert_eq!(
+            find(&env, "alice").unwrap().ids.uid(),
+            2_089_708_914,
+            "refused or created: the user's own"
+        );
+        configure(&env, &format!("{HOMES}missing = 'create'\nowner = [1000, 100]"));
+        assert_eq!(find(&env, "alice").unwrap().ids, Ids::new(1000, 100).unwrap());
+        env.owner = |_, _| Ok(Some((2000, 2000)));
+        assert_eq!(find(&env, "alice").unwrap().ids, Ids::new(2000, 2000).unwrap(), "it is there");
+        env.owner = |_, _| Err("a link".to_owned());
+        assert_eq!(find(&env, "alice").unwrap().ids.uid(), 2_089_708_914);
+    }
+
+    #[test]
+    fn a_name_of_somebody_else_is_not_looked_up() {
+        let (_dir, mut env) = sandbox();
+        configure(&env, HOMES);
+        env.owner = |_, _| Ok(Some((1000, 100)));
+        let answers = Answers::new();
+        assert_eq!(answers.group_of(b"alice", 100), None);
+        assert!(matches!(by_name(&env, &answers, b"alice"), Err(Refusal::Unavailable(_))));
+    }
+
+    #[test]
+    fn no_home_is_looked_at_for_a_uid() {
+        let (_dir, mut env) = sandbox();
+        configure(&env, HOMES);
+        env.owner = |_, _| panic!("another program than sshd was made to look at a home");
+        symlink("alice", env.uid_dir.join("1000")).unwrap();
+        if env.trusted != 1000 {
+            assert_eq!(by_uid(&env, 1000), Err(Refusal::NotFound));
+        }
+        if is_root(&env) {
+            lchown(env.uid_dir.join("1000"), Some(1000), Some(100)).unwrap();
+            assert_eq!(by_uid(&env, 1000).unwrap().ids, Ids::new(1000, 100).unwrap());
+        }
     }
 
     #[test]

@@ -1,7 +1,13 @@
 //! `[files]`: how files are served to sftp, scp and rsync.
 
 use accounts::ConfigError;
+use accounts::error::excerpt;
+use accounts::homes::Homes;
 use accounts::table::{Document, Table};
+
+/// Most arguments in `sftp_options`, and the longest of them: they become a command line.
+const MAX_OPTIONS: usize = 16;
+const MAX_OPTION: usize = 1024;
 
 /// How the distribution's `sftp-server` is run, and what else may reach the homes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,50 +45,152 @@ impl LogLevel {
     }
 }
 
-pub(super) fn read(document: &Document<'_>) -> Result<Files, ConfigError> {
+/// Reads `[files]`.
+///
+/// # Errors
+/// A value is not allowed, or there are no `homes` for what is switched on.
+pub(super) fn read(document: &Document<'_>, homes: Option<&Homes>) -> Result<Files, ConfigError> {
     let table = document.table("files", &["umask", "log_level", "sftp_options", "rsync"])?;
     let log_level = match table.text("log_level")?.unwrap_or("INFO") {
         "ERROR" => LogLevel::Error,
         "INFO" => LogLevel::Info,
         "VERBOSE" => LogLevel::Verbose,
-        _ => {
+        other => {
             return Err(table.refuse(
                 "log_level",
-                "this is not a log level",
+                format!("\"{}\" is not a log level", excerpt(other)),
                 "Use \"ERROR\", \"INFO\" or \"VERBOSE\".",
             ));
         }
     };
-    Ok(Files {
-        umask: table.mode("umask", 0o077)?.unwrap_or(0o022),
-        log_level,
-        sftp_options: read_options(&table)?,
-        rsync: table.boolean("rsync")?.unwrap_or(false),
-    })
+    let rsync = table.boolean("rsync")?.unwrap_or(false);
+    if rsync && homes.is_none() {
+        return Err(table.refuse(
+            "rsync",
+            "rsync and scp serve the homes of this host, but homes.root is not set",
+            "Set root in [homes] to the directory of the homes, or rsync to false.",
+        ));
+    }
+    // What is masked for its owner is of no use to anybody.
+    let umask = table.mode("umask", 0o077)?.unwrap_or(0o022);
+    Ok(Files { umask, log_level, sftp_options: read_options(&table)?, rsync })
 }
 
 /// Only what restricts: other options of sftp-server(8) are ours to set, or lead elsewhere (`-d`, `-e`, `-f`).
 fn read_options(table: &Table<'_>) -> Result<Vec<String>, ConfigError> {
     let options = table.texts("sftp_options")?.unwrap_or_default();
-    let list = |text: &str| {
+    let bounded = options.len() <= MAX_OPTIONS && options.iter().all(|option| option.len() <= MAX_OPTION);
+    if !bounded || !restrict(&options) {
+        return Err(table.refuse(
+            "sftp_options",
+            "these are not options that restrict sftp-server",
+            "Use \"-R\" (read-only), or \"-P\" (refused requests) or \"-p\" (allowed ones) and a list of requests, \
+             as in [\"-P\", \"setstat,symlink\"].",
+        ));
+    }
+    Ok(options.into_iter().map(str::to_owned).collect())
+}
+
+fn restrict(options: &[&str]) -> bool {
+    let list = |text: &&str| {
         !text.is_empty()
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b',' | b'@' | b'.'))
             && !text.starts_with('-')
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b',' | b'@' | b'.'))
     };
     let mut rest = options.iter();
     while let Some(option) = rest.next() {
         let good = match *option {
             "-R" => true,
-            "-P" | "-p" => rest.next().is_some_and(|text| list(text)),
+            "-P" | "-p" => rest.next().is_some_and(list),
             _ => false,
         };
         if !good {
-            return Err(table.refuse(
-                "sftp_options",
-                "these are not options that restrict sftp-server",
-                "Use \"-R\" (read-only), or \"-P\" (refused requests) or \"-p\" (allowed ones) and a list of requests, as in [\"-P\", \"setstat,symlink\"].",
-            ));
+            return false;
         }
     }
-    Ok(options.iter().map(|option| (*option).to_owned()).collect())
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::Config;
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    fn files(text: &str) -> Result<Files, ConfigError> {
+        let text = format!("[files]\n{text}\n[homes]\nroot = '/srv/homes'");
+        Config::from_str(&text, Path::new("config.toml")).map(|config| config.files)
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let defaults = files("").unwrap();
+        assert_eq!((defaults.umask, defaults.log_level.as_str(), defaults.rsync), (0o022, "INFO", false));
+        assert!(defaults.sftp_options.is_empty());
+        let text = "umask = '0077'\nlog_level = 'VERBOSE'\nsftp_options = ['-R', '-P', 'symlink,statvfs@openssh.com']\nrsync = true";
+        let expected = Files {
+            umask: 0o077,
+            log_level: LogLevel::Verbose,
+            sftp_options: ["-R", "-P", "symlink,statvfs@openssh.com"].map(str::to_owned).into(),
+            rsync: true,
+        };
+        assert_eq!(files(text).unwrap(), expected);
+        assert_eq!(files("log_level = 'ERROR'").unwrap().log_level.as_str(), "ERROR");
+    }
+
+    #[test]
+    fn faults_name_their_key_line_and_remedy() {
+        const OPTIONS: &str = "Use \"-R\" (read-only)";
+        let many = format!("sftp_options = [{}]", "'-R',".repeat(MAX_OPTIONS + 1));
+        let long = format!("sftp_options = ['-P', '{}']", "a".repeat(MAX_OPTION + 1));
+        for (line, key, remedy) in [
+            ("umask = 18", "umask", "Put the value in double quotes."),
+            ("umask = '0100'", "umask", "Write three or four octal digits in double quotes, up to \"0077\"."),
+            ("umask = '0778'", "umask", "Write three or four octal digits"),
+            ("log_level = 'DEBUG'", "log_level", "Use \"ERROR\", \"INFO\" or \"VERBOSE\"."),
+            ("log_level = 'info'", "log_level", "Use \"ERROR\", \"INFO\" or \"VERBOSE\"."),
+            ("rsync = 'yes'", "rsync", "Write true or false"),
+            ("rsinc = true", "rsinc", "Did you mean rsync?"),
+            ("sftp_options = '-R'", "sftp_options", "Write texts in double quotes"),
+            ("sftp_options = ['-d', '/']", "sftp_options", OPTIONS),
+            ("sftp_options = ['-R -e']", "sftp_options", OPTIONS),
+            ("sftp_options = ['-P']", "sftp_options", OPTIONS),
+            ("sftp_options = ['-P', '-R']", "sftp_options", OPTIONS),
+            ("sftp_options = ['-P', '']", "sftp_options", OPTIONS),
+            ("sftp_options = ['-P', 'a b']", "sftp_options", OPTIONS),
+            ("sftp_options = ['symlink']", "sftp_options", OPTIONS),
+            ("sftp_options = ['']", "sftp_options", OPTIONS),
+            (&many, "sftp_options", OPTIONS),
+            (&long, "sftp_options", OPTIONS),
+        ] {
+            let error = files(line).unwrap_err();
+            assert_eq!(error.key(), Some(format!("files.{key}").as_str()), "{line}");
+            assert_eq!(error.place().map(|place| place.line), Some(2), "{line}");
+            assert!(error.remedy().starts_with(remedy), "{line}: {error}");
+            assert_eq!(error.to_string().lines().count(), 2, "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn rsync_needs_homes() {
+        let error = Config::from_str("[files]\nrsync = true", Path::new("config.toml")).unwrap_err();
+        assert_eq!(error.key(), Some("files.rsync"));
+        assert!(error.remedy().starts_with("Set root in [homes]"), "{error}");
+        assert!(Config::from_str("[files]\nrsync = false\numask = '0077'", Path::new("x")).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_read_without_a_panic(
+            key in "umask|log_level|sftp_options|rsync",
+            value in "\\PC{0,40}|\"\\PC{0,40}\"|\\[(\"(-R|-P|-p|-d|[a-z,@ -]{0,8})\",){0,4}\\]|[0-9]{1,22}",
+        ) {
+            if let Ok(files) = files(&format!("{key} = {value}")) {
+                prop_assert!(files.umask & 0o700 == 0);
+                prop_assert!(files.sftp_options.iter().all(|option| matches!(option.as_str(), "-R" | "-P" | "-p") || !option.starts_with('-')));
+            }
+        }
+    }
 }

@@ -60,7 +60,7 @@ impl Config {
             let terminal = document.table("terminal", &["exit_status"])?;
             let settings = Settings::read(&document)?;
             Ok(Self {
-                files: files::read(&document)?,
+                files: files::read(&document, settings.homes.as_ref())?,
                 shares: shares::read(&document, settings.homes.as_ref())?,
                 settings,
                 terminal: Terminal { exit_status: terminal.boolean("exit_status")?.unwrap_or(true) },
@@ -112,23 +112,27 @@ mod tests {
 
     /// The file that the package installs.
     const SHIPPED: &str = include_str!("../../packaging/config.toml");
-    /// Keys and tables of the whole configuration.
-    const KEYS: [(&str, &[&str]); 4] = [
-        ("hub", &["url", "ca_file", "start_timeout"]),
-        ("accounts", &["uid", "fixed", "range"]),
-        ("homes", &["root", "template"]),
-        ("terminal", &["exit_status"]),
+    /// Keys and tables of the whole configuration, as their headers name them.
+    const KEYS: [(&str, &[&str]); 6] = [
+        ("[hub]", &["url", "ca_file", "start_timeout"]),
+        ("[accounts]", &["uid", "fixed", "range"]),
+        ("[homes]", accounts::homes::KEYS),
+        ("[files]", &["umask", "log_level", "sftp_options", "rsync"]),
+        ("[[shares]]", &["source", "path", "writable", "groups"]),
+        ("[terminal]", &["exit_status"]),
     ];
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::from_str(text, Path::new("/etc/jupyterhub-openssh/config.toml"))
     }
 
-    /// The shipped file with every `# key = value` made a key.
+    /// The shipped file with every `# key = value` made a key, and every `# [[table]]` a table.
     fn uncommented() -> String {
         let key = |line: &str| {
-            let name = line.strip_prefix("# ")?.split_once(" = ")?.0;
-            name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then(|| line[2..].to_owned())
+            let line = line.strip_prefix("# ")?;
+            let name = line.split_once(" = ").map(|(name, _)| name);
+            let plain = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            (name.is_some_and(plain) || line.starts_with("[[")).then(|| line.to_owned())
         };
         SHIPPED.lines().map(|line| key(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
     }
@@ -144,7 +148,7 @@ mod tests {
     fn the_shipped_file_uncommented_has_every_key_and_its_default() {
         let text = uncommented();
         for (table, keys) in KEYS {
-            let start = text.find(&format!("\n[{table}]\n")).expect(table);
+            let start = text.find(&format!("\n{table}\n")).expect(table);
             let body = &text[start + 2..];
             let body = &body[..body.find("\n[").unwrap_or(body.len())];
             for key in keys {
@@ -155,9 +159,24 @@ mod tests {
         let defaults = parse("").unwrap();
         assert_eq!(config.hub_url().unwrap().base(), "https://hub.example.org");
         assert_eq!(config.hub().start_timeout, defaults.hub().start_timeout);
-        assert_eq!(config.settings.accounts, defaults.settings.accounts);
+        assert_eq!(
+            config.settings.accounts,
+            parse("[homes]\nroot = '/srv/homes'").unwrap().settings.accounts
+        );
         assert_eq!(config.terminal, defaults.terminal);
-        assert_eq!(config.settings.homes.unwrap().template.as_str(), "{username}");
+        // These need homes; their defaults show when nothing but the root is set.
+        let bare = parse("[homes]\nroot = '/srv/homes'").unwrap();
+        assert_eq!(config.settings.homes, bare.settings.homes);
+        assert_eq!(config.files, bare.files);
+        assert_eq!((config.shares.len(), config.shares[0].writable), (1, false));
+    }
+
+    #[test]
+    fn homes_are_created_as_the_shipped_file_says() {
+        let text = uncommented().replace("missing = \"refuse\"", "missing = \"create\"");
+        let create = parse(&text).unwrap().settings.homes.unwrap().create.unwrap();
+        assert_eq!((create.owner.unwrap().uid(), create.mode), (1000, 0o700));
+        assert_eq!(create.quota.unwrap().soft, 1 << 30);
     }
 
     #[test]

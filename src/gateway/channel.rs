@@ -1,10 +1,11 @@
 //! One session of the connection: what it asked for, the terminal it got, and how it ends.
 
 use super::access::Access;
+use super::files;
 use super::job::{Cancel, Jobs, Report};
 use super::remote::{self, Lost, NoTerminal, Remote};
 use super::terminal::{Standing, Terminal};
-use crate::control::{MAX_MESSAGE, SessionReply, SessionRequest, WindowSize};
+use crate::control::{FileTool, HomeState, MAX_MESSAGE, SessionReply, SessionRequest, WindowSize};
 use crate::hub::progress::Progress;
 use crate::log::Log;
 use crate::sys::socket;
@@ -17,6 +18,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Most of the client's input taken at once, in bytes.
@@ -81,6 +83,7 @@ enum Phase {
 pub struct Channel {
     id: u64,
     access: Access,
+    home: Rc<HomeState>,
     session: Option<OwnedFd>,
     stdin: Option<File>,
     stdout: Option<File>,
@@ -100,10 +103,11 @@ pub struct Channel {
 impl Channel {
     /// For a session that has just connected.
     #[must_use]
-    pub fn new(id: u64, access: Access, session: OwnedFd, now: Instant) -> Self {
+    pub fn new(id: u64, access: Access, home: Rc<HomeState>, session: OwnedFd, now: Instant) -> Self {
         Self {
             id,
             access,
+            home,
             session: Some(session),
             stdin: None,
             stdout: None,
@@ -270,6 +274,7 @@ impl Channel {
                     log.info(&format!("channel={} shell requested", self.id));
                     self.open(jobs, log, &accepted, now);
                 }
+                (Ok(SessionRequest::Files { tool }), Phase::New) => return self.serve_files(tool, log, now),
                 (Ok(SessionRequest::Ready { size }), Phase::Attaching) => {
                     self.size = size;
                     self.phase = Phase::Relaying;
@@ -286,6 +291,22 @@ impl Channel {
                 (Ok(SessionRequest::Resize { .. }), _) => {}
                 // Only our own program talks here; whatever else does gets no second chance.
                 _ => return self.session_gone(jobs, now),
+            }
+        }
+    }
+
+    /// The session becomes a program that serves files, or ends: either way, it needs nothing more of us.
+    fn serve_files(&mut self, tool: FileTool, log: &mut Log, now: Instant) {
+        log.info(&format!("channel={} {} requested", self.id, files::name(tool)));
+        match files::answer(tool, &self.home, &self.access.config().files) {
+            SessionReply::Exit { status, message } => {
+                let why = message.as_deref().and_then(|text| text.lines().next()).unwrap_or_default();
+                log.info(&format!("channel={} refused: {why}", self.id));
+                self.end(log, status, message, now);
+            }
+            reply => {
+                self.tell(&reply);
+                (self.session, self.phase) = (None, Phase::Done);
             }
         }
     }

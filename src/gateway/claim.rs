@@ -1,10 +1,11 @@
 //! Waiting for the session that sshd has granted to take this gateway over.
 
 use super::handle::Handle;
-use crate::control::{ClaimReply, ClaimRequest, MAX_MESSAGE};
+use crate::control::{ClaimReply, ClaimRequest, HomeState, JailReport, MAX_MESSAGE};
 use crate::log::Log;
 use crate::sys::socket;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 pub const CLAIM_TIME: Duration = Duration::from_secs(20);
 /// A claimant has this long to speak, so that none can keep the true one waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the jail may take to attach the home and report: more than its own deadlines.
+const REPORT_TIME: Duration = Duration::from_secs(10);
 
 /// A gateway that belongs to a session.
 pub struct Claimed {
@@ -21,50 +24,117 @@ pub struct Claimed {
     pub claim: OwnedFd,
     /// Where the session's programs connect.
     pub sessions: OwnedFd,
-    /// The only uid welcome there.
+    /// What is written to the jail's /dev/log.
+    pub transfers: OwnedFd,
+    /// The only uid welcome among the sessions.
     pub uid: u32,
+    /// What became of the home.
+    pub home: HomeState,
 }
 
-/// Waits up to [`CLAIM_TIME`] for root with the right secret, for the user whom we verified.
+/// Why a gateway has nobody to serve.
+#[derive(Debug)]
+pub enum Unclaimed {
+    /// Nobody came in time.
+    Nobody,
+    /// We were asked to end.
+    AskedToEnd,
+    /// Root came and did not go through with it. There is only one jail for each login.
+    JailFailed(&'static str),
+    /// A system call failed.
+    System(io::Error),
+}
+
+impl From<io::Error> for Unclaimed {
+    fn from(e: io::Error) -> Self {
+        Self::System(e)
+    }
+}
+
+impl fmt::Display for Unclaimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("login was not completed: nobody claimed it"),
+            Self::AskedToEnd => f.write_str("login was given up: asked to end"),
+            Self::JailFailed(how) => write!(f, "login was given up: its jail {how}"),
+            Self::System(e) => write!(f, "could not be claimed: {e}"),
+        }
+    }
+}
+
+/// Waits up to [`CLAIM_TIME`] for root with the right secret, for the user whom we verified, and then for the jail's
+/// report. `groups` is what the jail is told.
 ///
 /// # Errors
-/// `TimedOut` when nobody came; `Interrupted` when `terminated` became readable; `ConnectionAborted` when root came and did not claim (its jail could not be built, and
-/// there is only one); otherwise the system's. Anybody else's attempt is logged, refused and forgotten.
+/// [`Unclaimed`]. The attempt of anybody but root is logged, refused and forgotten.
 pub fn wait(
     listener: &OwnedFd,
     terminated: BorrowedFd<'_>,
     handle: &Handle,
     user: &str,
+    groups: Vec<String>,
     log: &mut Log,
-) -> io::Result<Claimed> {
+) -> Result<Claimed, Unclaimed> {
     let until = Instant::now() + CLAIM_TIME;
     socket::set_nonblocking(listener)?;
     loop {
         match readable_before(&[listener.as_fd(), terminated], until)? {
-            None => return Err(io::ErrorKind::TimedOut.into()),
-            Some(1) => return Err(io::ErrorKind::Interrupted.into()),
+            None => return Err(Unclaimed::Nobody),
+            Some(1) => return Err(Unclaimed::AskedToEnd),
             Some(_) => {}
         }
         let claim = match socket::accept(listener.as_fd()) {
             Ok(claim) => claim,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(e) => return Err(e),
+            Err(e) => return Err(e.into()),
         };
         match examine(&claim, handle, user, 0) {
-            Ok((sessions, uid)) => {
+            Ok(Claim { sessions, transfers, uid }) => {
                 socket::set_nonblocking(&sessions)?;
-                reply(&claim, &ClaimReply::Claimed { groups: Vec::new() })?;
-                return Ok(Claimed { claim, sessions, uid });
+                socket::set_nonblocking(&transfers)?;
+                reply(&claim, &ClaimReply::Claimed { groups })?;
+                let report = report(&claim, terminated, Instant::now() + REPORT_TIME)?;
+                note(&report, log);
+                return Ok(Claimed { claim, sessions, transfers, uid, home: report.home });
             }
             Err(refused) => {
                 log.warning(&format!("claim refused: {}", refused.why));
                 // The claimant may have gone: its loss.
                 let _ = reply(&claim, &ClaimReply::Refused(refused.why));
                 if refused.by_root {
-                    return Err(io::ErrorKind::ConnectionAborted.into());
+                    return Err(Unclaimed::JailFailed("could not be built"));
                 }
             }
         }
+    }
+}
+
+/// Waits for the jail to say that it is complete.
+fn report(claim: &OwnedFd, terminated: BorrowedFd<'_>, until: Instant) -> Result<JailReport, Unclaimed> {
+    match readable_before(&[claim.as_fd(), terminated], until)? {
+        None => return Err(Unclaimed::JailFailed("was not ready in time")),
+        Some(1) => return Err(Unclaimed::AskedToEnd),
+        Some(_) => {}
+    }
+    let mut buffer = [0; MAX_MESSAGE];
+    match socket::recv(claim.as_fd(), &mut buffer, 0) {
+        Ok((0, _)) => Err(Unclaimed::JailFailed("could not be built")),
+        Ok((length, _)) => serde_json::from_slice(buffer.get(..length).unwrap_or_default())
+            .map_err(|_| Unclaimed::JailFailed("sent a report that was not understood")),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+            Err(Unclaimed::JailFailed("could not be built"))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// What an administrator should know of the jail.
+fn note(report: &JailReport, log: &mut Log) {
+    if let HomeState::Unavailable { detail, .. } = &report.home {
+        log.warning(&format!("the home is not available: {detail}"));
+    }
+    for note in &report.notes {
+        log.warning(note);
     }
 }
 
@@ -74,8 +144,15 @@ struct Refused {
     why: String,
 }
 
+/// A claim that is taken.
+struct Claim {
+    sessions: OwnedFd,
+    transfers: OwnedFd,
+    uid: u32,
+}
+
 /// Checks one claim; `owner` is root but in tests.
-fn examine(claim: &OwnedFd, handle: &Handle, user: &str, owner: u32) -> Result<(OwnedFd, u32), Refused> {
+fn examine(claim: &OwnedFd, handle: &Handle, user: &str, owner: u32) -> Result<Claim, Refused> {
     let stranger = |why: String| Refused { by_root: false, why };
     let peer = socket::peer(claim.as_fd()).map_err(|e| stranger(format!("its sender is not known: {e}")))?;
     if peer.uid() != owner {
@@ -85,13 +162,13 @@ fn examine(claim: &OwnedFd, handle: &Handle, user: &str, owner: u32) -> Result<(
     read_claim(claim, handle, user).map_err(|why| Refused { by_root: true, why })
 }
 
-fn read_claim(claim: &OwnedFd, handle: &Handle, user: &str) -> Result<(OwnedFd, u32), String> {
+fn read_claim(claim: &OwnedFd, handle: &Handle, user: &str) -> Result<Claim, String> {
     if !matches!(readable_before(&[claim.as_fd()], Instant::now() + PATIENCE), Ok(Some(_))) {
         return Err("its sender said nothing".into());
     }
     let mut buffer = [0; MAX_MESSAGE];
-    let (n, mut descriptors) =
-        socket::recv(claim.as_fd(), &mut buffer, 1).map_err(|e| format!("it could not be read: {e}"))?;
+    let (n, descriptors) =
+        socket::recv(claim.as_fd(), &mut buffer, 2).map_err(|e| format!("it could not be read: {e}"))?;
     if n == 0 {
         return Err("its sender left without a word".into());
     }
@@ -103,8 +180,9 @@ fn read_claim(claim: &OwnedFd, handle: &Handle, user: &str) -> Result<(OwnedFd, 
     if request.user != user {
         return Err(format!("it is for user {}, the token was {user}'s", request.user));
     }
-    let sessions = descriptors.pop().ok_or("it brought no session socket")?;
-    Ok((sessions, request.uid))
+    let [sessions, transfers] = <[OwnedFd; 2]>::try_from(descriptors)
+        .map_err(|_| "it brought no session socket, or no log socket".to_owned())?;
+    Ok(Claim { sessions, transfers, uid: request.uid })
 }
 
 fn reply(claim: &OwnedFd, reply: &ClaimReply) -> io::Result<()> {
@@ -112,7 +190,7 @@ fn reply(claim: &OwnedFd, reply: &ClaimReply) -> io::Result<()> {
 }
 
 /// Which of the descriptors has something to read, the last if several have.
-fn readable_before(fds: &[BorrowedFd<'_>], until: Instant) -> io::Result<Option<usize>> {
+pub(super) fn readable_before(fds: &[BorrowedFd<'_>], until: Instant) -> io::Result<Option<usize>> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
@@ -131,15 +209,14 @@ fn readable_before(fds: &[BorrowedFd<'_>], until: Instant) -> io::Result<Option<
 mod tests {
     use super::*;
 
-    fn claim_with(message: &[u8], bring_socket: bool, owner: u32) -> Result<u32, String> {
+    fn claim_with(message: &[u8], sockets: usize, owner: u32) -> Result<u32, String> {
         let handle = Handle::parse(&("a".repeat(32) + &"b".repeat(32))).unwrap();
         let name = Handle::new().unwrap().socket_name();
         let listener = socket::listen_abstract(&name).unwrap();
         let client = socket::connect_abstract(&name).unwrap();
         let server = socket::accept(listener.as_fd()).unwrap();
-        let descriptors = if bring_socket { vec![listener.as_fd()] } else { vec![] };
-        socket::send(client.as_fd(), message, &descriptors).unwrap();
-        examine(&server, &handle, "alice", owner).map(|(_, uid)| uid).map_err(|refused| refused.why)
+        socket::send(client.as_fd(), message, &vec![listener.as_fd(); sockets]).unwrap();
+        examine(&server, &handle, "alice", owner).map(|claim| claim.uid).map_err(|refused| refused.why)
     }
 
     fn message(secret: &str, user: &str) -> Vec<u8> {
@@ -150,16 +227,48 @@ mod tests {
     fn only_the_right_claim_is_taken() {
         let me = nix::unistd::getuid().as_raw();
         let secret = "b".repeat(32);
-        assert_eq!(claim_with(&message(&secret, "alice"), true, me), Ok(1000));
-        let refused = |message: &[u8], socket, owner, why: &str| {
-            let got = claim_with(message, socket, owner).unwrap_err();
+        assert_eq!(claim_with(&message(&secret, "alice"), 2, me), Ok(1000));
+        let refused = |message: &[u8], sockets, owner, why: &str| {
+            let got = claim_with(message, sockets, owner).unwrap_err();
             assert!(got.contains(why), "{got}");
         };
-        refused(&message(&secret, "alice"), true, me + 1, "not root");
-        refused(&message(&"a".repeat(32), "alice"), true, me, "secret is wrong");
-        refused(&message(&secret, "bob"), true, me, "for user bob");
-        refused(&message(&secret, "alice"), false, me, "no session socket");
-        refused(b"{}", true, me, "not understood");
-        refused(&[b'['; 10_000], true, me, "not understood");
+        refused(&message(&secret, "alice"), 2, me + 1, "not root");
+        refused(&message(&"a".repeat(32), "alice"), 2, me, "secret is wrong");
+        refused(&message(&secret, "bob"), 2, me, "for user bob");
+        refused(&message(&secret, "alice"), 0, me, "no session socket");
+        refused(&message(&secret, "alice"), 1, me, "no session socket");
+        refused(&message(&secret, "alice"), 3, me, "could not be read");
+        refused(b"{}", 2, me, "not understood");
+        refused(&[b'['; 10_000], 2, me, "not understood");
+    }
+
+    /// What comes of a report, of a jail that leaves, of none, of being asked to end.
+    #[test]
+    fn the_jail_reports_before_anybody_is_served() {
+        let name = Handle::new().unwrap().socket_name();
+        let listener = socket::listen_abstract(&name).unwrap();
+        let (quiet, end) = nix::unistd::pipe().unwrap();
+        let after = |message: Option<&[u8]>, terminated: BorrowedFd<'_>| {
+            let jail = socket::connect_abstract(&name).unwrap();
+            let claim = socket::accept(listener.as_fd()).unwrap();
+            if let Some(message) = message {
+                socket::send(jail.as_fd(), message, &[]).unwrap();
+            }
+            report(&claim, terminated, Instant::now() + Duration::from_millis(50))
+        };
+        let sent = JailReport { home: HomeState::Mounted, notes: vec!["a share is missing".to_owned()] };
+        let bytes = serde_json::to_vec(&sent).unwrap();
+        assert_eq!(after(Some(&bytes), quiet.as_fd()).unwrap(), sent);
+        let why = |result: Result<JailReport, Unclaimed>| result.unwrap_err().to_string();
+        assert!(why(after(Some(b"{}"), quiet.as_fd())).contains("not understood"));
+        assert!(why(after(None, quiet.as_fd())).contains("not ready in time"));
+        drop(end);
+        assert!(why(after(None, quiet.as_fd())).contains("asked to end"));
+        let jail = socket::connect_abstract(&name).unwrap();
+        let claim = socket::accept(listener.as_fd()).unwrap();
+        drop(jail);
+        assert!(
+            why(report(&claim, listener.as_fd(), Instant::now() + PATIENCE)).contains("could not be built")
+        );
     }
 }

@@ -2,8 +2,9 @@
 
 use super::access::{Access, new_http};
 use super::handle::Handle;
-use super::{PROGRAM, answer, request};
+use super::{PROGRAM, answer, groups, request};
 use crate::config::Config;
+use crate::hub::model::Verified;
 use crate::hub::verify::{DEADLINE, VerifyError, verify};
 use crate::log::Log;
 use accounts::LoginName;
@@ -15,6 +16,8 @@ pub struct Granted {
     pub log: Log,
     /// All that is needed to speak for the user.
     pub access: Access,
+    /// Those of the user's groups that have shares.
+    pub groups: Vec<String>,
 }
 
 /// What the PAM module is told instead of a grant.
@@ -42,14 +45,18 @@ pub fn check(text: Zeroizing<Vec<u8>>, handle: &Handle) -> Option<Granted> {
     let context = format!("session={} user={} rhost={}", handle.session_id(), request.user, request.peer);
     let mut log = Log::open(PROGRAM, &context);
     match judge(request) {
-        Ok((access, token_id)) => {
-            let id = token_id.map(|id| format!(", token id {id}")).unwrap_or_default();
+        Ok((access, verified)) => {
+            let id = verified.token_id.map(|id| format!(", token id {id}")).unwrap_or_default();
             log.info(&format!("token accepted{id}"));
             if let Err(e) = answer(&format!("granted {}", handle.as_str())) {
                 log.warning(&format!("sshd did not wait for the answer: {e}"));
                 return None;
             }
-            Some(Granted { log, access })
+            let told = groups::for_shares(verified.groups.as_deref(), &access.config().shares);
+            if let Some(problem) = told.problem {
+                log.warning(problem);
+            }
+            Some(Granted { log, access, groups: told.groups })
         }
         Err(denied) => {
             let (word, for_user) = match denied {
@@ -68,7 +75,7 @@ pub fn check(text: Zeroizing<Vec<u8>>, handle: &Handle) -> Option<Granted> {
     }
 }
 
-fn judge(request: request::LoginRequest) -> Result<(Access, Option<String>), Denied> {
+fn judge(request: request::LoginRequest) -> Result<(Access, Verified), Denied> {
     let unconfigured = |for_log: String| Denied::Unavailable {
         for_user: "This bastion is not set up yet.\nTell its administrator; its log names the reason."
             .to_owned(),
@@ -92,5 +99,5 @@ fn judge(request: request::LoginRequest) -> Result<(Access, Option<String>), Den
     let server = login.server().map_or("", |server| server.as_str());
     let verified = verify(&http, &request.token, login.user().as_str(), server, DEADLINE).map_err(denied)?;
     let access = Access::new(config, hub, login, request.token, http);
-    Ok((access, verified.token_id))
+    Ok((access, verified))
 }

@@ -5,6 +5,8 @@ pub mod access; // what is needed to speak for the user
 pub mod channel; // one session: its phases, its jobs
 pub mod claim; // root takes the gateway over
 pub mod control_terminal; // the second terminal that watches the first
+pub mod files; // may a session have files?
+pub mod groups; // of the user, for shares
 pub mod handle; // the gateway's address and secret
 pub mod input; // client to server, paced
 pub mod job; // what may block
@@ -15,10 +17,12 @@ pub mod request; // what the PAM module asks
 pub mod screen; // server to client
 pub mod serve; // the poll loop
 pub mod terminal; // one remote terminal
+pub mod transfer_log; // what is done to files, for the log
 
 use crate::log::Log;
 use crate::sys::{process, socket};
 use accounts::paths::GATEWAY_USER;
+use claim::Unclaimed;
 use handle::Handle;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -83,24 +87,18 @@ fn start() -> Result<(), Failed> {
     let terminated = trying("watch for SIGTERM", termination())?;
     let request = trying("read the request", read_request(stdin))?;
     let Some(granted) = login::check(request, &handle) else { return Ok(()) };
-    let login::Granted { mut log, access } = granted;
+    let login::Granted { mut log, access, groups } = granted;
     if let (Err(e), true) = (locked, has_swap()) {
         log.warning(&format!("memory could not be locked ({e}): tokens may reach this host's swap"));
     }
-    match claim::wait(&listener, terminated.as_fd(), &handle, access.login().as_str(), &mut log) {
+    match claim::wait(&listener, terminated.as_fd(), &handle, access.login().as_str(), groups, &mut log) {
         Ok(claimed) => {
             // Nobody else is to come; the name vanishes with its last descriptor.
             drop((listener, handle));
             serve::serve(claimed, access, terminated, &mut log);
         }
-        Err(e) if e.kind() == io::ErrorKind::Interrupted => log.info("login was given up: asked to end"),
-        Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-            log.info("login was not completed: nobody claimed it")
-        }
-        Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {
-            log.error("login was given up: its jail failed")
-        }
-        Err(e) => log.error(&format!("could not be claimed: {e}")),
+        Err(why @ (Unclaimed::Nobody | Unclaimed::AskedToEnd)) => log.info(&why.to_string()),
+        Err(why) => log.error(&why.to_string()),
     }
     Ok(())
 }

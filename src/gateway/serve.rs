@@ -4,6 +4,8 @@ use super::access::Access;
 use super::channel::{Channel, Said};
 use super::claim::Claimed;
 use super::job::Jobs;
+use super::transfer_log::TransferLog;
+use crate::control::HomeState;
 use crate::log::Log;
 use crate::sys::{process, socket};
 use nix::errno::Errno;
@@ -12,6 +14,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::time::TimeSpec;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Most sessions of one connection. sshd's own limit is `MaxSessions`, 10 by default.
@@ -27,8 +30,13 @@ pub fn serve(claimed: Claimed, access: Access, terminated: SignalFd, log: &mut L
         Ok(jobs) => jobs,
         Err(e) => return log.error(&format!("gateway: could not prepare for jobs: {e}")),
     };
+    let Claimed { claim, sessions, transfers, uid, home } = claimed;
     let mut serve = Serve {
-        claimed,
+        claim,
+        sessions,
+        uid,
+        home: Rc::new(home),
+        transfers: TransferLog::new(transfers, access.config().files.log_level),
         terminated,
         access,
         jobs,
@@ -40,11 +48,17 @@ pub fn serve(claimed: Claimed, access: Access, terminated: SignalFd, log: &mut L
     if let Err(e) = serve.run(log) {
         log.error(&format!("gateway: poll loop: {e}"));
     }
+    serve.transfers.drain(log);
     log.info("connection closed");
 }
 
 struct Serve {
-    claimed: Claimed,
+    /// See [`Claimed`].
+    claim: OwnedFd,
+    sessions: OwnedFd,
+    uid: u32,
+    home: Rc<HomeState>,
+    transfers: TransferLog,
     /// Readable when we are asked to end.
     terminated: SignalFd,
     access: Access,
@@ -70,6 +84,7 @@ impl Serve {
                 channel.drive(&self.jobs, log, now);
             }
             self.channels.retain(|channel| !channel.is_done());
+            self.transfers.relay(log, now);
             if let Some(until) = self.closing {
                 if self.channels.is_empty() {
                     return Ok(());
@@ -91,7 +106,7 @@ impl Serve {
     fn rest(&mut self, now: Instant) {
         if self.channels.iter().any(Channel::is_busy) {
             self.busy = Some(now);
-        } else if self.busy.is_some_and(|at| now >= at + IDLE) && !self.channels.is_empty() {
+        } else if self.busy.is_some_and(|at| now >= at + IDLE) {
             self.busy = None;
             self.access.forget_http();
             process::release_memory();
@@ -101,21 +116,23 @@ impl Serve {
     fn wait(&mut self, log: &mut Log, now: Instant) -> io::Result<()> {
         let mut wanted = vec![(self.jobs.wake_fd(), PollFlags::POLLIN)];
         if self.closing.is_none() {
-            wanted.push((self.claimed.claim.as_fd(), PollFlags::POLLIN));
-            wanted.push((self.claimed.sessions.as_fd(), PollFlags::POLLIN));
+            wanted.push((self.claim.as_fd(), PollFlags::POLLIN));
+            wanted.push((self.sessions.as_fd(), PollFlags::POLLIN));
             wanted.push((self.terminated.as_fd(), PollFlags::POLLIN));
         }
+        wanted.extend(self.transfers.interest().map(|fd| (fd, PollFlags::POLLIN)));
         for channel in &self.channels {
             channel.interest(&mut wanted);
         }
         // What was due by now has just been done.
         let due = self.channels.iter().filter_map(|channel| channel.deadline(now));
-        let rest = self.busy.filter(|_| !self.channels.is_empty()).map(|at| at + IDLE).filter(|at| *at > now);
+        let rest = self.busy.map(|at| at + IDLE).filter(|at| *at > now);
         let at_once = self.channels.iter().any(Channel::is_unfinished).then_some(now);
         let timeout = due
             .chain(at_once)
             .chain(rest)
             .chain(self.closing)
+            .chain(self.transfers.deadline())
             .min()
             .map(|at| TimeSpec::from(at.saturating_duration_since(now)));
         let mut fds: Vec<PollFd<'_>> = wanted.iter().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
@@ -148,7 +165,7 @@ impl Serve {
     }
 
     fn accept(&mut self, log: &mut Log) {
-        let session = match socket::accept(self.claimed.sessions.as_fd()) {
+        let session = match socket::accept(self.sessions.as_fd()) {
             Ok(session) => session,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
             Err(e) => return log.warning(&format!("session not accepted: {e}")),
@@ -157,13 +174,14 @@ impl Serve {
             return log.warning(&format!("session not accepted: {why}"));
         }
         self.last_id += 1;
-        self.channels.push(Channel::new(self.last_id, self.access.clone(), session, Instant::now()));
+        let (access, home) = (self.access.clone(), self.home.clone());
+        self.channels.push(Channel::new(self.last_id, access, home, session, Instant::now()));
     }
 
     fn welcome(&self, session: &OwnedFd) -> Result<(), String> {
         let peer = socket::peer(session.as_fd()).map_err(|e| e.to_string())?;
-        if peer.uid() != self.claimed.uid {
-            return Err(format!("it came from uid {} instead of {}", peer.uid(), self.claimed.uid));
+        if peer.uid() != self.uid {
+            return Err(format!("it came from uid {} instead of {}", peer.uid(), self.uid));
         }
         if self.channels.len() >= MAX_CHANNELS {
             return Err(format!("there are {MAX_CHANNELS} already"));

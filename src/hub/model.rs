@@ -19,6 +19,7 @@ struct User {
     name: String,
     /// Absent before JupyterHub 2.0 and for nobody since.
     scopes: Option<Vec<String>>,
+    /// Absent when the token may not read them (scope `read:users:groups`).
     groups: Option<Vec<String>>,
     /// Absent when there is none that the token may read.
     servers: Option<BTreeMap<String, Server>>,
@@ -52,6 +53,8 @@ pub struct Verified {
     pub may_start: bool,
     /// What the server was doing when the hub answered.
     pub state: ServerState,
+    /// The groups that the user is a member of; `None`: the token may not read them.
+    pub groups: Option<Vec<String>>,
 }
 
 /// What the hub believes a server is doing. A crashed server can still be `Ready` for a while.
@@ -174,6 +177,7 @@ pub fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refus
         token_id,
         may_start: target.has_any(scopes, &["start:servers", "servers", "admin:servers"]),
         state: state(&model, scopes, &target),
+        groups: model.groups.clone(),
     })
 }
 

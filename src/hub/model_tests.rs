@@ -33,7 +33,12 @@ fn own_token() {
     let verified = judge(&alice(), "").unwrap();
     assert_eq!(
         verified,
-        Verified { token_id: Some("a7".to_owned()), may_start: true, state: ServerState::Ready }
+        Verified {
+            token_id: Some("a7".to_owned()),
+            may_start: true,
+            state: ServerState::Ready,
+            groups: Some(vec!["staff".to_owned()]),
+        }
     );
     assert_eq!(judge(&alice(), "gpu").unwrap().state, ServerState::Starting);
     assert_eq!(judge(&alice(), "new").unwrap().state, ServerState::Stopped);
@@ -95,6 +100,17 @@ fn refused_each_for_its_reason() {
     assert!(judge(&left, "").is_err());
     left.as_object_mut().unwrap().remove("groups");
     assert!(judge(&left, "").is_err());
+}
+
+#[test]
+fn groups_are_told_or_unknown() {
+    let mut model = with("groups", json!(["staff", "a b", "größe"]));
+    let three = ["staff", "a b", "größe"].map(str::to_owned).to_vec();
+    assert_eq!(judge(&model, "").unwrap().groups, Some(three));
+    model["groups"] = json!([]);
+    assert_eq!(judge(&model, "").unwrap().groups, Some(vec![]));
+    model.as_object_mut().unwrap().remove("groups");
+    assert_eq!(judge(&model, "").unwrap().groups, None);
 }
 
 #[test]

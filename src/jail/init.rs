@@ -1,78 +1,104 @@
 //! Process 1 of a session's pid namespace: builds the view as root, then watches as nobody in particular.
 
-use super::{Failure, Session, readable, view};
+use super::request::Request;
+use super::{Failure, Session, readable, trees, view};
 use crate::control::{ClaimReply, ClaimRequest, MAX_MESSAGE};
 use crate::sys::{namespace, process, socket};
-use accounts::paths::GATEWAY_SOCKET;
+use accounts::paths::{GATEWAY_SOCKET, JAIL_DIR, LOG_SOCKET};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the gateway may take to answer a claim; it does nothing else at that time.
 const CLAIM_TIME: Duration = Duration::from_secs(3);
+/// Messages that wait in the jail's /dev/log.
+const LOG_QUEUE: &str = "512";
 /// How long a session may go on without its gateway: time to say why it ends.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Runs process 1 to its end. `first` takes one line: `ready`, or why not.
 pub fn run(session: Session, first: OwnedFd) -> ! {
-    let Session { sshd, gateway, .. } = &session;
     let mut answer = std::fs::File::from(first);
-    let outcome = start(&session, answer.as_fd());
+    let outcome = start(session, answer.as_fd());
     let line = match &outcome {
-        Ok(()) => "ready\n".to_owned(),
+        Ok(_) => "ready\n".to_owned(),
         Err(message) => format!("{}\n", message.replace('\n', " ")),
     };
     let told = answer.write_all(line.as_bytes());
     drop(answer);
-    if outcome.is_ok() && told.is_ok() {
+    if let (Ok((sshd, gateway)), Ok(())) = (&outcome, told) {
         watch(sshd.as_fd(), gateway.as_fd());
     }
     // No destructors: the end of process 1 ends the namespace and everything in it.
     process::exit_now(i32::from(outcome.is_err()));
 }
 
-fn start(session: &Session, answer: BorrowedFd<'_>) -> Result<(), Failure> {
-    let Session { request, sshd, gateway, gateway_ids } = session;
+/// Builds the jail; returns what is to be watched: sshd and the gateway.
+fn start(session: Session, answer: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let Session { request, plan, mounter, sshd, gateway, gateway_ids } = session;
     let failed = |what: &'static str| move |e: std::io::Error| format!("{what}: {e}");
     // Our own session: a signal to sshd's process group is not for us.
     nix::unistd::setsid().map_err(|e| format!("cannot start a session: {e}"))?;
     process::discard_stdio().map_err(failed("cannot open /dev/null"))?;
-    view::build(request)?;
+    let notes = view::build(&request, &plan)?;
     let listener = socket::listen_path(&view::outside(GATEWAY_SOCKET), 0o600, request.ids.uid())
         .map_err(failed("cannot make the session's socket"))?;
+    let log = log_socket(request.ids.uid()).map_err(failed("cannot make the session's /dev/log"))?;
     namespace::bring_loopback_up().map_err(failed("cannot bring the jail's loopback interface up"))?;
+    let groups = claim(&request, &gateway, &listener, &log)?;
+    drop((listener, log));
+    let report = trees::collect(&plan, mounter, &groups).attach(&plan, notes, Path::new(JAIL_DIR))?;
     view::seal()?;
-    claim(session, &listener)?;
-    drop(listener);
+    let report = serde_json::to_vec(&report).map_err(|e| format!("cannot write the report: {e}"))?;
+    socket::send(gateway.as_fd(), &report, &[]).map_err(gone)?;
 
     process::close_all_but(&[sshd.as_raw_fd(), gateway.as_raw_fd(), answer.as_raw_fd()])
         .map_err(failed("cannot close descriptors"))?;
     process::set_name(c"jupyterhub-jail").map_err(failed("cannot name the process"))?;
     // Orphans of the session become our children; ignoring SIGCHLD lets the kernel reap them (wait(2)).
     process::ignore_signal(Signal::SIGCHLD).map_err(failed("cannot ignore SIGCHLD"))?;
-    process::drop_privileges(gateway_ids.0, gateway_ids.1).map_err(failed("cannot give up root"))
+    process::drop_privileges(gateway_ids.0, gateway_ids.1).map_err(failed("cannot give up root"))?;
+    Ok((sshd, gateway))
 }
 
-/// Takes the gateway over: from now on it serves this session and ends with our connection.
-fn claim(session: &Session, listener: &OwnedFd) -> Result<(), Failure> {
-    let Session { request, gateway, .. } = session;
+/// Where the session's programs log: the gateway reads it.
+fn log_socket(uid: u32) -> std::io::Result<OwnedFd> {
+    // A transfer of many small files logs several lines for each, and a program that logs waits while the queue is
+    // full: with the kernel's default of 10 it would wait for the gateway at every turn. The setting is this network
+    // namespace's own; where it cannot be changed (a container), it is slower.
+    let _ = std::fs::write("/proc/sys/net/unix/max_dgram_qlen", LOG_QUEUE);
+    socket::datagram_path(&view::outside(LOG_SOCKET), 0o600, uid)
+}
+
+fn gone(e: std::io::Error) -> Failure {
+    format!("the gateway that verified the token is gone: {e}")
+}
+
+/// Takes the gateway over: from now on it serves this session and ends with our connection. Returns the user's
+/// groups.
+fn claim(
+    request: &Request,
+    gateway: &OwnedFd,
+    listener: &OwnedFd,
+    log: &OwnedFd,
+) -> Result<Vec<String>, Failure> {
     let message = ClaimRequest {
         secret: request.secret.clone(),
         user: request.user.to_string(),
         uid: request.ids.uid(),
     };
     let message = serde_json::to_vec(&message).map_err(|e| format!("cannot write the claim: {e}"))?;
-    let gone = |e: std::io::Error| format!("the gateway that verified the token is gone: {e}");
-    socket::send(gateway.as_fd(), &message, &[listener.as_fd()]).map_err(gone)?;
+    socket::send(gateway.as_fd(), &message, &[listener.as_fd(), log.as_fd()]).map_err(gone)?;
     if !readable(gateway.as_fd(), Instant::now() + CLAIM_TIME).map_err(gone)? {
         return Err("the gateway did not answer".into());
     }
     let mut buffer = vec![0; MAX_MESSAGE];
     let (length, _) = socket::recv(gateway.as_fd(), &mut buffer, 0).map_err(gone)?;
     match serde_json::from_slice(&buffer[..length]) {
-        Ok(ClaimReply::Claimed { groups: _ }) => Ok(()),
+        Ok(ClaimReply::Claimed { groups }) => Ok(groups),
         Ok(ClaimReply::Refused(why)) => Err(format!("the gateway refused the session: {why}")),
         Err(_) if length == 0 => Err("the gateway ended instead of answering".into()),
         Err(_) => Err("the gateway's answer makes no sense".into()),

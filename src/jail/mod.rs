@@ -1,24 +1,35 @@
 //! The jail: the private namespaces of one SSH connection, and the little that a session sees in them.
 //!
-//! The PAM module runs this as root when sshd opens the session. Two processes:
+//! The PAM module runs this as root when sshd opens the session. The processes:
 //! - the **first** checks who called, joins the gateway, leaves the host's namespaces and forks;
-//! - its child is **process 1** of the new pid namespace ([`init`]): it builds the view, hands the session
+//! - the **mounter**, its child in the host's namespaces, and a child of that for the home and for each share
+//!   ([`mounter`]): nobody else touches a file system of which a server may hang. They end when the jail is built;
+//! - its other child is **process 1** of the new pid namespace ([`init`]): it builds the view, hands the session
 //!   socket to the gateway, gives up root, and from then on only watches sshd and the gateway. When it ends,
 //!   the kernel ends every process of the session with it, and with the last of them the mounts vanish.
 //!
 //! The first process stays until the PAM module has joined the namespaces: as long as it has not reaped
 //! process 1, that process's number cannot belong to anybody else.
 
+mod elf;
+mod hide;
 mod init;
+mod mounter;
+mod plan;
+mod programs;
 mod request;
+mod trees;
 mod uids;
 mod view;
 
+use crate::config::Config;
 use crate::sys::{namespace, pidfd, process, socket};
 use accounts::paths;
 use accounts::text::one_line;
+use mounter::Mounter;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::User;
+use plan::Plan;
 use request::Request;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -50,12 +61,16 @@ pub fn run() -> u8 {
 /// What process 1 needs from the first process.
 struct Session {
     request: Request,
+    plan: Plan,
+    /// To the mounter.
+    mounter: OwnedFd,
     sshd: OwnedFd,
     gateway: OwnedFd,
     gateway_ids: (u32, u32),
 }
 
 fn build() -> Result<(), Failure> {
+    let start = Instant::now();
     process::close_from(3).map_err(why("cannot close inherited descriptors"))?;
     if !nix::unistd::geteuid().is_root() {
         return Err("the jail is built by root only; sshd's PAM module runs this program".into());
@@ -63,7 +78,11 @@ fn build() -> Result<(), Failure> {
     process::harden().map_err(why("cannot harden this process"))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let request = Request::parse(&read_request()?).map_err(|e| format!("request not understood: {e}"))?;
+    let config = Config::load().map_err(|e| e.one_line())?;
+    let plan = Plan::new(config, &request, start)?;
     let sshd = caller(request.sshd)?;
+    // Ended when this returns, whatever happens from here on.
+    let (_mounter, parcels) = Mounter::start(&plan)?;
     let gateway_ids = gateway_ids()?;
     let gateway = connect_gateway(&request, gateway_ids.0)?;
     uids::record(request.ids, request.user.as_str()).map_err(why("cannot record the session's uid"))?;
@@ -73,10 +92,10 @@ fn build() -> Result<(), Failure> {
     match process::fork_single_threaded().map_err(why("cannot fork"))? {
         None => {
             drop(answer);
-            init::run(Session { request, sshd, gateway, gateway_ids }, from_init)
+            init::run(Session { request, plan, mounter: parcels, sshd, gateway, gateway_ids }, from_init)
         }
         Some(pid) => {
-            drop((from_init, sshd, gateway));
+            drop((from_init, parcels, sshd, gateway));
             wait_for_init(pid, &answer)
         }
     }
@@ -196,6 +215,11 @@ fn readable(fd: BorrowedFd<'_>, end: Instant) -> io::Result<bool> {
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
     nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| format!("cannot make a pipe: {e}"))
+}
+
+/// What could not be mounted, before an error.
+fn step(what: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |e| format!("cannot mount {what} for the jail: {e}")
 }
 
 /// Puts a sentence before an error.

@@ -1,21 +1,28 @@
-//! What a session sees: a read-only tmpfs with `/usr`, two devices and a handful of tiny files.
+//! What a session sees: a read-only tmpfs with the programs that run in it, two devices, a handful of tiny files, and
+//! what [`super::trees`] attaches.
 
-use super::Failure;
+use super::hide::hide_from_pam_and_sshd;
+use super::plan::Plan;
+use super::programs::{self, Programs, Shown};
 use super::request::Request;
+use super::trees::Trees;
 use super::uids::make_dir;
+use super::{Failure, step};
 use crate::sys::mount::{self, Flags, Tree};
 use accounts::Passwd;
 use accounts::paths::{JAIL_DIR, RUN_DIR};
 use std::fs::{self, DirBuilder};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// Room in the tmpfs: its files are a few hundred bytes, each takes a page.
-const TMPFS_BYTES: u32 = 64 * 1024;
-/// Inodes in the tmpfs: about 25 are used.
-const TMPFS_INODES: u32 = 64;
+/// Room in the tmpfs: its files are a few hundred bytes, each takes a page; and a time zone.
+const TMPFS_BYTES: u32 = 96 * 1024;
+/// Inodes in the tmpfs besides those of programs, homes and shares: about 30 are used.
+const TMPFS_INODES: usize = 64;
+/// Largest time zone that is copied (tzfile(5)); the largest of Debian's has 4 KiB.
+const MAX_ZONE: u64 = 16 * 1024;
 /// How many terminals [`prepare_host`] provides for. A higher number only costs a line in sshd's log.
 const TERMINALS: u32 = 1024;
 
@@ -56,36 +63,69 @@ fn terminals_dir() -> PathBuf {
 }
 
 /// Builds the view at [`JAIL_DIR`], in a mount namespace that is already our own. Call [`seal`] when
-/// everything is in its place.
+/// everything is in its place. Returns notes for the log.
 ///
 /// # Errors
 /// One line: which step failed and how.
-pub fn build(request: &Request) -> Result<(), Failure> {
+pub fn build(request: &Request, plan: &Plan) -> Result<Vec<String>, Failure> {
     mount::stop_propagation().map_err(|e| format!("cannot cut the jail's mounts off from the host: {e}"))?;
     // Copied before anything is mounted over the directory they come from.
     let terminals = Tree::clone_path(&terminals_dir()).map_err(step("/dev/pts"))?;
     // Before the jail is mounted in it.
-    hide_from_pam_and_sshd()?;
+    hide_from_pam_and_sshd(plan)?;
+    let Programs { shown, notes } = programs::find(plan.rsync)?;
     let root = Path::new(JAIL_DIR);
-    mount::tmpfs(root, TMPFS_BYTES, TMPFS_INODES).map_err(step("/"))?;
-    for dir in ["usr", "dev", "dev/pts", "etc", "run", "home"] {
+    // A file and at most two new directories for each.
+    let inodes = TMPFS_INODES + 3 * shown.len() + Trees::most_inodes(plan);
+    mount::tmpfs(root, TMPFS_BYTES, u32::try_from(inodes).unwrap_or(u32::MAX)).map_err(step("/"))?;
+    for dir in ["dev/pts", "etc", "run"] {
         make(root, dir)?;
     }
-    // sshd changes to it and sets HOME to it.
-    make(root, home_dir(request).trim_start_matches('/'))?;
-    for (link, target) in
-        [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
-    {
+    for (link, target) in [("lib", "usr/lib"), ("lib64", "usr/lib64")] {
         symlink(target, root.join(link)).map_err(|e| format!("cannot make /{link} of the jail: {e}"))?;
     }
-    for (name, content) in files(request) {
-        write(root, name, &content)?;
+    for (name, content) in files(request, plan) {
+        write(root, name, content.as_bytes())?;
     }
-    let usr = Tree::clone_path(Path::new("/usr")).map_err(step("/usr"))?;
-    attach(usr, Flags::RO | Flags::NOSUID | Flags::NODEV, root, "usr")?;
+    if let Some(zone) = time_zone() {
+        write(root, "etc/localtime", &zone)?;
+    }
+    for Shown { at, file } in &shown {
+        show(root, at, file)?;
+    }
     attach(terminals, Flags::RO | Flags::NOSUID | Flags::NODEV | Flags::NOEXEC, root, "dev/pts")?;
     device(root, "null", (1, 3))?;
-    device(root, "tty", (5, 0))
+    device(root, "tty", (5, 0))?;
+    Ok(notes)
+}
+
+/// The host's file, and nothing around it.
+fn show(root: &Path, at: &str, file: &fs::File) -> Result<(), Failure> {
+    make(root, at.rsplit_once('/').map_or("", |(dir, _)| dir))?;
+    write(root, at, b"")?;
+    let tree =
+        Tree::clone_descriptor(file.as_fd()).map_err(|e| format!("cannot mount /{at} for the jail: {e}"))?;
+    attach(tree, Flags::RO | Flags::NOSUID | Flags::NODEV, root, at)
+}
+
+/// Makes a directory for a home or a share: root's, to be entered but neither listed nor changed.
+///
+/// # Errors
+/// One line for the log.
+pub fn mount_point(root: &Path, at: &str) -> Result<(), Failure> {
+    let at = at.trim_start_matches('/');
+    make(root, at)?;
+    fs::set_permissions(root.join(at), fs::Permissions::from_mode(0o711))
+        .map_err(|e| format!("cannot make /{at} of the jail: {e}"))
+}
+
+/// The host's time zone, for times in logs and listings. Without one it is UTC.
+fn time_zone() -> Option<Vec<u8>> {
+    let mut zone = Vec::new();
+    let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/localtime").ok()?;
+    file.metadata().ok().filter(fs::Metadata::is_file)?;
+    file.take(MAX_ZONE + 1).read_to_end(&mut zone).ok()?;
+    (zone.len() as u64 <= MAX_ZONE && zone.starts_with(b"TZif")).then_some(zone)
 }
 
 /// Makes the tmpfs read-only, the last step.
@@ -103,13 +143,10 @@ pub fn outside(path: &str) -> PathBuf {
     Path::new(JAIL_DIR).join(path.trim_start_matches('/'))
 }
 
-fn home_dir(request: &Request) -> String {
-    format!("/home/{}", request.user.user())
-}
-
 /// The files under /etc: enough for getpwuid(3), getgrgid(3) and `localhost`, without a lookup elsewhere.
-fn files(request: &Request) -> [(&'static str, String); 4] {
-    let Passwd { name, ids, gecos, dir, shell } = Passwd::new(&request.user, request.ids, home_dir(request));
+fn files(request: &Request, plan: &Plan) -> [(&'static str, String); 4] {
+    let Passwd { name, ids, gecos, dir, shell } =
+        Passwd::new(&request.user, request.ids, plan.home_dir.clone());
     let (uid, gid) = (ids.uid(), ids.gid());
     [
         ("etc/passwd", format!("{name}:*:{uid}:{gid}:{gecos}:{dir}:{shell}\n")),
@@ -117,62 +154,6 @@ fn files(request: &Request) -> [(&'static str, String); 4] {
         ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n".to_owned()),
         ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n".to_owned()),
     ]
-}
-
-/// From here on root's part of sshd runs in this mount namespace too, with whatever PAM modules come after
-/// ours, and so does a session that no ChrootDirectory confines, should an administrator have lost the Match
-/// block. Things that they must not find:
-/// - `/run`: the sockets there lead out of every namespace. pam_systemd would have logind start
-///   `user@UID.service`, a service manager that runs the units of that user's home on this host; with a uid that a
-///   local user has as well, that user's D-Bus and service manager would be within reach. What stays: our own
-///   directory, the journal's sockets (/dev/log points there) and utmp, which sshd writes.
-/// - `/home`: where the account says that the user's home is, a directory that users may control is
-///   possible. pam_env reads `~/.pam_environment` there on Debian 12, and a dead NFS server would hang it.
-/// - `/var/log/lastlog`: sshd 9.2 writes there at uid × 292, which for computed uids makes a sparse file of
-///   600 GB for backups to stumble over, and for uids that users share tells one when another was here.
-///
-/// The host itself keeps them all: this is our namespace only.
-fn hide_from_pam_and_sshd() -> Result<(), Failure> {
-    hide_run()?;
-    let home = Path::new("/home");
-    if home.is_dir() {
-        mount::tmpfs(home, 8192, 2).map_err(step("an empty /home"))?;
-        let lastlog = Path::new("/var/log/lastlog");
-        if lastlog.is_file() {
-            let empty = home.join(".lastlog");
-            fs::write(&empty, "").map_err(step("an empty lastlog"))?;
-            let tree = Tree::clone_path(&empty).map_err(step("an empty lastlog"))?;
-            tree.attach(lastlog).map_err(step("an empty lastlog"))?;
-        }
-        mount::restrict(home, Flags::RO).map_err(step("an empty /home"))?;
-    }
-    Ok(())
-}
-
-fn hide_run() -> Result<(), Failure> {
-    let failed = || step("an almost empty /run");
-    let run = Path::new("/run");
-    let mut kept = Vec::new();
-    for path in [RUN_DIR, "/run/systemd/journal", "/run/utmp"].map(Path::new) {
-        match fs::symlink_metadata(path) {
-            Ok(found) if found.is_dir() || found.is_file() => {
-                kept.push((path, found.is_dir(), Tree::clone_path(path).map_err(failed())?));
-            }
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(failed()(e)),
-        }
-    }
-    mount::tmpfs(run, 8192, 8).map_err(failed())?;
-    for (path, is_dir, tree) in kept {
-        if is_dir {
-            DirBuilder::new().mode(0o755).recursive(true).create(path).map_err(failed())?;
-        } else {
-            fs::write(path, "").map_err(failed())?;
-        }
-        tree.attach(path).map_err(failed())?;
-    }
-    mount::restrict(run, Flags::RO).map_err(failed())
 }
 
 /// Puts the host's device `name` into the jail, after a look at what it is.
@@ -187,7 +168,7 @@ fn device(root: &Path, name: &str, numbers: (u64, u64)) -> Result<(), Failure> {
     {
         return Err(format!("{} of this host is not the device it should be", host.display()));
     }
-    write(root, &format!("dev/{name}"), "")?;
+    write(root, &format!("dev/{name}"), b"")?;
     // Read-only concerns the node's owner and mode, not what is written to the device.
     attach(tree, Flags::RO | Flags::NOSUID | Flags::NOEXEC, root, &format!("dev/{name}"))?;
     // A host whose /dev is mounted nodev (some containers) is noticed here and not by the user.
@@ -213,17 +194,15 @@ fn attach(tree: Tree, flags: Flags, root: &Path, at: &str) -> Result<(), Failure
         .map_err(|e| format!("cannot mount /{at} of the jail: {e}"))
 }
 
+/// Makes a directory, and those above it.
 fn make(root: &Path, dir: &str) -> Result<(), Failure> {
     DirBuilder::new()
         .mode(0o755)
+        .recursive(true)
         .create(root.join(dir))
         .map_err(|e| format!("cannot make /{dir} of the jail: {e}"))
 }
 
-fn write(root: &Path, name: &str, content: &str) -> Result<(), Failure> {
+fn write(root: &Path, name: &str, content: &[u8]) -> Result<(), Failure> {
     fs::write(root.join(name), content).map_err(|e| format!("cannot write /{name} of the jail: {e}"))
-}
-
-fn step(what: &'static str) -> impl Fn(io::Error) -> Failure {
-    move |e| format!("cannot mount {what} for the jail: {e}")
 }

@@ -15,6 +15,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// How long the gateway may take to answer a question. It does not ask anybody else.
+const ANSWER: Duration = Duration::from_secs(15);
+
 /// Why a session could not be served. Display is for the user: what happened, what to do.
 #[derive(Debug)]
 pub enum Broken {
@@ -22,6 +25,8 @@ pub enum Broken {
     NoGateway(io::Error),
     /// The gateway went away in mid-session.
     GatewayLost,
+    /// The gateway is there, and says nothing.
+    NoAnswer,
     /// A system call failed that doesn't.
     System(io::Error),
 }
@@ -37,6 +42,12 @@ impl fmt::Display for Broken {
             Self::GatewayLost => f.write_str(
                 "The gateway to your Jupyter server has ended unexpectedly.\n\
                  Log in again. Your terminal may still be listed under \"Running\" in Jupyter.",
+            ),
+            Self::NoAnswer => write!(
+                f,
+                "The gateway of this session did not answer within {} s.\n\
+                 Log in again; if it happens again, tell the administrator of this bastion.",
+                ANSWER.as_secs()
             ),
             Self::System(e) => write!(
                 f,
@@ -55,6 +66,25 @@ impl From<io::Error> for Broken {
 impl From<Errno> for Broken {
     fn from(e: Errno) -> Self {
         Self::System(e.into())
+    }
+}
+
+/// Asks the gateway one question.
+///
+/// # Errors
+/// [`Broken`]
+pub fn ask(request: &SessionRequest) -> Result<SessionReply, Broken> {
+    let gateway = socket::connect_path(Path::new(GATEWAY_SOCKET)).map_err(Broken::NoGateway)?;
+    say(&gateway, request, &[])?;
+    let until = Instant::now() + ANSWER;
+    loop {
+        let left = PollTimeout::try_from(until.saturating_duration_since(Instant::now()));
+        match poll(&mut [PollFd::new(gateway.as_fd(), PollFlags::POLLIN)], left.unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => return Err(Broken::NoAnswer),
+            Ok(_) => return hear(&gateway),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
     }
 }
 

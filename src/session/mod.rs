@@ -2,11 +2,15 @@
 //!
 //! It holds no secret and moves no bytes: it hands its standard input, output and error to the gateway,
 //! keeps the terminal's mode and size right, shows the progress of a starting server, and ends with the
-//! status that the gateway names.
+//! status that the gateway names. For sftp, scp and rsync it becomes the program that serves them, once the gateway
+//! has agreed.
 
 mod client;
+mod expand;
+mod files;
 mod progress;
 mod route;
+mod transfer;
 
 use crate::sys::process;
 use route::Route;
@@ -33,6 +37,17 @@ pub fn run() -> u8 {
             complain(&broken.to_string());
             BROKEN
         }),
+        Route::Files(tool) => match files::serve(tool, command.as_deref().unwrap_or_default()) {
+            Ok(never) => match never {},
+            Err(files::Unserved::Refused(status, message)) => {
+                complain(&message);
+                status
+            }
+            Err(files::Unserved::Broken(broken)) => {
+                complain(&broken.to_string());
+                BROKEN
+            }
+        },
         Route::Refuse(why) => {
             complain(why);
             REFUSED

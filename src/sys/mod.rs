@@ -1,6 +1,9 @@
+mod capabilities; // what root may do
+pub mod identity; // whom a thread acts for on files
 pub mod mount; // mounts by descriptor
 pub mod namespace; // leaving the host's namespaces
 pub mod pidfd; // processes by descriptor
 pub mod process; // identity, hardening, daemonizing
+pub mod quota; // disk quotas by descriptor
 pub mod socket; // SEQPACKET sockets, descriptors passed along
 pub mod tty; // raw mode, window size

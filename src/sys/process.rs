@@ -1,6 +1,7 @@
 //! The process itself: hardening, giving up root, going into the background.
 #![allow(unsafe_code)]
 
+use super::capabilities;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
@@ -145,6 +146,19 @@ pub fn fork_single_threaded() -> io::Result<Option<libc::pid_t>> {
     }
 }
 
+/// Has the kernel kill this process when its parent ends, however it ends. `parent` is whom the caller takes for it.
+///
+/// The kernel forgets the wish at every change of credentials (PR_SET_PDEATHSIG(2const)): call this again after
+/// one. It is tied to the parent's thread, so the parent must have forked in a thread that stays.
+///
+/// # Errors
+/// The system's; `NotFound` when the parent has ended already.
+pub fn die_with_parent(parent: libc::pid_t) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // It may have ended before the call above: then nothing would ever kill us.
+    if nix::unistd::getppid().as_raw() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
 /// Ends the process at once, without destructors or exit handlers: for the parent side of a fork.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit(2) takes an integer and doesn't return.
@@ -257,45 +271,26 @@ fn drop_bounding_set() {
     unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
 }
 
-/// capget(2) and capset(2), which neither nix nor glibc wrap.
-mod capabilities {
-    use super::{Errno, io};
-
-    /// `_LINUX_CAPABILITY_VERSION_3`: 64 bits in two halves (linux/capability.h).
-    const VERSION_3: u32 = 0x2008_0522;
-
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: libc::c_int,
-    }
-
-    #[repr(C)]
-    #[derive(Clone, Copy, Default, PartialEq, Eq)]
-    struct Half {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-
-    /// Empties effective, permitted and inheritable; a change of uid leaves the inheritable set alone.
-    pub fn clear() -> io::Result<()> {
-        let mut header = Header { version: VERSION_3, pid: 0 };
-        let halves = [Half::default(); 2];
-        // SAFETY: both point to what capset(2) expects for version 3: one header, two halves.
-        let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, halves.as_ptr()) };
-        Errno::result(result)?;
-        Ok(())
-    }
-
-    /// Whether all three sets are empty.
-    pub fn are_empty() -> io::Result<bool> {
-        let mut header = Header { version: VERSION_3, pid: 0 };
-        let mut halves = [Half { effective: 1, permitted: 1, inheritable: 1 }; 2];
-        // SAFETY: capget(2) fills two halves for version 3; `halves` has room for two.
-        let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) };
-        Errno::result(result)?;
-        Ok(halves == [Half::default(); 2])
+/// Runs a test in a child, for what would change this process, and reports whether it came to its end. Tests run on several
+/// threads, so it should keep to what needs no lock of another thread.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub fn in_child(test: impl FnOnce()) -> bool {
+    // SAFETY: the child has a copy of this thread only; glibc has its allocator's locks in order after fork(3), and
+    // the tests' own code takes no other.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+            if let Err(why) = &outcome {
+                let text = why.downcast_ref::<String>().map_or("a test in a child failed", String::as_str);
+                // Past the harness, which would keep it for a parent that isn't there.
+                let _ = nix::unistd::write(io::stderr(), format!("{text}\n").as_bytes());
+            }
+            exit_now(i32::from(outcome.is_err()))
+        }
+        ForkResult::Parent { child } => {
+            nix::sys::wait::waitpid(child, None).unwrap() == nix::sys::wait::WaitStatus::Exited(child, 0)
+        }
     }
 }
 
@@ -304,16 +299,8 @@ mod capabilities {
 mod tests {
     use super::*;
 
-    /// Runs `check` in a child and reports whether it returned true: tests run on several threads, so the
-    /// child keeps to what needs no lock of another thread.
     fn in_child(check: fn() -> bool) -> bool {
-        // SAFETY: the child calls `check`, which only makes system calls and small allocations.
-        match unsafe { fork() }.unwrap() {
-            ForkResult::Child => exit_now(i32::from(!check())),
-            ForkResult::Parent { child } => {
-                nix::sys::wait::waitpid(child, None).unwrap() == nix::sys::wait::WaitStatus::Exited(child, 0)
-            }
-        }
+        super::in_child(|| assert!(check()))
     }
 
     #[test]

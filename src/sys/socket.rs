@@ -3,7 +3,8 @@
 use nix::cmsg_space;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    UnixCredentials, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, socket, sockopt,
+    UnixCredentials, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, socket, socketpair,
+    sockopt,
 };
 use std::io;
 use std::io::{IoSlice, IoSliceMut};
@@ -42,11 +43,34 @@ pub fn connect_abstract(name: &[u8]) -> io::Result<OwnedFd> {
 pub fn listen_path(path: &Path, mode: u32, uid: u32) -> io::Result<OwnedFd> {
     let fd = seqpacket()?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-    std::os::unix::fs::lchown(path, Some(uid), None)?;
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    give(path, mode, uid)?;
     // Listening starts last: until here a connect is refused.
     listen(&fd, Backlog::new(16)?)?;
     Ok(fd)
+}
+
+/// A datagram socket bound to a path that belongs to `uid` with permission bits `mode`: what syslog(3) writes to.
+///
+/// # Errors
+/// The system's; the path must not exist.
+pub fn datagram_path(path: &Path, mode: u32, uid: u32) -> io::Result<OwnedFd> {
+    let fd = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    give(path, mode, uid)?;
+    Ok(fd)
+}
+
+fn give(path: &Path, mode: u32, uid: u32) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(uid), None)?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+/// Two sockets that are connected to each other.
+///
+/// # Errors
+/// The system's.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
 
 /// Connects to a path.

@@ -1,16 +1,22 @@
 """Fixtures: one network and one real hub for the whole run, one bastion for each Debian suite."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from lib.bastion import Bastion
 from lib.client import Client
 from lib.faultyhub import FaultyHub
+from lib.files import local_home
 from lib.hub import Hub
 from lib.jupyter import Jupyter
 from lib.network import Network
-from lib.paths import SUITES, built_package
+from lib.paths import SCRATCH, SUITES, built_package
+from lib.place import Place
+from lib.storage import BY_HOME, Ext4
 from lib.wait import wait_for
 
 
@@ -49,9 +55,26 @@ def network():
 
 
 @pytest.fixture(scope="session")
-def hub(network, tmp_path_factory):
+def scratch():
+    """A directory on the machine's disk for large files; gone at the end."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(dir=SCRATCH))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def hub_homes(scratch):
+    """The directory that the hub's own servers have their homes in."""
+    path = scratch / "hub-homes"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def hub(network, hub_homes, tmp_path_factory):
     with open(tmp_path_factory.mktemp("hub") / "hub.log", "w") as log:
-        made = Hub(network, log=log)
+        made = Hub(network, log=log, homes=hub_homes)
         yield made
         made.close()
 
@@ -76,6 +99,43 @@ def shared_bastion(network, hub, client, package, suite):
     made.baseline = made.state()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def homes_bastion(network, hub, hub_homes, client, package, suite):
+    """A bastion with homes: /srv/homes is an ext4 file system of its own, /srv/hub what the hub's servers have."""
+    made = Bastion(network, suite, package, hub.url, binds=[(hub_homes, "/srv/hub")])
+    made.admin_key(client.public_key)
+    Ext4(made.box, "/srv/homes")
+    made.baseline = made.state()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_place(bastion, hub, client, scratch):
+    """Makes a user of the hub with a home on the bastion: make_place("dora", 1000, 100)."""
+    made = []
+
+    def make(user, uid, gid, root="/srv/homes", shown=None, path=None):
+        hub.add_user(user)
+        home = local_home(bastion.box.path(f"{root}/{path or user}"))
+        home.run("rm", "-rf", "--", home.path)
+        home.mkdir(mode=0o700, owner=(uid, gid))
+        made.append(home)
+        return Place(client, bastion, user, hub.token(user), home, (uid, gid), shown or f"/home/{user}", scratch)
+
+    yield make
+    for home in made:
+        home.run("rm", "-rf", "--", home.path)
+
+
+@pytest.fixture
+def place(bastion, hub, make_place):
+    """Dora's home; like all homes of Jupyter images it belongs to 1000:100. Her server is never started."""
+    with bastion.configured(hub.url, BY_HOME):
+        yield make_place("dora", 1000, 100)
+    assert hub.idle("dora"), "sftp must not start a server"
 
 
 @pytest.fixture

@@ -88,15 +88,9 @@ PROCESSES = {
     "gateway": lambda bastion: bastion.gateways(),
     "jail": lambda bastion: bastion.jails(),
     "session": lambda bastion: bastion.sessions(),
-    "sshd-monitor": lambda bastion: [one for one in sshd_of(bastion) if one.uid == 0],
-    "sshd-user": lambda bastion: [one for one in sshd_of(bastion) if one.uid != 0],
+    "sshd-monitor": lambda bastion: [one for one in bastion.sshd_of_sessions() if one.uid == 0],
+    "sshd-user": lambda bastion: [one for one in bastion.sshd_of_sessions() if one.uid != 0],
 }
-
-
-def sshd_of(bastion):
-    """The sshd processes of sessions, the listener left out."""
-    return [one for one in bastion.box.processes()
-            if one.name.startswith("sshd") and one.pid != bastion.sshd.pid]
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])

@@ -1,5 +1,6 @@
 """A bastion: a Debian root with stock sshd, the package installed by apt, and an administrator."""
 
+import contextlib
 import re
 import shutil
 import signal
@@ -43,15 +44,16 @@ class Bastion:
     """A running bastion of a suite.
 
     `package` is the .deb to install (None: the bare system). sshd runs unless `sshd` is false.
+    `binds` maps directories of the machine into it.
     """
 
     ADMIN, ADMIN_PASSWORD = "localadmin", "correct horse 7"
     PORT = 22
 
-    def __init__(self, network, suite, package=None, hub_url=None, sshd=True, penalties=False):
+    def __init__(self, network, suite, package=None, hub_url=None, sshd=True, penalties=False, binds=()):
         self.network, self.suite, self.penalties = network, suite, penalties
         self.address = network.next_bastion_address()
-        self.box = Box("bastion", lower=root_directory(suite))
+        self.box = Box("bastion", lower=root_directory(suite), binds=binds)
         network.join(self.box.network, self.address)
         self.syslog = Syslog(self.box)
         self.sshd = None
@@ -138,12 +140,17 @@ class Bastion:
 
     def ours(self):
         """The processes of our programs: gateways, jails' first processes, sessions."""
-        return [*self.gateways(), *self.jails(), *self.sessions()]
+        return self._running(paths.PROGRAM, paths.JAIL_PROGRAM, paths.SESSION_SHELL)
 
-    def _running(self, program):
-        """Processes of a program. In a jail /usr is a mount of its own, whose paths are told without it."""
-        ending = program.removeprefix("/usr")
-        return [one for one in self.box.processes() if one.executable().removesuffix(" (deleted)").endswith(ending)]
+    def _running(self, *programs):
+        """Processes of programs. Jails show files by mounts of their own, so that not the path tells, but the file."""
+        files, names = set(), tuple(program.removeprefix("/usr") for program in programs)
+        for program in programs:
+            with contextlib.suppress(FileNotFoundError):
+                status = self.box.path(program).stat()
+                files.add((status.st_dev, status.st_ino))
+        return [one for one in self.box.processes()
+                if one.file() in files or one.executable().removesuffix(" (deleted)").endswith(names)]
 
     def gateways(self):
         """The running gateways."""
@@ -156,6 +163,14 @@ class Bastion:
     def sessions(self):
         """The running sessions."""
         return self._running(paths.SESSION_SHELL)
+
+    def sftp_servers(self):
+        """The running sftp-servers, hub users' and others'."""
+        return self._running(paths.SFTP_SERVER)
+
+    def sshd_of_sessions(self):
+        """The sshd processes of connections, the listener left out."""
+        return [one for one in self.box.processes() if one.name.startswith("sshd") and one.pid != self.sshd.pid]
 
     def state(self):
         """What is there now; two states are equal when nothing was left over."""

@@ -3,11 +3,23 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from lib import processes
-from lib.namespace import Namespace, die_with_parent
+from lib.namespace import Namespace, die_with_parent, run
 from lib.wait import wait_for
+
+#: Of mount(2).
+MOUNT_FLAGS = {"rdonly": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "bind": 4096, "rec": 16384}
+#: Calls mount(2) or umount(2) in the mount namespace of a process.
+MOUNTING = """
+import ctypes, json, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+arguments = [part.encode() if isinstance(part, str) else part for part in json.loads(sys.argv[3])]
+if libc.setns(os.open(f"/proc/{sys.argv[1]}/ns/mnt", os.O_RDONLY), 0) or getattr(libc, sys.argv[2])(*arguments):
+    sys.exit(f"{sys.argv[2]} {arguments}: {os.strerror(ctypes.get_errno())}")
+"""
 
 
 class Box:
@@ -95,6 +107,18 @@ class Box:
         self._children = [(p, l) for p, l in getattr(self, "_children", []) if l.poll() is None]
         self._children.append((started, launcher))
         return started
+
+    def mount(self, source, target, kind=None, flags=(), data=None):
+        """Mount a file system inside; `flags` are names such as "bind" or "rdonly". Its root need not have mount(8)."""
+        self.path(target).mkdir(parents=True, exist_ok=True)
+        self._mounting("mount", source, target, kind, sum(MOUNT_FLAGS[flag] for flag in flags), data)
+
+    def umount(self, target):
+        """Unmount what is on top of `target`."""
+        self._mounting("umount", target)
+
+    def _mounting(self, call, *arguments):
+        run([sys.executable, "-I", "-S", "-B", "-c", MOUNTING, str(self.pid), call, json.dumps(arguments)])
 
     def processes(self):
         """The processes inside, nested namespaces included, without the sandbox's own first process."""

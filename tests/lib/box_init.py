@@ -51,8 +51,8 @@ def devices(root):
     os.chmod(f"{root}/dev/shm", 0o1777)
 
 
-def overlay_root(lower):
-    """Make an overlay of `lower` with its changes in memory the root of this mount namespace."""
+def overlay_root(lower, spec):
+    """Make an overlay of `lower` with its changes in memory, and what `spec` mounts, the root of this mount namespace."""
     base = "/mnt"
     mount("tmpfs", base, "tmpfs", 0, "mode=755")
     for name in ("upper", "work", "root"):
@@ -64,6 +64,7 @@ def overlay_root(lower):
     mount("sysfs", f"{root}/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     devices(root)
     mount("tmpfs", f"{root}/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    more(root, spec)
     os.mkdir(f"{root}/run/old-root")
     os.chdir(root)
     check(libc.syscall(SYS_PIVOT_ROOT, b".", b"run/old-root"), "pivot_root")
@@ -72,20 +73,26 @@ def overlay_root(lower):
     os.rmdir("/run/old-root")
 
 
+def more(root, spec):
+    """Mount the empty file systems and the machine's directories that `spec` asks for."""
+    for target in spec["tmpfs"]:
+        os.makedirs(root + target, exist_ok=True)
+        mount("tmpfs", root + target, "tmpfs", 0, "mode=755")
+    for source, target in spec["binds"]:
+        os.makedirs(root + target, exist_ok=True)
+        mount(source, root + target, None, MS_BIND | MS_REC)
+
+
 def main():
     spec = json.loads(sys.argv[1])
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     socket.sethostname(spec["hostname"])
     if spec["lower"]:
-        overlay_root(spec["lower"])
+        # Before the machine's own files are out of sight.
+        overlay_root(spec["lower"], spec)
     else:
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    for target in spec["tmpfs"]:
-        os.makedirs(target, exist_ok=True)
-        mount("tmpfs", target, "tmpfs", 0, "mode=755")
-    for source, target in spec["binds"]:
-        os.makedirs(target, exist_ok=True)
-        mount(source, target, None, MS_BIND | MS_REC)
+        more("", spec)
     if spec["lower"]:
         # As systemd leaves it on a real host: mounts made carelessly would propagate.
         mount("none", "/", None, MS_REC | MS_SHARED)

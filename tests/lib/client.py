@@ -41,10 +41,10 @@ class Client:
 
     # -- paramiko -------------------------------------------------------------------------------
 
-    def connect(self, bastion, source=None):
+    def connect(self, bastion, source=None, port=None):
         """A transport to the bastion, not logged in; `source` is one of the network's client addresses."""
         with self.network.client:
-            connection = socket.create_connection((bastion.address, bastion.PORT), timeout=20,
+            connection = socket.create_connection((bastion.address, port or bastion.PORT), timeout=20,
                                                   source_address=source and (source, 0))
         connection.settimeout(None)
         transport = paramiko.Transport(connection)
@@ -53,9 +53,9 @@ class Client:
         transport.start_client(timeout=60)
         return transport
 
-    def login(self, bastion, user, token, source=None):
+    def login(self, bastion, user, token, source=None, port=None):
         """A logged-in transport; raises Refused. Its `shown` lists what the user was shown."""
-        transport = self.connect(bastion, source)
+        transport = self.connect(bastion, source, port)
         shown = []
 
         def answer(title, instructions, prompts):
@@ -72,9 +72,9 @@ class Client:
         transport.shown = shown
         return transport
 
-    def password_login(self, bastion, user, password, source=None):
+    def password_login(self, bastion, user, password, source=None, port=None):
         """A transport logged in by the `password` method; raises Refused."""
-        transport = self.connect(bastion, source)
+        transport = self.connect(bastion, source, port)
         try:
             transport.auth_password(user, password, fallback=False)
         except paramiko.SSHException as error:
@@ -107,11 +107,14 @@ class Client:
 
     def ssh(self, bastion, user, *arguments, options=()):
         """The command line of OpenSSH's client, in the client namespace."""
-        command = ["ssh", "-F", "none", "-p", str(bastion.PORT), "-o", "StrictHostKeyChecking=no",
+        return self.openssh("ssh", bastion, user, bastion.address, *arguments, options=options)
+
+    def openssh(self, program, bastion, user, *arguments, options=(), port=None):
+        """The command line of `ssh`, `scp` or `sftp`, in the client namespace; the arguments name the host."""
+        command = [program, "-F", "none", "-o", f"Port={port or bastion.PORT}", "-o", "StrictHostKeyChecking=no",
                    "-o", f"UserKnownHostsFile={self.directory}/known_hosts", "-o", "GlobalKnownHostsFile=/dev/null",
                    "-o", "LogLevel=ERROR", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1",
-                   "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", *options,
-                   "-l", user, bastion.address, *arguments]
+                   "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", *options, "-o", f"User={user}", *arguments]
         return self.network.client.command(*command)
 
     def askpass(self, answer):

@@ -1,4 +1,4 @@
-"""The demonstration: a real hub, a bastion, one session shown, then yours to try until Ctrl-C."""
+"""The demonstration: a real hub, a bastion with the hub's homes, two sessions shown, then yours to try until Ctrl-C."""
 
 import contextlib
 import os
@@ -15,8 +15,16 @@ from lib.forward import Forward
 from lib.hub import Hub
 from lib.namespace import die_with_parent
 from lib.network import Network
-from lib.paths import built_package
+from lib.paths import CONFIG_FILE, built_package
 
+#: What the administrator of a bastion with homes adds to the hub's address.
+HOMES = """
+[homes]
+root = "/srv/homes"
+
+[accounts]
+uid = "home"
+"""
 BOLD, DIM, PLAIN = "\033[1m", "\033[2m", "\033[0m"
 
 
@@ -34,37 +42,74 @@ class Shown:
         sys.stdout.flush()
 
 
+def options(directory):
+    """The known_hosts file is a throw-away: the sandbox's host key is."""
+    return ["-o", f"UserKnownHostsFile={directory}/known_hosts", "-o", "StrictHostKeyChecking=accept-new"]
+
+
 def ssh_command(user, port, directory):
-    """What a person types. The known_hosts file is a throw-away: the sandbox's host key is."""
-    return ["ssh", "-p", str(port), "-o", f"UserKnownHostsFile={directory}/known_hosts",
-            "-o", "StrictHostKeyChecking=accept-new", f"{user}@127.0.0.1"]
+    """What a person types for a terminal."""
+    return ["ssh", "-p", str(port), *options(directory), f"{user}@127.0.0.1"]
 
 
-def recorded_session(user, token, port, directory):
-    """Run one session on a tty and show it; fails when it does not go as it should."""
-    command = ssh_command(user, port, directory)
+def sftp_command(user, port, directory):
+    """What a person types for files."""
+    return ["sftp", "-P", str(port), *options(directory), f"{user}@127.0.0.1"]
+
+
+#: A shell's prompt, the last thing on its line, and sftp's.
+SHELL, SFTP = r"\$ (\x1b\[[0-9;?]*[a-z])*$", "sftp> $"
+
+
+def start(command, token, prompt, directory):
+    """Start a client on a tty, show what it prints, log in; pexpect's child at its prompt."""
     print(f"{DIM}$ {' '.join(command)}{PLAIN}", flush=True)
     child = pexpect.spawn(command[0], ["-F", "none", *command[1:]], dimensions=(30, 100), timeout=60,
-                          encoding="utf-8", preexec_fn=die_with_parent,
+                          encoding="utf-8", preexec_fn=die_with_parent, cwd=directory,
                           env={"PATH": "/usr/bin:/bin", "HOME": directory, "TERM": "xterm-256color", "LANG": "C.UTF-8"})
     child.logfile_read = Shown()
     child.expect(PROMPT)
     child.sendline(token)
-    child.expect(r"\$ (\x1b\[[0-9;?]*[a-z])*$")
-    for typed, expected in (("hostname", "jupyter"), ("stty size", "30 100"), ("pwd", f"/{user}"),
-                            ("echo 'größer, 大きい, 😀'", "größer, 大きい, 😀")):
+    child.expect(prompt)
+    return child
+
+
+def type_all(child, prompt, lines):
+    """Type lines, each when the prompt is there, and wait for what each must print."""
+    for typed, expected in lines:
         child.sendline(typed)
         child.expect_exact(expected)
-        child.expect(r"\$ (\x1b\[[0-9;?]*[a-z])*$")
-    child.setwinsize(40, 120)
-    child.sendline("stty size")
-    child.expect(r"\d+ \d+\r\n")
-    child.sendline("exit")
+        child.expect(prompt)
+
+
+def end(child, word):
+    """Leave; fails when the session does not end as it should."""
+    child.sendline(word)
     child.expect(pexpect.EOF)
     child.close()
     print(flush=True)
     if child.exitstatus != 0:
         raise SystemExit(f"the session ended with status {child.exitstatus}")
+
+
+def recorded_terminal(user, token, port, directory):
+    """A session on the user's server."""
+    child = start(ssh_command(user, port, directory), token, SHELL, directory)
+    type_all(child, SHELL, (("hostname", "jupyter"), ("stty size", "30 100"), ("pwd", f"/{user}"),
+                            ("echo 'größer, 大きい, 😀'", "größer, 大きい, 😀"),
+                            ("echo 'written on the server' > note.txt", "note.txt")))
+    child.setwinsize(40, 120)
+    child.sendline("stty size")
+    child.expect(r"\d+ \d+\r\n")
+    end(child, "exit")
+
+
+def recorded_files(user, token, port, directory):
+    """The same user's files, without the server."""
+    child = start(sftp_command(user, port, directory), token, SFTP, directory)
+    type_all(child, SFTP, (("pwd", f"/home/{user}"), ("ls -l", "note.txt"), ("get note.txt", "100%"),
+                           ("put note.txt copy.txt", "100%"), ("df -h", "Avail"), ("cd /", ""), ("ls", "home")))
+    end(child, "bye")
 
 
 def main():
@@ -79,26 +124,36 @@ def main():
         network = Network()
         stack.callback(network.close)
         log = stack.enter_context(open(f"{directory}/hub.log", "w"))
-        hub = Hub(network, users=("alice", "bob"), log=log)
+        # One directory, as a file server would have it: the hub's servers and the bastion both mount it.
+        homes = f"{directory}/homes"
+        os.mkdir(homes)
+        hub = Hub(network, users=("alice", "bob"), log=log, homes=homes)
         stack.callback(hub.close)
         web = Forward(None, 8000, network.client, (network.HUB, 8000))
         stack.callback(web.close)
         url = f"http://127.0.0.1:{web.port}"
         say(f"a Debian {suite} bastion: apt install ./{package.name}")
-        bastion = Bastion(network, suite, package)
+        bastion = Bastion(network, suite, package, binds=[(homes, "/srv/homes")])
         stack.callback(bastion.close)
         # The bastion finds the hub under the address that the person's browser uses too.
         inner = Forward(bastion.box.network, web.port, network.client, (network.HUB, 8000))
         stack.callback(inner.close)
-        say(f'in config.toml: url = "{url}"; then sshd is reloaded')
-        bastion.configure(url)
+        bastion.configure(url, HOMES)
+        say("its /etc/jupyterhub-openssh/config.toml; then sshd is reloaded")
+        print(bastion.box.read(CONFIG_FILE))
         ssh = Forward(None, 2222, network.client, (bastion.address, bastion.PORT))
         stack.callback(ssh.close)
         tokens = {user: hub.token(user) for user in ("alice", "bob")}
         say("alice's server is stopped; she logs in:")
         print(flush=True)
-        recorded_session("alice", tokens["alice"], ssh.port, directory)
-        say("the bastion's log of this session")
+        recorded_terminal("alice", tokens["alice"], ssh.port, directory)
+        say("her files, on the same port and with the same token; her server may be stopped")
+        hub.stop_server("alice")
+        print(flush=True)
+        recorded_files("alice", tokens["alice"], ssh.port, directory)
+        say("jupyterhub-openssh status")
+        print(bastion.box.run("jupyterhub-openssh", "status").stdout)
+        say("the bastion's log of these sessions")
         for entry in bastion.syslog.entries:
             if re.search(r"user=alice|alice", entry.text) and "jupyterhub" in entry.program + entry.text.lower():
                 print(f"{entry.program}: {entry.text}")
@@ -106,7 +161,11 @@ def main():
             return
         say("now you (from another terminal of this machine):")
         for user, token in tokens.items():
-            print(f"    {' '.join(ssh_command(user, ssh.port, directory))}\n    token of {user}: {token}\n")
+            print(f"    {' '.join(ssh_command(user, ssh.port, directory))}")
+            print(f"    {' '.join(sftp_command(user, ssh.port, directory))}")
+            mount = " ".join(["sshfs", "-p", str(ssh.port), *options(directory), f"{user}@127.0.0.1:"])
+            print(f"    mkdir -p ~/hub-{user} && {mount} ~/hub-{user}     # fusermount3 -u ~/hub-{user} ends it")
+            print(f"    token of {user}: {token}\n")
         print(f"The hub's pages: {url} (users alice and bob, any password). More tokens: {url}/hub/token")
         print(f"The hub's log: {directory}/hub.log")
         print("Ctrl-C ends the demonstration and removes everything.", flush=True)

@@ -39,3 +39,17 @@ PROMPT = r"{url}/hub/token"
 
 #: What the user sees when the connection to the server is made again in mid-session.
 RECONNECTED = r"(?i)reconnect|connected again|connection .*(restored|back)"
+
+#: What sftp says instead of files: (message, log line).
+NO_FILES = {
+    "unconfigured": (r"no files to serve here\.\nUse the file browser", r""),
+    "missing": (r"no home directory .*\nStart your Jupyter server once", r"/srv/homes/\S+ does not exist"),
+    "not-theirs": (r"does not belong to you\.\nTell the administrator",
+                   r"/srv/homes/\S+ (belongs to|is not a directory|is a symbolic link)"),
+    "not-created": (r"missing and could not be made\.\nTell the administrator", r"/srv/homes/\S+ could not be created: "),
+    "closed": (r"cannot be entered.*\nLog in again", r""),
+}
+
+#: What is said about commands, and about rsync and scp -O while files.rsync is false.
+NO_COMMANDS = r"."
+NO_RSYNC = r"rsync and scp -O are switched off on this bastion\.\nUse sftp, or scp without -O"

@@ -1,9 +1,12 @@
 """A hub with faults: passes requests on to the real one, except those it is told to answer itself."""
 
+import contextlib
 import re
 import socket
 import threading
 from dataclasses import dataclass, field
+
+from lib.listener import Listener, carry, connect
 
 
 @dataclass
@@ -58,17 +61,14 @@ def drip(connection):
         connection.sendall(b" ")
 
 
-class FaultyHub:
+class FaultyHub(Listener):
     """Listens beside the real hub. `requests` records everything that arrived."""
 
     def __init__(self, network, namespace, upstream=None, address=None):
         self.requests, self.rules = [], []
         self._upstream, self._namespace = upstream, namespace
-        with namespace:
-            self._listener = socket.create_server((address or network.ELSEWHERE, 0), backlog=512)
-        self.host, self.port = self._listener.getsockname()
+        super().__init__(namespace, (address or network.ELSEWHERE, 0))
         self.url = f"http://{self.host}:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
 
     def on(self, method, path, action, times=1 << 30):
         """Answer requests whose method and path match with `action`: bytes, or a function of the socket."""
@@ -83,80 +83,45 @@ class FaultyHub:
         """Every Authorization header that arrived."""
         return [one.header("Authorization") for one in self.requests if one.header("Authorization")]
 
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+    def serve(self, connection):
+        # What is no request line is a client's fault, not ours.
+        with contextlib.suppress(ValueError):
+            self._answer(connection)
 
-    def _serve(self, connection):
-        with connection:
-            try:
-                head = b""
-                while b"\r\n\r\n" not in head and len(head) < 1 << 20:
-                    piece = connection.recv(65536)
-                    if not piece:
-                        return
-                    head += piece
-                head, _, rest = head.partition(b"\r\n\r\n")
-                method, path = head.split(b"\r\n", 1)[0].decode(errors="replace").split(" ")[:2]
-                request = Request(method, path, head + b"\r\n")
-                self.requests.append(request)
-                for rule in self.rules:
-                    if rule.takes(request):
-                        rule.used += 1
-                        if callable(rule.action):
-                            rule.action(connection)
-                        else:
-                            connection.sendall(rule.action)
-                            # The request's body is read, lest closing resets what was sent.
-                            connection.shutdown(socket.SHUT_WR)
-                            connection.settimeout(5)
-                            while connection.recv(65536):
-                                pass
-                        return
-                if self._upstream:
-                    self._pass_on(connection, request, rest)
-                else:
-                    connection.sendall(answer(404, "{}"))
-            except (OSError, ValueError):
+    def _answer(self, connection):
+        head = b""
+        while b"\r\n\r\n" not in head and len(head) < 1 << 20:
+            piece = connection.recv(65536)
+            if not piece:
                 return
+            head += piece
+        head, _, rest = head.partition(b"\r\n\r\n")
+        method, path = head.split(b"\r\n", 1)[0].decode(errors="replace").split(" ")[:2]
+        request = Request(method, path, head + b"\r\n")
+        self.requests.append(request)
+        for rule in self.rules:
+            if rule.takes(request):
+                rule.used += 1
+                if callable(rule.action):
+                    rule.action(connection)
+                else:
+                    connection.sendall(rule.action)
+                    # The request's body is read, lest closing resets what was sent.
+                    connection.shutdown(socket.SHUT_WR)
+                    connection.settimeout(5)
+                    while connection.recv(65536):
+                        pass
+                return
+        if self._upstream:
+            self._pass_on(connection, request, rest)
+        else:
+            connection.sendall(answer(404, "{}"))
 
     def _pass_on(self, connection, request, rest):
         """Hand the request to the real hub, one request a connection unless it is an upgrade."""
         head = request.head
         if not request.header("Upgrade"):
             head = re.sub(rb"(?im)^connection:.*\r\n", b"", head) + b"Connection: close\r\n"
-        with self._namespace:
-            upstream = socket.create_connection(self._upstream, timeout=10)
-        upstream.settimeout(None)
-        with upstream:
+        with connect(self._namespace, self._upstream) as upstream:
             upstream.sendall(head + b"\r\n" + rest)
-            back = threading.Thread(target=_copy, args=(upstream, connection), daemon=True)
-            back.start()
-            _copy(connection, upstream)
-            back.join()
-
-    def close(self):
-        """Stop listening."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
-def _copy(source, target):
-    """Copy one direction until its end."""
-    try:
-        while True:
-            piece = source.recv(65536)
-            if not piece:
-                break
-            target.sendall(piece)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        for one in (source, target):
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+            carry(connection, upstream)

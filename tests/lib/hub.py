@@ -19,11 +19,14 @@ PROXY = "/mnt/hub/node_modules/configurable-http-proxy/bin/configurable-http-pro
 
 
 class Hub:
-    """The hub as the tests use it: users, tokens, servers, and the faults of its processes."""
+    """The hub as the tests use it: users, tokens, servers, and the faults of its processes.
+
+    `homes` is a directory of the machine for the users' homes; without it they are in memory.
+    """
 
     USERS = ("alice", "bob", "carol", "admin")
 
-    def __init__(self, network, users=USERS, log=None):
+    def __init__(self, network, users=USERS, log=None, homes=None):
         self.network = network
         self.url = f"http://{network.HUB}:8000"
         self._secrets = {"CONFIGPROXY_AUTH_TOKEN": secrets.token_hex(16), "TESTS_TOKEN": secrets.token_hex(16),
@@ -32,12 +35,13 @@ class Hub:
         self.tests_token = self._secrets["TESTS_TOKEN"]
         #: A service that may open everyone's server.
         self.service_token = self._secrets["PLAIN_TOKEN"]
-        self.box = Box("jupyter", binds=[(HUB_TOOLS, "/mnt/hub")], tmpfs=["/mnt"])
+        self.box = Box("jupyter", binds=[(HUB_TOOLS, "/mnt/hub"), *([(homes, "/mnt/home")] if homes else [])],
+                       tmpfs=["/mnt"])
         network.join(self.box.network, network.HUB, network.ELSEWHERE)
         self._log = log or subprocess.DEVNULL
         for name in ("state", "control", "home", "tmp"):
             path = self.box.path(f"/mnt/{name}")
-            path.mkdir()
+            path.mkdir(exist_ok=True)
             os.chown(path, HUB_UID, HUB_UID)
         self.box.write("/mnt/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n"
                        f"jovyan:x:{HUB_UID}:{HUB_UID}:Jupyter:/mnt/home:/bin/bash\n")
@@ -118,6 +122,15 @@ class Hub:
         home.mkdir(exist_ok=True)
         os.chown(home, HUB_UID, HUB_UID)
 
+    def set_groups(self, user, groups):
+        """Make the user a member of exactly these groups of the hub."""
+        for group in self.api("GET", "/groups").ok().json():
+            if user in group["users"] and group["name"] not in groups:
+                self.api("DELETE", f"/groups/{group['name']}/users", {"users": [user]}).ok()
+        for group in groups:
+            assert self.api("POST", f"/groups/{group}").status in (201, 409)
+            self.api("POST", f"/groups/{group}/users", {"users": [user]}).ok()
+
     def token(self, user, scopes=None, expires_in=None):
         """A new token of the user."""
         return self.new_token(user, scopes, expires_in)["token"]
@@ -151,6 +164,11 @@ class Hub:
         """Whether the server is ready."""
         server = self.server(user, name)
         return bool(server and server["ready"])
+
+    def idle(self, user, name=""):
+        """Whether the server has not been started, nor is it being."""
+        server = self.server(user, name)
+        return not (server and (server["ready"] or server["pending"] or server["started"]))
 
     def start_server(self, user, name=""):
         """Start a server and wait until it is ready."""

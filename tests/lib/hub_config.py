@@ -84,7 +84,8 @@ c.JupyterHub.services = [
 ]
 c.JupyterHub.load_roles = [
     {"name": "tests", "services": ["tests"], "scopes": [
-        "admin:users", "admin:servers", "tokens", "access:servers", "proxy", "list:users", "read:hub", "shutdown"]},
+        "admin:users", "admin:servers", "tokens", "access:servers", "proxy", "list:users", "read:hub", "shutdown",
+        "admin:groups"]},
     # A service that may open everyone's server: still no user, so never let in.
     {"name": "plain", "services": ["plain"], "scopes": ["read:users", "servers", "access:servers"]},
 ]

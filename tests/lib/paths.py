@@ -14,6 +14,8 @@ CACHE = Path(
 HUB_TOOLS = CACHE / "hub"
 #: One unpacked Debian root for each suite.
 ROOTS = CACHE / "roots"
+#: Large files of running tests; on the disk, which /tmp needn't be.
+SCRATCH = CACHE / "scratch"
 
 #: The Debian suites that the package supports.
 SUITES = ("bookworm", "trixie")
@@ -23,6 +25,7 @@ CONFIG_FILE = "/etc/jupyterhub-openssh/config.toml"
 PROGRAM = "/usr/bin/jupyterhub-openssh"
 SESSION_SHELL = "/usr/lib/jupyterhub-openssh/session"
 JAIL_PROGRAM = "/usr/lib/jupyterhub-openssh/jail"
+SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 RUN_DIR = "/run/jupyterhub-openssh"
 JAIL_DIR = "/run/jupyterhub-openssh/jail"
 GATEWAY_USER = "_jupyterhub-openssh"

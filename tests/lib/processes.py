@@ -41,6 +41,14 @@ class Process:
         except OSError:
             return ""
 
+    def file(self):
+        """(device, inode) of the program it runs; None when unknown."""
+        try:
+            status = os.stat(self.path("exe"))
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
     def command_line(self):
         """Its arguments, joined by spaces."""
         return self.read("cmdline").replace(b"\0", b" ").decode(errors="replace").strip()

@@ -3,9 +3,8 @@
 import socket
 import ssl
 import subprocess
-import threading
 
-from lib.forward import _copy
+from lib.listener import Listener, carry, connect
 
 
 class Authority:
@@ -33,44 +32,20 @@ def _openssl(*arguments):
     subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
-class TlsFront:
+class TlsFront(Listener):
     """Ends TLS and passes on what it carries; `handshakes` counts the connections that trusted it."""
 
     def __init__(self, namespace, address, upstream, pem):
         self._namespace, self._upstream, self.handshakes = namespace, upstream, 0
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(pem)
-        with namespace:
-            self._listener = socket.create_server((address, 0), backlog=128)
-        self.url = f"https://{address}:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(namespace, (address, 0))
+        self.url = f"https://{self.host}:{self.port}"
 
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._carry, args=(connection,), daemon=True).start()
-
-    def _carry(self, connection):
-        try:
-            secure = self._context.wrap_socket(connection, server_side=True)
-        except OSError:
-            connection.close()
-            return
-        self.handshakes += 1
-        with self._namespace:
-            upstream = socket.create_connection(self._upstream)
-        for one in (secure, upstream):
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        back = threading.Thread(target=_copy, args=(upstream, secure), daemon=True)
-        back.start()
-        _copy(secure, upstream)
-        back.join()
-        secure.close()
-        upstream.close()
-
-    def close(self):
-        """Stop listening."""
-        self._listener.close()
+    def serve(self, connection):
+        with self._context.wrap_socket(connection, server_side=True) as secure:
+            self.handshakes += 1
+            with connect(self._namespace, self._upstream) as upstream:
+                for one in (secure, upstream):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                carry(secure, upstream)

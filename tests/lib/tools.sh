@@ -52,7 +52,8 @@ build_packages() {
 # Packages that the end-to-end tests need.
 sandbox_packages() {
   local packages=(mmdebstrap iproute2 nftables openssh-client openssh-server strace tmux vim-tiny less procps util-linux
-    python3 python3-venv debian-archive-keyring ca-certificates iputils-ping)
+    python3 python3-venv debian-archive-keyring ca-certificates iputils-ping
+    e2fsprogs sshfs fuse3 rclone lftp rsync git make gcc libc6-dev)
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
   # The host's own sshd is not wanted: only its programs, for comparison; never let apt start it.
@@ -107,4 +108,41 @@ built_package() {
   # shellcheck disable=SC2012 # names are our own
   newest="$(ls -t "${CARGO_TARGET_DIR:-$repository/target}"/deb/jupyterhub-openssh_*.deb 2>/dev/null | head -n1)"
   printf '%s' "$newest"
+}
+
+# qemu for this machine's own architecture. A newer package that is already there can shut out the release's qemu;
+# Debian's backports then have one that goes with it.
+install_qemu() {
+  command -v qemu-system-x86_64 >/dev/null && return
+  say "installing qemu"
+  apt-get -qq update
+  local options=(-qq -y --no-install-recommends install qemu-system-x86) codename directory
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get "${options[@]}" >/dev/null 2>&1 && return
+  codename="$(. /etc/os-release && echo "$VERSION_CODENAME")"
+  directory="$(mktemp -d)"
+  mkdir -p "$directory/lists/partial"
+  (cd "$here" && /usr/bin/python3 -B -c 'import sys; from lib.roots import sources; print("\n".join(sources(sys.argv[1])))' \
+    "$codename") | sed -E "p; s/ $codename main/ $codename-backports main/" | sort -u >"$directory/sources.list"
+  # Lists of their own: the machine's sources stay as they are.
+  local apt=(apt-get -o "Dir::Etc::sourcelist=$directory/sources.list" -o "Dir::Etc::sourceparts=-"
+    -o "Dir::State::lists=$directory/lists" -o "APT::Sandbox::User=root")
+  "${apt[@]}" -qq update
+  "${apt[@]}" -t "$codename-backports" "${options[@]}" >/dev/null
+  rm -rf "$directory"
+}
+
+fill_cache_of_machines() {
+  fill_cache "$@"
+  install_packages e2fsprogs xz-utils lz4 zstd
+  install_qemu
+  "$venv/bin/python" -B -m lib.vm_image "$@"
+}
+
+# prepare_machines SUITE: what prepare_sandbox makes, qemu, and the suite's virtual machine.
+prepare_machines() {
+  need_root
+  [ "$(uname -m)" = x86_64 ] || die "the virtual machines need an x86-64 processor"
+  cd "$here" || exit 1
+  with_cache_lock fill_cache_of_machines "$@"
 }

@@ -1,0 +1,355 @@
+//! Are the homes there, can missing ones be made, and do they belong to their users?
+
+use super::{Finding, PATIENCE};
+use crate::config::Config;
+use crate::homes::Fault;
+use crate::homes::create::owns_uid_alone;
+use crate::homes::open::{beneath, open_dir, open_root};
+use crate::homes::quota::{self, Support};
+use crate::status::names::{Component, Pattern, components};
+use crate::status::patience::ask;
+use accounts::UserName;
+use accounts::homes::{Create, Homes};
+use accounts::settings::Settings;
+use accounts::uid::{Ids, Rule};
+use nix::sys::stat::{FileStat, fstat};
+use nix::unistd::{AccessFlags, access};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+const TOPIC: &str = "homes";
+/// Most homes that are looked at, enough to see what is the rule among them.
+const MAX_HOMES: usize = 1000;
+
+/// Looks at the directory of homes.
+pub fn check(config: &Config) -> Vec<Finding> {
+    let Some(homes) = &config.settings.homes else {
+        return vec![Finding::fine(TOPIC, "none on this host (homes.root is not set): sftp is refused")];
+    };
+    let settings = config.settings.clone();
+    let shared = homes.clone();
+    let root = homes.root.display();
+    ask(PATIENCE, move || look(&shared, &settings)).unwrap_or_else(|| {
+        vec![Finding::broken(
+            TOPIC,
+            format_args!("{root} does not answer within {} s: users have terminals only", PATIENCE.as_secs()),
+            "Look after its file system",
+        )]
+    })
+}
+
+/// What may wait for a file server.
+fn look(homes: &Homes, settings: &Settings) -> Vec<Finding> {
+    if let Err(fault) = open_root(homes) {
+        let remedy = "Mount the file system of the homes there, or correct root in [homes]";
+        return vec![Finding::broken(TOPIC, fault, remedy)];
+    }
+    let mut findings = Vec::new();
+    match parent(homes) {
+        Ok(Some(parent)) => {
+            findings.extend(homes.create.as_ref().and_then(|_| creatable(&parent)));
+            findings.extend(owners(&parent, homes, settings.accounts));
+        }
+        Ok(None) => {}
+        Err(finding) => findings.push(finding),
+    }
+    if let Some(create) = &homes.create {
+        findings.extend(create.skeleton.as_deref().and_then(skeleton));
+        findings.extend(limits(homes, create, settings));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::fine(TOPIC, format_args!("{} is in order", homes.root.display())));
+    }
+    findings
+}
+
+/// The directory that has a directory for each user in it, and how these are named.
+struct Parent<'h> {
+    path: PathBuf,
+    fd: OwnedFd,
+    facts: FileStat,
+    /// `None`: they are not the homes themselves.
+    pattern: Option<Pattern<'h>>,
+}
+
+/// Finds it.
+fn parent(homes: &Homes) -> Result<Option<Parent<'_>>, Finding> {
+    let mut path = homes.root.clone();
+    let mut relative = PathBuf::new();
+    let mut rest = components(homes.template.as_str());
+    for component in rest.by_ref() {
+        match component {
+            Component::Fixed(name) => relative.push(name),
+            Component::User(pattern) => {
+                let pattern = rest.next().is_none().then_some(pattern);
+                // Pushing nothing would add a slash.
+                path.extend(&relative);
+                let opened = open_root(homes).and_then(|root| {
+                    let fault = |e| Fault::of_error(&path.display().to_string(), e);
+                    let fd = beneath(root.as_fd(), &relative).map_err(fault)?;
+                    let facts = fstat(&fd).map_err(fault)?;
+                    Ok((fd, facts))
+                });
+                let remedy = "Make it a directory of root's, or correct template in [homes]";
+                let (fd, facts) = opened.map_err(|fault| Finding::broken(TOPIC, fault, remedy))?;
+                return Ok(Some(Parent { path, fd, facts, pattern }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether root can make homes there, and only root.
+fn creatable(parent: &Parent<'_>) -> Option<Finding> {
+    let path = parent.path.display();
+    if parent.pattern.is_none() {
+        return Some(Finding::advice(
+            TOPIC,
+            format_args!(
+                "a missing home is made only if the user's directory in {path} is there, and root's"
+            ),
+            "End template with the user's directory, or set missing in [homes] to \"refuse\"",
+        ));
+    }
+    if parent.facts.st_uid != 0 || parent.facts.st_mode & 0o022 != 0 {
+        return Some(Finding::broken(
+            TOPIC,
+            format_args!("missing homes are not made: others than root can write to {path}"),
+            format_args!("Give it to root alone: chown root {path}; chmod go-w {path}"),
+        ));
+    }
+    // By its descriptor; an NFS server is asked, and says no to a root whom it takes for nobody.
+    access(format!("/proc/self/fd/{}", parent.fd.as_raw_fd()).as_str(), AccessFlags::W_OK | AccessFlags::X_OK)
+        .err()
+        .map(|error| {
+            Finding::broken(
+                TOPIC,
+                format_args!("missing homes are not made: root may not write to {path} ({})", error.desc()),
+                "Allow it (an NFS export needs no_root_squash), or set missing in [homes] to \"refuse\"",
+            )
+        })
+}
+
+/// What new homes are filled with must be root's.
+fn skeleton(path: &Path) -> Option<Finding> {
+    let shown = path.display();
+    let found = open_dir(path).map_err(io::Error::from).and_then(|fd| fs::File::from(fd).metadata());
+    match found {
+        Err(error) => Some(Finding::broken(
+            TOPIC,
+            format_args!("missing homes are not made: homes.skeleton {shown}: {error}"),
+            "Make it a directory, or remove skeleton from [homes]",
+        )),
+        Ok(facts) if facts.uid() != 0 || facts.mode() & 0o022 != 0 => Some(Finding::advice(
+            TOPIC,
+            format_args!("others than root can change what new homes get from {shown}"),
+            format_args!("Give it to root alone: chown -R root {shown}; chmod -R go-w {shown}"),
+        )),
+        Ok(_) => None,
+    }
+}
+
+/// Whether the file system can limit new homes.
+fn limits(homes: &Homes, create: &Create, settings: &Settings) -> Option<Finding> {
+    create.quota?;
+    let root = homes.root.display();
+    let support = open_root(homes)
+        .map_err(|fault| fault.to_string())
+        .and_then(|fd| quota::support(fd.as_fd()).map_err(|error| error.to_string()));
+    let why = match support {
+        Ok(Support { project: true, .. }) => return None,
+        Ok(Support { user: true, .. }) if owns_uid_alone(settings) => return None,
+        Ok(Support { user: true, .. }) => "has user quotas on, but homes share their uid".to_owned(),
+        Ok(_) => "has no quotas on".to_owned(),
+        Err(error) => format!("cannot be asked for quotas ({error})"),
+    };
+    Some(Finding::broken(
+        TOPIC,
+        format_args!("missing homes are not made: quota is set, but the file system of {root} {why}"),
+        "Mount it with the option prjquota (ext4 needs tune2fs -O quota,project first), or remove quota from [homes]",
+    ))
+}
+
+/// Whether the homes belong to the uids that their users have: a session is shown no other.
+fn owners(parent: &Parent<'_>, homes: &Homes, rule: Rule) -> Option<Finding> {
+    let pattern = parent.pattern.as_ref()?;
+    let plain = homes.template.as_str().rsplit('/').next() == Some("{username}");
+    let path = parent.path.display();
+    // Root may not list an export of a server that takes it for nobody; then nothing is said.
+    let entries = fs::read_dir(format!("/proc/self/fd/{}", parent.fd.as_raw_fd())).ok()?;
+    let (mut count, mut others) = (0_usize, Vec::new());
+    for entry in entries.flatten().take(MAX_HOMES) {
+        let name = entry.file_name().into_string().ok().filter(|name| pattern.takes(name));
+        let facts = entry.metadata().ok().filter(fs::Metadata::is_dir);
+        let (Some(name), Some(facts)) = (name, facts) else { continue };
+        count += 1;
+        if !belongs(rule, plain.then_some(name.as_str()), facts.uid(), facts.gid()) {
+            others.push((name, facts.uid(), facts.gid()));
+        }
+    }
+    let (name, uid, gid) = others.first()?;
+    let (rule, remedy) = match rule {
+        Rule::Home => ("home", "Give each home to its user's uid, which must be 1000 or higher".to_owned()),
+        Rule::Hash(_) => {
+            ("hash", "If homes have the right owners, set uid in [accounts] to \"home\"".to_owned())
+        }
+        Rule::Fixed(ids) => {
+            ("fixed", format!("Give them to uid {}, or set uid in [accounts] to \"home\"", ids.uid()))
+        }
+    };
+    let problem = format!(
+        "{} of {count} directories in {path} belong to no uid that uid = \"{rule}\" gives their user, such as {name} \
+         of {uid}:{gid}: sessions are not shown them",
+        others.len()
+    );
+    // Where some are right, the others may be no homes.
+    let all = others.len() == count;
+    Some(if all { Finding::broken(TOPIC, problem, remedy) } else { Finding::advice(TOPIC, problem, remedy) })
+}
+
+/// Whether a home of this owner is the user's, as far as can be told; the name is that of the user, if that is known.
+fn belongs(rule: Rule, user: Option<&str>, uid: u32, gid: u32) -> bool {
+    match rule {
+        Rule::Home => Ids::new(uid, gid).is_ok(),
+        Rule::Fixed(ids) => ids.uid() == uid,
+        Rule::Hash(range) => {
+            user.and_then(|user| UserName::parse(user).ok()).is_none_or(|user| range.ids(&user).uid() == uid)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    /// What is found with homes in `root` and these keys; `true`: it is broken.
+    fn findings(root: &Path, homes: &str, accounts: &str) -> Vec<(bool, String)> {
+        let text = format!("[homes]\nroot = '{}'\n{homes}\n[accounts]\n{accounts}", root.display());
+        let config = Config::from_str(&text, Path::new("config.toml")).unwrap();
+        check(&config).into_iter().map(|finding| (finding.broken, finding.text)).collect()
+    }
+
+    fn one(root: &Path, homes: &str, accounts: &str) -> (bool, String) {
+        let found = findings(root, homes, accounts);
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.into_iter().next().unwrap()
+    }
+
+    fn sandbox() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        dir
+    }
+
+    fn home(path: &Path, uid: u32) {
+        fs::create_dir_all(path).unwrap();
+        chown(path, Some(uid), Some(100)).unwrap();
+    }
+
+    /// Only root can give files away; CI is root.
+    fn is_root() -> bool {
+        nix::unistd::geteuid().is_root()
+    }
+
+    #[test]
+    fn the_directory_of_homes_must_be_there() {
+        let dir = sandbox();
+        let good = format!("homes: {} is in order", dir.path().display());
+        assert_eq!(one(dir.path(), "", ""), (false, good));
+        let (broken, text) = one(&dir.path().join("none"), "", "");
+        assert!(broken && text.contains("/none: No such file or directory. Mount the file system"), "{text}");
+        fs::write(dir.path().join("file"), "").unwrap();
+        let (broken, text) = one(&dir.path().join("file"), "", "");
+        assert!(broken && text.contains("/file: Not a directory. "), "{text}");
+        let (broken, text) = one(dir.path(), "template = 'students/{username}'", "");
+        assert!(
+            broken && text.contains("/students: No such file or directory. Make it a directory"),
+            "{text}"
+        );
+        let config = Config::from_str("", Path::new("config.toml")).unwrap();
+        assert_eq!(
+            check(&config),
+            [Finding::fine(TOPIC, "none on this host (homes.root is not set): sftp is refused")]
+        );
+    }
+
+    #[test]
+    fn owners_are_what_the_rule_says() {
+        if !is_root() {
+            return;
+        }
+        let dir = sandbox();
+        let at = |name: &str| dir.path().join(name);
+        home(&at("alice"), 1000);
+        home(&at("lost+found"), 0);
+        fs::write(at("notes"), "").unwrap();
+        let fine = (false, format!("homes: {} is in order", dir.path().display()));
+        assert_eq!(one(dir.path(), "", "uid = 'home'"), fine);
+        assert_eq!(one(dir.path(), "", "uid = 'fixed'\nfixed = [1000, 100]"), fine);
+        let (broken, text) = one(dir.path(), "", "");
+        assert!(
+            broken && text.contains("1 of 1 directories in ") && text.contains("alice of 1000:100"),
+            "{text}"
+        );
+        assert!(text.ends_with("set uid in [accounts] to \"home\""), "{text}");
+        assert!(one(dir.path(), "", "uid = 'fixed'\nfixed = [2000, 100]").0);
+        assert_eq!(
+            one(dir.path(), "template = '{slug}'", ""),
+            fine,
+            "whose it is cannot be told from a slug"
+        );
+        home(&at("alice"), 2_089_708_914);
+        assert_eq!(one(dir.path(), "", ""), fine);
+        home(&at("shared"), 0);
+        let (broken, text) = one(dir.path(), "", "uid = 'home'");
+        assert!(!broken && text.contains("1 of 2 directories") && text.contains("shared of 0:100"), "{text}");
+    }
+
+    #[test]
+    fn homes_are_made_where_root_alone_can_write() {
+        if !is_root() {
+            return;
+        }
+        let dir = sandbox();
+        const CREATE: &str = "missing = 'create'";
+        assert!(!one(dir.path(), CREATE, "").0);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let (broken, text) = one(dir.path(), CREATE, "");
+        assert!(
+            broken && text.contains("others than root can write to ") && text.contains("chmod go-w"),
+            "{text}"
+        );
+        assert!(!one(dir.path(), "", "").0, "nothing is made there");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        chown(dir.path(), Some(1000), None).unwrap();
+        assert!(one(dir.path(), CREATE, "").0);
+        chown(dir.path(), Some(0), None).unwrap();
+        let (broken, text) = one(dir.path(), "missing = 'create'\ntemplate = '{username}/work'", "");
+        assert!(!broken && text.contains("a missing home is made only if"), "{text}");
+    }
+
+    #[test]
+    fn what_new_homes_get_is_looked_at() {
+        if !is_root() {
+            return;
+        }
+        let (dir, skel) = (sandbox(), sandbox());
+        let keys = |path: &Path| format!("missing = 'create'\nskeleton = '{}'", path.display());
+        assert!(!one(dir.path(), &keys(skel.path()), "").0);
+        let (broken, text) = one(dir.path(), &keys(&skel.path().join("none")), "");
+        assert!(broken && text.contains("homes.skeleton ") && text.contains("remove skeleton"), "{text}");
+        chown(skel.path(), Some(1000), None).unwrap();
+        let (broken, text) = one(dir.path(), &keys(skel.path()), "");
+        assert!(!broken && text.contains("others than root can change what new homes get"), "{text}");
+        let quota = "missing = 'create'\nquota = ['1G', '2G']";
+        for (broken, text) in findings(dir.path(), quota, "") {
+            // Where the tests run on a file system with quotas all is well.
+            assert_eq!(broken, text.contains("missing homes are not made: quota is set, but"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Are the shared directories there?
+
+use super::{Finding, PATIENCE};
+use crate::config::{Config, Share};
+use crate::homes::open::open_dir;
+use crate::status::patience::ask_each;
+use std::path::Path;
+use std::sync::Arc;
+
+const TOPIC: &str = "shares";
+
+/// Looks at each of them.
+pub fn check(config: &Config) -> Vec<Finding> {
+    let shares = Arc::new(config.shares.clone());
+    if shares.is_empty() {
+        return Vec::new();
+    }
+    let answers = ask_each(&shares, PATIENCE, look);
+    let findings: Vec<Finding> = shares
+        .iter()
+        .zip(answers)
+        .filter_map(|(share, answer)| match answer {
+            None => Some(broken(
+                &share.source,
+                format!("no answer within {} s", PATIENCE.as_secs()),
+                "Look after its file system",
+            )),
+            Some(problem) => problem,
+        })
+        .collect();
+    if findings.is_empty() {
+        let count = shares.len();
+        let what =
+            if count == 1 { "the directory is".to_owned() } else { format!("all {count} directories are") };
+        return vec![Finding::fine(TOPIC, format_args!("{what} there"))];
+    }
+    findings
+}
+
+/// What is wrong with a share. It is opened as the jail opens it: with O_PATH, which needs no permission to read.
+fn look(share: &Share) -> Option<Finding> {
+    let error = open_dir(&share.source).err()?;
+    Some(broken(
+        &share.source,
+        error.desc().to_owned(),
+        "Make it a directory that can be reached, or remove the share",
+    ))
+}
+
+fn broken(source: &Path, why: String, remedy: &str) -> Finding {
+    Finding::broken(TOPIC, format_args!("{} cannot be shown: {why}", source.display()), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::fs;
+
+    fn texts(sources: &[&Path]) -> Vec<String> {
+        let mut text = "[homes]\nroot = '/srv/homes'\n".to_owned();
+        for (number, source) in sources.iter().enumerate() {
+            text += &format!("[[shares]]\nsource = '{}'\npath = '/shared/{number}'\n", source.display());
+        }
+        let config = Config::from_str(&text, Path::new("config.toml")).unwrap();
+        check(&config).into_iter().map(|finding| format!("{} {}", finding.broken, finding.text)).collect()
+    }
+
+    #[test]
+    fn each_that_cannot_be_shown_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("data")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        assert!(texts(&[]).is_empty());
+        assert_eq!(texts(&[&at("data")]), ["false shares: the directory is there"]);
+        assert_eq!(texts(&[&at("data"), dir.path()]), ["false shares: all 2 directories are there"]);
+        let found = texts(&[&at("none"), &at("data"), &at("file")]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(
+            found[0].starts_with("true shares: ") && found[0].contains("/none cannot be shown: No such file")
+        );
+        assert!(
+            found[1].contains("/file cannot be shown: Not a directory. Make it a directory"),
+            "{found:?}"
+        );
+    }
+}

@@ -1,0 +1,288 @@
+//! The log of what is done to files: lines of sftp-server, from the jail's /dev/log to the host's.
+//!
+//! sftp-server (and sshd's internal-sftp) writes a line for each file opened and closed. The gateway passes them on with
+//! the session's own words in front: which session, which user, from where. How many lines there are is up to
+//! the user, as with sftp-server's log on any host.
+
+use super::claim::readable_before;
+use crate::config::LogLevel;
+use crate::log::Log;
+use nix::errno::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Most bytes read of one message: rsyslog and journald take about as much of one. What is longer is cut.
+const MAX_DATAGRAM: usize = 8 * 1024;
+/// Most messages passed on in one turn of the loop, so that terminals of the same connection go on.
+const MAX_TURN: usize = 128;
+/// After some messages the next are left to gather for this long: a wakeup for each would cost more than the line.
+const REST: Duration = Duration::from_millis(20);
+/// The same when the socket's queue may be as short as Linux makes it (net.unix.max_dgram_qlen, 10), and its sender be
+/// blocked by now. The jail asks for a longer one.
+const SHORT_REST: Duration = Duration::from_millis(1);
+/// After the connection's end: how long the last programs may still have something to say.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+/// Longest program name shown.
+const MAX_PROGRAM: usize = 32;
+
+/// The reading end of the jail's /dev/log.
+pub struct TransferLog {
+    socket: OwnedFd,
+    /// Pass on even what [`is_noise`].
+    everything: bool,
+    buffer: Vec<u8>,
+    /// Not to be read before then.
+    rests: Option<Instant>,
+}
+
+impl TransferLog {
+    /// Takes over a bound, non-blocking datagram socket. `level` is what the administrator wants to know.
+    #[must_use]
+    pub fn new(socket: OwnedFd, level: LogLevel) -> Self {
+        Self { socket, everything: level == LogLevel::Verbose, buffer: Vec::new(), rests: None }
+    }
+
+    /// What to poll for reading; nothing while messages gather.
+    #[must_use]
+    pub fn interest(&self) -> Option<BorrowedFd<'_>> {
+        self.rests.is_none().then(|| self.socket.as_fd())
+    }
+
+    /// When to call [`Self::relay`] again, apart from events.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.rests
+    }
+
+    /// Passes on what has come, unless it is still gathering.
+    pub fn relay(&mut self, log: &mut Log, now: Instant) {
+        if self.rests.is_some_and(|until| now < until) {
+            return;
+        }
+        self.rests = match self.read(log) {
+            // Memory for a buffer is only held while there is something to read.
+            0 => {
+                self.buffer = Vec::new();
+                None
+            }
+            8..=32 => Some(now + SHORT_REST),
+            MAX_TURN.. => Some(now),
+            _ => Some(now + REST),
+        };
+    }
+
+    /// At the end of the connection: passes on everything that is left.
+    pub fn drain(&mut self, log: &mut Log) {
+        let until = Instant::now() + LAST_WORDS;
+        while self.read(log) > 0 || matches!(readable_before(&[self.socket.as_fd()], until), Ok(Some(_))) {}
+    }
+
+    /// Passes on at most [`MAX_TURN`] messages and returns how many there were.
+    fn read(&mut self, log: &mut Log) -> usize {
+        self.buffer.resize(MAX_DATAGRAM, 0);
+        for count in 0..MAX_TURN {
+            match nix::unistd::read(&self.socket, &mut self.buffer) {
+                Ok(length) => {
+                    pass_on(self.buffer.get(..length).unwrap_or_default(), self.everything, log);
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return count,
+                Err(e) => {
+                    log.error(&format!("the jail's log cannot be read: {e}"));
+                    return count;
+                }
+            }
+        }
+        MAX_TURN
+    }
+}
+
+fn pass_on(datagram: &[u8], everything: bool, log: &mut Log) {
+    let Entry { severity, program, text } = parse(datagram);
+    if text.is_empty() || is_noise(text) && !everything {
+        return;
+    }
+    let line = format!("{}: {}", String::from_utf8_lossy(program), String::from_utf8_lossy(text));
+    match severity {
+        0..=3 => log.error(&line),
+        4 => log.warning(&line),
+        _ => log.info(&line),
+    }
+}
+
+/// Lines of sftp-server's level INFO that say only that somebody looks around: programs that show directories, or mount
+/// them, would fill the log with these. Level VERBOSE is for who wants them. (OpenSSH 9.2 and 10.0: `opendir "%s"`,
+/// `closedir "%s"`, `forced closedir "%s"`, and the answer to a look for a name that isn't there.)
+fn is_noise(text: &[u8]) -> bool {
+    [&b"opendir \""[..], b"closedir \"", b"forced closedir \""].iter().any(|start| text.starts_with(start))
+        || text == b"sent status No such file"
+}
+
+/// A message as syslog(3) sends it.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry<'a> {
+    /// 0 emergency, 3 error, 4 warning, 6 information.
+    severity: u8,
+    /// Who says it.
+    program: &'a [u8],
+    /// What.
+    text: &'a [u8],
+}
+
+/// Reads `<PRI>Mmm dd hh:mm:ss program[pid]: text`, RFC 3164 as the C library writes it: without a host name. What is
+/// written otherwise is a text of nobody in particular.
+fn parse(datagram: &[u8]) -> Entry<'_> {
+    let end = datagram.iter().rposition(|byte| !matches!(byte, 0 | b'\n')).map_or(0, |last| last + 1);
+    let datagram = datagram.get(..end).unwrap_or_default();
+    let unknown = Entry { severity: 6, program: b"unknown", text: datagram };
+    let Some((severity, rest)) = priority(datagram) else { return unknown };
+    let unknown = Entry { severity, text: rest, ..unknown };
+    let Some(rest) = after_time(rest) else { return unknown };
+    let name = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(byte)).count();
+    let (program, rest) = rest.split_at(name);
+    match after_pid(rest).strip_prefix(b": ") {
+        Some(text) if (1..=MAX_PROGRAM).contains(&name) => Entry { severity, program, text },
+        _ => unknown,
+    }
+}
+
+/// `<38>`: the severity are the low three bits.
+fn priority(text: &[u8]) -> Option<(u8, &[u8])> {
+    let rest = text.strip_prefix(b"<")?;
+    let digits = rest.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, rest) = rest.split_at(digits);
+    let number: u16 = std::str::from_utf8(number).ok()?.parse().ok()?;
+    Some(((number & 7) as u8, rest.strip_prefix(b">")?))
+}
+
+/// `Nov 21 23:04:03 `
+fn after_time(text: &[u8]) -> Option<&[u8]> {
+    let (time, rest) = text.split_at_checked(16)?;
+    let shape = |(at, byte): (usize, &u8)| match at {
+        0..=2 => byte.is_ascii_alphabetic(),
+        3 | 6 | 15 => *byte == b' ',
+        9 | 12 => *byte == b':',
+        4 => byte.is_ascii_digit() || *byte == b' ',
+        _ => byte.is_ascii_digit(),
+    };
+    time.iter().enumerate().all(shape).then_some(rest)
+}
+
+/// `[123]`, if it is there.
+fn after_pid(text: &[u8]) -> &[u8] {
+    let Some(rest) = text.strip_prefix(b"[") else { return text };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    rest.get(digits..).and_then(|rest| rest.strip_prefix(b"]")).unwrap_or(text)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn messages_of_syslog_3() {
+        for (datagram, severity, program, text) in [
+            (
+                "<86>Nov 21 23:04:03 sftp-server[5]: open \"/home/alice/x\" flags READ mode 0666",
+                6,
+                "sftp-server",
+                "open \"/home/alice/x\" flags READ mode 0666",
+            ),
+            ("<83>Jan  1 00:00:00 internal-sftp: error: a: b\n\0", 3, "internal-sftp", "error: a: b"),
+            ("<4>Jan  1 00:00:00 scp[1]: ", 4, "scp", ""),
+            // What nobody's C library writes.
+            ("", 6, "unknown", ""),
+            ("\0\n\0", 6, "unknown", ""),
+            ("hello\0", 6, "unknown", "hello"),
+            ("<>x", 6, "unknown", "<>x"),
+            ("<1234>x", 6, "unknown", "<1234>x"),
+            ("<-1>x", 6, "unknown", "<-1>x"),
+            ("<3>x", 3, "unknown", "x"),
+            ("<3>Jan 01 00:00:00", 3, "unknown", "Jan 01 00:00:00"),
+            ("<3>Jan 01 00:00:00 : x", 3, "unknown", "Jan 01 00:00:00 : x"),
+            ("<3>Jan 01 00:00:00 a b: x", 3, "unknown", "Jan 01 00:00:00 a b: x"),
+            ("<3>Jan 01 00:00:00 a[1: x", 3, "unknown", "Jan 01 00:00:00 a[1: x"),
+            ("<3>Jan 01 00:00:00 a[x]: x", 3, "unknown", "Jan 01 00:00:00 a[x]: x"),
+            ("<3>1an 01 00:00:00 a: x", 3, "unknown", "1an 01 00:00:00 a: x"),
+            ("<999>Jan 01 00:00:00 a: x", 7, "a", "x"),
+        ] {
+            let entry = Entry { severity, program: program.as_bytes(), text: text.as_bytes() };
+            assert_eq!(parse(datagram.as_bytes()), entry, "{datagram:?}");
+        }
+        let long = format!("<3>Jan 01 00:00:00 {}: x", "a".repeat(MAX_PROGRAM + 1));
+        assert_eq!(parse(long.as_bytes()).program, b"unknown");
+    }
+
+    #[test]
+    fn looking_around_is_not_logged() {
+        for text in [
+            "opendir \"/home/alice\"",
+            "closedir \"/x\"",
+            "forced closedir \"/x\"",
+            "sent status No such file",
+        ] {
+            assert!(is_noise(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "open \"/opendir \" flags READ mode 0666",
+            "close \"/x\" bytes read 1 written 0",
+            "forced close \"/x\" bytes read 1 written 0",
+            "remove name \"/x\"",
+            "rename old \"/x\" new \"/y\"",
+            "mkdir name \"/x\" mode 0777",
+            "set \"/x\" mode 0644",
+            "sent status Permission denied",
+            "sent status Failure",
+            "session opened for local user alice from [192.0.2.1]",
+        ] {
+            assert!(!is_noise(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn it_rests_between_bursts_and_drains_at_the_end() {
+        let (sender, receiver) = UnixDatagram::pair().unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let mut transfers = TransferLog::new(receiver.into(), LogLevel::Info);
+        let mut log = Log::discarding();
+        let now = Instant::now();
+        transfers.relay(&mut log, now);
+        assert!(transfers.interest().is_some() && transfers.deadline().is_none());
+        sender.send(b"<86>Nov 21 23:04:03 sftp-server[5]: x").unwrap();
+        transfers.relay(&mut log, now);
+        assert!(transfers.interest().is_none());
+        assert_eq!(transfers.deadline(), Some(now + REST));
+        for _ in 0..9 {
+            sender.send(&[b'x'; MAX_DATAGRAM * 2]).unwrap();
+        }
+        transfers.relay(&mut log, now + REST / 2);
+        assert_eq!(transfers.deadline(), Some(now + REST), "not before its time");
+        transfers.relay(&mut log, now + REST);
+        assert_eq!(transfers.deadline(), Some(now + REST + SHORT_REST));
+        sender.send(b"last").unwrap();
+        transfers.drain(&mut log);
+        assert_eq!(transfers.read(&mut log), 0);
+        drop(sender);
+        transfers.drain(&mut log);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(datagram in prop::collection::vec(any::<u8>(), 0..100)) {
+            let entry = parse(&datagram);
+            prop_assert!(entry.severity < 8 && entry.program.len() <= MAX_PROGRAM);
+            prop_assert!(entry.text.len() <= datagram.len());
+            prop_assert!(entry.program.iter().all(u8::is_ascii_graphic));
+        }
+
+        #[test]
+        fn every_text_comes_through(pri in 0u8..192, text in "[^\0\n]{0,80}") {
+            let datagram = format!("<{pri}>Feb 29 12:00:00 sftp-server[4711]: {text}");
+            let entry = Entry { severity: pri & 7, program: b"sftp-server", text: text.as_bytes() };
+            prop_assert_eq!(parse(datagram.as_bytes()), entry);
+        }
+    }
+}

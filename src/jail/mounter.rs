@@ -1,0 +1,257 @@
+//! The processes that touch homes and shares: the mounter and its children.
+//!
+//! A file server that hangs may hold whoever asks it for ever. So nobody else does: neither sshd, nor process 1, nor the
+//! first process. The mounter is forked while it still is in the host's mount namespace, and forks a child for the home
+//! and for each share. A child opens its directory, clones the mount, takes away from the clone what users must not
+//! have, and sends it to process 1, which attaches what has come in time. Whatever is still waiting then is killed.
+
+use super::plan::Plan;
+use super::{Failure, why};
+use crate::config::Share;
+use crate::control::{HomeFault, MAX_MESSAGE};
+use crate::homes::{self, Fault};
+use crate::sys::mount::{Flags, Tree};
+use crate::sys::{identity, pidfd, process, socket};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getpid};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long killed processes may take to end. One that cannot be killed (a kernel that waits without regard to signals)
+/// is left to the system.
+const END_TIME: Duration = Duration::from_millis(200);
+
+/// What process 1 asks the mounter for.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// The home is missing: make it.
+    CreateHome,
+    /// These shares, by their number.
+    Shares(Vec<usize>),
+}
+
+/// What a parcel is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Item {
+    /// The home.
+    Home,
+    /// A share, by its number.
+    Share(usize),
+}
+
+/// What process 1 gets. A tree comes with it when `outcome` is good.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Parcel {
+    /// What it is about.
+    pub item: Item,
+    /// Or why there is no tree.
+    pub outcome: Result<(), Fault>,
+}
+
+/// The mounter, as the first process sees it.
+pub struct Mounter(libc::pid_t);
+
+impl Mounter {
+    /// Forks the mounter. The socket is process 1's; when it is closed, the mounter ends.
+    ///
+    /// # Errors
+    /// One line for the log.
+    pub fn start(plan: &Plan) -> Result<(Self, OwnedFd), Failure> {
+        let (ours, theirs) = socket::pair().map_err(why("cannot make a socket pair"))?;
+        let parent = getpid().as_raw();
+        match process::fork_single_threaded().map_err(why("cannot fork"))? {
+            Some(pid) => Ok((Self(pid), ours)),
+            None => run(plan, &theirs, parent),
+        }
+    }
+}
+
+impl Drop for Mounter {
+    /// Our child, not reaped by anybody else: the number is its own.
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.0);
+        // It ends by itself when process 1 is done with it, and takes its children along.
+        reap(&[self.0], END_TIME);
+        if waitpid(pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
+            let _ = kill(pid, Signal::SIGKILL);
+            reap(&[self.0], END_TIME);
+        }
+    }
+}
+
+/// A child at work.
+struct Worker {
+    item: Item,
+    pid: libc::pid_t,
+    ended: OwnedFd,
+}
+
+fn run(plan: &Plan, socket: &OwnedFd, parent: libc::pid_t) -> ! {
+    let mut workers = Vec::new();
+    let prepared = process::die_with_parent(parent)
+        // The pipes to the PAM module and whatever else the first process has are not for us, nor for a child
+        // that may hang.
+        .and_then(|()| process::discard_stdio())
+        .and_then(|()| process::close_all_but(&[socket.as_raw_fd()]))
+        .and_then(|()| process::set_name(c"jupyterhub-home"));
+    if prepared.is_ok() {
+        let _ = serve(plan, socket, &mut workers);
+    }
+    for worker in &workers {
+        // Not yet reaped, so the number is still its own.
+        let _ = kill(Pid::from_raw(worker.pid), Signal::SIGKILL);
+    }
+    reap(&workers.iter().map(|worker| worker.pid).collect::<Vec<_>>(), END_TIME);
+    // No destructors: what we inherited is not ours to end.
+    process::exit_now(i32::from(prepared.is_err()));
+}
+
+fn serve(plan: &Plan, socket: &OwnedFd, workers: &mut Vec<Worker>) -> io::Result<()> {
+    let start = |item, create, workers: &mut Vec<Worker>| -> io::Result<()> {
+        workers.push(Worker::start(plan, item, create, socket.as_fd())?);
+        Ok(())
+    };
+    if plan.homes.is_some() {
+        start(Item::Home, false, workers)?;
+    }
+    for (number, share) in plan.shares.iter().enumerate() {
+        // The others wait for what the hub says about groups.
+        if share.groups.is_empty() && !plan.clashes(share) {
+            start(Item::Share(number), false, workers)?;
+        }
+    }
+    loop {
+        let mut polled = vec![PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        polled.extend(workers.iter().map(|worker| PollFd::new(worker.ended.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let ready: Vec<bool> = polled.iter().map(|fd| fd.any() == Some(true)).collect();
+        for at in (0..workers.len()).rev() {
+            if ready[at + 1] {
+                workers.remove(at).reap(socket.as_fd())?;
+            }
+        }
+        if ready[0] {
+            let mut buffer = vec![0; MAX_MESSAGE];
+            let (length, _) = socket::recv(socket.as_fd(), &mut buffer, 0)?;
+            match serde_json::from_slice(&buffer[..length]) {
+                Ok(Order::CreateHome) => start(Item::Home, true, workers)?,
+                Ok(Order::Shares(numbers)) => {
+                    for number in numbers {
+                        start(Item::Share(number), false, workers)?;
+                    }
+                }
+                // The end of process 1's interest.
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn start(plan: &Plan, item: Item, create: bool, socket: BorrowedFd<'_>) -> io::Result<Self> {
+        let parent = getpid().as_raw();
+        match process::fork_single_threaded()? {
+            Some(pid) => Ok(Self { item, pid, ended: pidfd::open(pid)? }),
+            None => {
+                let done = process::die_with_parent(parent).and_then(|()| {
+                    let outcome = match item {
+                        Item::Home => home(plan, create),
+                        Item::Share(number) => share(plan, number),
+                    };
+                    deliver(socket, item, outcome)
+                });
+                process::exit_now(i32::from(done.is_err()))
+            }
+        }
+    }
+
+    /// Its end is normal when it has delivered.
+    fn reap(self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        match waitpid(Pid::from_raw(self.pid), None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            end => {
+                let fault =
+                    Fault::new(HomeFault::Failed, &format!("the process that mounts it ended: {end:?}"));
+                deliver(socket, self.item, Err(fault))
+            }
+        }
+    }
+}
+
+fn deliver(socket: BorrowedFd<'_>, item: Item, outcome: Result<Tree, Fault>) -> io::Result<()> {
+    let (tree, outcome) = match outcome {
+        Ok(tree) => (Some(tree), Ok(())),
+        Err(fault) => (None, Err(fault)),
+    };
+    let message = serde_json::to_vec(&Parcel { item, outcome })?;
+    let trees: Vec<_> = tree.iter().map(Tree::descriptor).collect();
+    socket::send(socket, &message, &trees)
+}
+
+/// In a child: what a session may have of its home.
+fn home(plan: &Plan, create: bool) -> Result<Tree, Fault> {
+    let Some(homes) = &plan.homes else {
+        return Err(Fault::new(HomeFault::Failed, "homes.root is not set"));
+    };
+    if create {
+        homes::create(homes, &plan.user, plan.ids, plan.owns_uid_alone)?;
+    }
+    let home = homes::open(homes, &plan.user, Some(plan.ids))?;
+    let flags = Flags::NOSUID | Flags::NODEV | Flags::NOEXEC;
+    clone(home.as_fd(), flags).map_err(|e| {
+        let path = homes::open::path(homes, &plan.user);
+        Fault::new(HomeFault::Failed, &format!("{path} cannot be mounted: {e}"))
+    })
+}
+
+/// In a child: what a session may have of a share.
+fn share(plan: &Plan, number: usize) -> Result<Tree, Fault> {
+    let Some(share) = plan.shares.get(number) else {
+        return Err(Fault::new(HomeFault::Failed, "no such share"));
+    };
+    let failed = |what: &str, e: io::Error| {
+        Fault::new(HomeFault::Failed, &format!("{}: {what}{e}", share.source.display()))
+    };
+    let dir = match homes::open::open_dir(&share.source) {
+        // As with homes: root may be nobody on a file server.
+        Err(Errno::EACCES | Errno::EPERM) => {
+            identity::act_on_files_as(plan.ids.uid(), plan.ids.gid()).map_err(|e| failed("", e))?;
+            homes::open::open_dir(&share.source)
+        }
+        other => other,
+    };
+    let dir = dir.map_err(|e| Fault::of_error(&share.source.display().to_string(), e))?;
+    clone(dir.as_fd(), share_flags(share)).map_err(|e| failed("cannot be mounted: ", e))
+}
+
+fn share_flags(share: &Share) -> Flags {
+    let flags = Flags::NOSUID | Flags::NODEV | Flags::NOEXEC;
+    if share.writable { flags } else { flags | Flags::RO }
+}
+
+fn clone(dir: BorrowedFd<'_>, flags: Flags) -> io::Result<Tree> {
+    Tree::clone_descriptor(dir)?.restrict_private(flags)
+}
+
+/// Reaps children that have ended or are about to.
+fn reap(pids: &[libc::pid_t], within: Duration) {
+    let end = Instant::now() + within;
+    for pid in pids {
+        if let Ok(ended) = pidfd::open(*pid) {
+            let _ = super::readable(ended.as_fd(), end);
+        }
+        let _ = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+#[cfg(test)]
+#[path = "mounter_tests.rs"]
+mod tests;

@@ -1,0 +1,197 @@
+//! Process 1's side of homes and shares: waiting for what the mounter sends, no longer than the deadline, and putting it
+//! into its place.
+
+use super::mounter::{Item, Order, Parcel};
+use super::plan::Plan;
+use super::{Failure, readable, view};
+use crate::control::{HomeFault, HomeState, JailReport, MAX_MESSAGE};
+use crate::homes::{self, Fault, bounded};
+use crate::sys::mount::Tree;
+use crate::sys::socket;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Most notes in a report, and most bytes in each.
+const MAX_NOTES: usize = 16;
+const MAX_NOTE: usize = 300;
+
+/// What has come, by what was waited for.
+pub struct Trees {
+    home: Option<Result<Tree, Fault>>,
+    shares: BTreeMap<usize, Result<Tree, Fault>>,
+    notes: Vec<String>,
+}
+
+/// Waits for the home and for the shares of these groups. The mounter is told to end when `mounter` is dropped.
+#[must_use]
+pub fn collect(plan: &Plan, mounter: OwnedFd, groups: &[String]) -> Trees {
+    let mut notes = Vec::new();
+    let mut wanted = Vec::new();
+    let mut ordered = Vec::new();
+    if plan.homes.is_some() {
+        wanted.push(Item::Home);
+    }
+    for (number, share) in plan.shares.iter().enumerate().filter(|(_, share)| share.is_for(groups)) {
+        if plan.clashes(share) {
+            notes.push(format!("share {} is left out: this user's home is there", share.path.display()));
+            continue;
+        }
+        wanted.push(Item::Share(number));
+        if !share.groups.is_empty() {
+            ordered.push(number);
+        }
+    }
+    let mut waiting =
+        Waiting { plan, mounter, wanted, trees: Trees { home: None, shares: BTreeMap::new(), notes } };
+    let told = if ordered.is_empty() { Ok(()) } else { waiting.order(&Order::Shares(ordered)) };
+    match told.and_then(|()| waiting.take_all()) {
+        Ok(()) => waiting.fail(HomeFault::NoAnswer, &format!("no answer within {} s", plan.time.as_secs())),
+        Err(e) => waiting.fail(HomeFault::Failed, &format!("the process that mounts is gone: {e}")),
+    }
+    waiting.trees
+}
+
+struct Waiting<'a> {
+    plan: &'a Plan,
+    mounter: OwnedFd,
+    wanted: Vec<Item>,
+    trees: Trees,
+}
+
+impl Waiting<'_> {
+    fn order(&self, order: &Order) -> io::Result<()> {
+        socket::send(self.mounter.as_fd(), &serde_json::to_vec(order)?, &[])
+    }
+
+    /// Until everything wanted is there, or the deadline.
+    fn take_all(&mut self) -> io::Result<()> {
+        let mut creation_ordered = false;
+        let mut buffer = vec![0; MAX_MESSAGE];
+        while !self.wanted.is_empty() && readable(self.mounter.as_fd(), self.plan.end)? {
+            let (item, outcome) = take(self.mounter.as_fd(), &mut buffer)?;
+            // Only now, when the gateway has taken the session, is it time to make a home.
+            let creates = self.plan.homes.as_ref().is_some_and(|homes| homes.create.is_some());
+            let missing = matches!(&outcome, Err(Fault { kind: HomeFault::Missing, .. }));
+            if item == Item::Home && missing && creates && !creation_ordered {
+                creation_ordered = true;
+                self.order(&Order::CreateHome)?;
+                continue;
+            }
+            self.put(item, outcome);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, item: Item, outcome: Result<Tree, Fault>) {
+        let Some(at) = self.wanted.iter().position(|wanted| *wanted == item) else { return };
+        self.wanted.remove(at);
+        match item {
+            Item::Home => self.trees.home = Some(outcome),
+            Item::Share(number) => {
+                self.trees.shares.insert(number, outcome);
+            }
+        }
+    }
+
+    /// What is still wanted will not come.
+    fn fail(&mut self, kind: HomeFault, why: &str) {
+        for item in std::mem::take(&mut self.wanted) {
+            let path = match (item, &self.plan.homes) {
+                (Item::Home, Some(homes)) => homes::open::path(homes, &self.plan.user),
+                (Item::Share(number), _) => self.plan.shares[number].source.display().to_string(),
+                (Item::Home, None) => String::new(),
+            };
+            self.wanted.push(item);
+            self.put(item, Err(Fault::new(kind, &format!("{path}: {why}"))));
+        }
+    }
+}
+
+/// One parcel. What the tree holds is not looked at here: on a file server that hangs, even fstat(2) might wait for
+/// ever. The child has checked the very descriptor that it cloned.
+fn take(mounter: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(Item, Result<Tree, Fault>)> {
+    let (length, mut descriptors) = socket::recv(mounter, buffer, 1)?;
+    if length == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let Parcel { item, outcome } = serde_json::from_slice(&buffer[..length])?;
+    let tree = match (outcome, descriptors.pop()) {
+        (Ok(()), Some(descriptor)) => Ok(Tree::received(descriptor)),
+        (Ok(()), None) => Err(Fault::new(HomeFault::Failed, "the mount got lost")),
+        (Err(fault), _) => Err(fault),
+    };
+    Ok((item, tree))
+}
+
+impl Trees {
+    /// Puts everything into its place in the jail, which is at `root`, and says what the gateway is to know; `notes`
+    /// come first.
+    ///
+    /// What is unavailable gets a directory of root's that can be entered but neither listed nor changed. Never an
+    /// empty one: to a client that synchronises, an empty home is one whose files were deleted, and it would delete
+    /// its own.
+    ///
+    /// # Errors
+    /// A mount point cannot be made.
+    pub fn attach(self, plan: &Plan, mut notes: Vec<String>, root: &Path) -> Result<JailReport, Failure> {
+        notes.extend(self.notes);
+        view::mount_point(root, &plan.home_dir)?;
+        let home = match self.home.map(|tree| attach(root, &plan.home_dir, tree)) {
+            None => HomeState::Unconfigured,
+            Some(Ok(())) => HomeState::Mounted,
+            Some(Err(Fault { kind, detail })) => HomeState::Unavailable { fault: kind, detail },
+        };
+        for (number, tree) in self.shares {
+            let path = plan.shares[number].path.to_string_lossy();
+            view::mount_point(root, &path)?;
+            if let Err(fault) = attach(root, &path, tree) {
+                notes.push(format!("share {path} is not available: {fault}"));
+            }
+        }
+        Ok(JailReport { home, notes: few(notes) })
+    }
+
+    /// How many directories and files mount points for all of this may need.
+    #[must_use]
+    pub fn most_inodes(plan: &Plan) -> usize {
+        let components = |path: &Path| path.components().count();
+        components(Path::new(&plan.home_dir))
+            + plan.shares.iter().map(|share| components(&share.path)).sum::<usize>()
+    }
+}
+
+fn attach(root: &Path, at: &str, tree: Result<Tree, Fault>) -> Result<(), Fault> {
+    tree?
+        .attach(&root.join(at.trim_start_matches('/')))
+        .map_err(|e| Fault::new(HomeFault::Failed, &format!("cannot be mounted at {at} of the jail: {e}")))
+}
+
+/// So many notes that a report is never too long for a message.
+fn few(mut notes: Vec<String>) -> Vec<String> {
+    let more = notes.len().saturating_sub(MAX_NOTES);
+    if more > 0 {
+        notes.truncate(MAX_NOTES - 1);
+        notes.push(format!("and {} more", more + 1));
+    }
+    notes.iter().map(|note| bounded(note, MAX_NOTE)).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_report_fits_a_message() {
+        // A quotation mark takes two bytes in JSON.
+        let long = "\"".repeat(5000);
+        let detail = Fault::new(HomeFault::Failed, &long).detail;
+        let notes = few(vec![long; 200]);
+        assert_eq!((notes.len(), notes[MAX_NOTES - 1].as_str()), (MAX_NOTES, "and 185 more"));
+        let report = JailReport { home: HomeState::Unavailable { fault: HomeFault::Failed, detail }, notes };
+        assert!(serde_json::to_vec(&report).unwrap().len() < MAX_MESSAGE);
+        assert_eq!(few(vec!["a\nb".into()]), ["a; b"]);
+    }
+}

@@ -1,0 +1,144 @@
+//! What `rsync` and `scp -O` ask for: the command line that a client has written for a shell, read without one. Pure.
+//!
+//! There is no shell in the jail, and none is imitated: quoting is undone ([`words`]), options are looked up in a list
+//! of what is allowed ([`rsync`], [`scp`]), `~`, `$HOME` and wildcards in paths are for [`super::expand`]. Paths
+//! themselves need no check, not even for `..`: whatever they name, the jail holds nothing but what the user may
+//! reach, and the working directory is the home.
+
+mod rsync;
+mod scp;
+mod words;
+
+use crate::control::FileTool;
+use std::fmt;
+pub use words::Word;
+
+/// Most words of a command.
+const MAX_WORDS: usize = 4096;
+
+/// An argument of the program that is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Argument {
+    /// As it is.
+    Plain(Vec<u8>),
+    /// `--name=PATH`, the path with `~` or `$HOME` at its start.
+    Option(&'static str, Word),
+    /// A path, which may have wildcards too.
+    Path(Word),
+}
+
+impl Argument {
+    fn plain(text: &str) -> Self {
+        Self::Plain(text.as_bytes().to_vec())
+    }
+}
+
+/// Why a command is not run. Two lines for the user: what happened, what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal(String);
+
+impl Refusal {
+    fn new(what: impl fmt::Display, remedy: &str) -> Self {
+        Self(format!("{what}\n{remedy}"))
+    }
+
+    /// For wildcards without bounds.
+    pub fn too_many() -> Self {
+        Self::new("The wildcards in this command match too many files.", "Name the directory instead.")
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether a command is one of these programs, and which.
+#[must_use]
+pub fn tool(command: &[u8]) -> Option<FileTool> {
+    match command.split(u8::is_ascii_whitespace).next()? {
+        b"rsync" | b"/usr/bin/rsync" => Some(FileTool::Rsync),
+        b"scp" | b"/usr/bin/scp" => Some(FileTool::Scp),
+        _ => None,
+    }
+}
+
+/// The arguments of the program for a command that [`tool`] knows.
+///
+/// # Errors
+/// [`Refusal`]: it isn't what a client sends, or more than is allowed.
+pub fn arguments(tool: FileTool, command: &[u8]) -> Result<Vec<Argument>, Refusal> {
+    let words = words::split(command, MAX_WORDS).map_err(|fault| {
+        Refusal::new(
+            format_args!("This command cannot be served without a shell: {fault}."),
+            "Put a backslash before special characters in file names, or use sftp or scp without -O.",
+        )
+    })?;
+    let words = words.get(1..).unwrap_or_default();
+    match tool {
+        FileTool::Rsync => rsync::arguments(words),
+        FileTool::Scp => scp::arguments(words),
+        // Has no command line of its own: the configuration decides.
+        FileTool::Sftp => Ok(Vec::new()),
+    }
+}
+
+/// A piece of a command for a message: short and printable.
+fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().take(60).map(char::from).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_two_programs_are_known() {
+        for (command, expected) in [
+            (&b"rsync --server . x"[..], Some(FileTool::Rsync)),
+            (b"/usr/bin/rsync", Some(FileTool::Rsync)),
+            (b"scp\t-t .", Some(FileTool::Scp)),
+            (b"/usr/bin/scp -f x", Some(FileTool::Scp)),
+            (b"/tmp/rsync --server", None),
+            (b"rsync;id", None),
+            (b" rsync", None),
+            (b"sudo rsync --server", None),
+            (b"'rsync' --server", None),
+            (b"", None),
+        ] {
+            assert_eq!(tool(command), expected, "{}", command.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_two_lines() {
+        for command in [
+            "rsync --server --daemon .",
+            "rsync",
+            "rsync --server -vs . x",
+            "rsync --server --wrong\u{7}\n=1 . x",
+            "rsync --server --log-file=x . x",
+            "rsync --server . 'x",
+            "rsync --server . $(id)",
+            "scp -S sh -t x",
+            "scp x y",
+            "scp -t a b",
+        ] {
+            let refusal = arguments(tool(command.as_bytes()).unwrap(), command.as_bytes()).unwrap_err();
+            assert_eq!(refusal.to_string().lines().count(), 2, "{refusal}");
+            assert!(refusal.to_string().chars().all(|c| c == '\n' || !c.is_control()), "{refusal:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(rest in prop::collection::vec(any::<u8>(), 0..200)) {
+            for (tool, name) in [(FileTool::Rsync, "rsync "), (FileTool::Scp, "scp ")] {
+                let _ = arguments(tool, &[name.as_bytes(), &rest].concat());
+            }
+        }
+    }
+}

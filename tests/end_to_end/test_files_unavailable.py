@@ -1,0 +1,132 @@
+"""Homes that cannot be had: sftp says why and fails, a terminal works, and an empty home is never shown instead."""
+
+import os
+import re
+import stat
+
+import pytest
+
+from lib import expect
+from lib.files import local_home
+from lib.place import Place, sftp
+from lib.storage import BY_HOME, BY_NAME, FIXED
+
+#: What is in the home's place: (how it is made, kind of fault).
+FAULTS = {
+    "missing": (lambda top: None, "missing"),
+    "owned-by-root": (lambda top: top.mkdir("alice", owner=(0, 0)), "not-theirs"),
+    "owned-by-another": (lambda top: top.mkdir("alice", owner=(4242, 4242)), "not-theirs"),
+    "file": (lambda top: top.write("alice", "x", owner=(1000, 100)), "not-theirs"),
+    "symlink": (lambda top: (top.mkdir("elsewhere", owner=(1000, 100)), top.symlink("elsewhere", "alice")), "not-theirs"),
+    "symlink-to-etc": (lambda top: top.symlink("/etc", "alice"), "not-theirs"),
+    "dangling-symlink": (lambda top: top.symlink("nowhere", "alice"), "not-theirs"),
+    "fifo": (lambda top: (top.run("mkfifo", top.at("alice")), top.run("chown", "1000:100", top.at("alice"))), "not-theirs"),
+    "socket-or-device": (lambda top: top.run("mknod", top.at("alice"), "c", "1", "5"), "not-theirs"),
+}
+
+
+@pytest.fixture
+def shared_bastion(homes_bastion):
+    return homes_bastion
+
+
+@pytest.fixture
+def place(bastion, hub, client, scratch):
+    """Alice's place without a home; what a test leaves in /srv/homes is removed."""
+    top = local_home(bastion.box.path("/srv/homes"))
+    yield Place(client, bastion, "alice", hub.token("alice"), local_home(top.at("alice")), (1000, 100), "/home/alice", scratch)
+    top.remove(*top.names())
+
+
+def refused(place, kind, mark):
+    """sftp fails with two lines that say why, and the log names the reason once; returns what sftp said."""
+    message, log = expect.NO_FILES[kind]
+    said = sftp(place, "put /etc/hostname x", "ls", check=False)
+    assert said.returncode, said
+    assert re.search(message, said.stderr, re.I | re.S), f"the user was shown: {said.stderr}"
+    if log:
+        place.bastion.syslog.wait(r"user=alice .*" + log, mark)
+    return said.stderr
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_sftp_says_why_and_a_terminal_works(bastion, hub, client, alice, place, fault):
+    make, kind = FAULTS[fault]
+    top = local_home(bastion.box.path("/srv/homes"))
+    with bastion.configured(hub.url, FIXED):
+        make(top)
+        before = top.tree()
+        mark = bastion.syslog.mark()
+        refused(place, kind, mark)
+        with client.terminal(bastion, "alice", alice.token) as terminal:
+            terminal.prompt()
+            assert terminal.run("echo works") == "works\n"
+            (session,) = bastion.sessions()
+            home = os.stat(session.path("root/home/alice"), follow_symlinks=False)
+            assert stat.S_ISDIR(home.st_mode) and home.st_uid == 0 and stat.S_IMODE(home.st_mode) == 0o711, home
+            assert os.listdir(session.path("root/home/alice")) == []
+        assert top.tree() == before, "something was made or changed"
+
+
+@pytest.mark.parametrize("rule", ["hash", "home"])
+def test_an_owner_that_is_not_the_sessions(bastion, hub, alice, place, rule):
+    """Computed uids: a home of another uid is somebody else's. By home: root's is nobody's."""
+    top = local_home(bastion.box.path("/srv/homes"))
+    top.mkdir("alice", owner=(5001, 5001) if rule == "hash" else (0, 0))
+    with bastion.configured(hub.url, BY_NAME if rule == "hash" else BY_HOME):
+        mark = bastion.syslog.mark()
+        refused(place, "not-theirs", mark)
+        assert top.names("alice") == []
+
+
+def test_without_homes(bastion, hub, alice, place):
+    """No [homes] at all: sftp says that there are none here, and the home is no directory one could fill."""
+    with bastion.configured(hub.url):
+        refused(place, "unconfigured", bastion.syslog.mark())
+
+
+def test_a_home_that_cannot_be_created(bastion, hub, client, alice, place):
+    """The directory of homes is not root's alone: whoever can write there could have put anything in its place."""
+    top = local_home(bastion.box.path("/srv"))
+    top.run("chmod", "777", top.at("homes"))
+    try:
+        with bastion.configured(hub.url, FIXED.replace("[accounts]", 'missing = "create"\n[accounts]')):
+            refused(place, "not-created", bastion.syslog.mark())
+            with client.terminal(bastion, "alice", alice.token) as terminal:
+                terminal.prompt()
+        assert top.names("homes") == []
+    finally:
+        top.run("chmod", "755", top.at("homes"))
+
+
+def test_a_root_that_is_missing(bastion, hub, client, alice, place):
+    """The file system of the homes is not mounted: nothing is created on what is beneath it, even if that is asked for."""
+    text = FIXED.replace("/srv/homes", "/srv/not-mounted").replace("[accounts]", 'missing = "create"\n[accounts]')
+    with bastion.configured(hub.url, text):
+        said = sftp(place, "ls", check=False)
+        assert said.returncode and said.stderr.count("\n") >= 2, said
+        with client.terminal(bastion, "alice", alice.token) as terminal:
+            terminal.prompt()
+    assert not bastion.box.path("/srv/not-mounted").exists()
+
+
+def test_a_home_that_its_owner_has_closed(bastion, hub, place, alice):
+    """Mode 000: sftp would start in / and look for files there."""
+    top = local_home(bastion.box.path("/srv/homes"))
+    with bastion.configured(hub.url, FIXED):
+        top.mkdir("alice", mode=0, owner=(1000, 100))
+        refused(place, "closed", bastion.syslog.mark())
+
+
+def test_synchronising_clients_lose_nothing(bastion, hub, place, alice):
+    """The worst that could happen: an empty home in place of the true one, and a client that deletes its copies."""
+    with bastion.configured(hub.url, FIXED), place.scratch() as here:
+        (here / "precious").write_text("data")
+        script = f"set cmd:fail-exit yes\nset net:max-retries 1\nopen -u '{place.user},{place.token}' sftp://{place.host}\n" \
+                 f"mirror --delete . {here}\n"
+        (here.parent / "script").write_text('set sftp:connect-program "' + " ".join(
+            place.ssh_words(["-o", "PreferredAuthentications=password"])) + ' -a -x"\n' + script)
+        done = place.run(place.client.network.client.command("lftp", "--norc", "-f", here.parent / "script"), check=False,
+                         env={"SSH_ASKPASS_REQUIRE": "never"})
+        (here.parent / "script").unlink()
+        assert done.returncode and (here / "precious").read_text() == "data", done

@@ -1,0 +1,318 @@
+"""The file server hangs, stops, comes back, forgets; mounts come and go. Nobody waits longer than the deadline."""
+
+import concurrent.futures
+import contextlib
+import os
+import signal
+import time
+
+import pytest
+
+from lib import filechecks
+from lib.files import Home, make_random
+from lib.place import sftp, sftp_command
+from lib.vm_files import mounted, unmount
+from lib.wait import wait_for
+
+#: How much longer than with an answering server a login may take (jail's deadline, or NSS's and the jail's), and
+#: what an emulated processor that other tests share may add to that.
+DEADLINE, SLACK = 5, 4
+
+BY_HOME = '[accounts]\nuid = "home"\n[homes]\nroot = "/srv/homes"\n'
+FIXED = '[accounts]\nuid = "fixed"\nfixed = [1000, 100]\n[homes]\nroot = "/srv/homes"\n'
+HASHED = '[homes]\nroot = "/srv/homes"\n'
+#: What a user reads, and what the log says.
+NO_ANSWER = r"not answer|does not answer|did not answer|cannot be reached"
+
+
+@contextlib.contextmanager
+def silent(server, how):
+    """The server stands still (no packet is answered), or its NFS server is stopped (connections are refused)."""
+    with server.hanging() if how == "hanging" else server.stopped():
+        yield
+
+
+def refused_sftp(place):
+    """What the client is told when sftp is refused, and its exit status."""
+    transport = place.login()
+    channel = transport.open_session()
+    channel.invoke_subsystem("sftp")
+    channel.settimeout(30)
+    said = b""
+    while piece := channel.recv_stderr(65536):
+        said += piece
+    status = channel.recv_exit_status()
+    transport.close()
+    return said.decode(errors="replace"), status
+
+
+def seconds_to(action):
+    """How long something takes."""
+    start = time.monotonic()
+    action()
+    return time.monotonic() - start
+
+
+def prompt(client, bastion, place):
+    """Log in with a terminal, to its prompt, and out."""
+    with client.terminal(bastion, place.user, place.token) as terminal:
+        terminal.prompt(60)
+        assert terminal.run("echo $((6*7))") == "42\n"
+
+
+@pytest.fixture
+def homes(bastion, server):
+    path = server.export("faults")
+    with mounted(bastion, server, path):
+        yield path
+
+
+@pytest.mark.parametrize("how", ["hanging", "stopped"])
+@pytest.mark.parametrize("configuration", [BY_HOME, FIXED, HASHED], ids=["uid-of-home", "uid-fixed", "uid-hashed"])
+def test_no_answer_before_the_login(bastion, hub, client, server, users, homes, alice, configuration, how, everything):
+    """A terminal is there after the deadline, sftp says why it isn't, and the next login after that works."""
+    if not everything and (how, configuration) not in (("hanging", BY_HOME), ("stopped", FIXED), ("hanging", HASHED)):
+        pytest.skip("with --all")
+    uid = 1000 if configuration is FIXED else 20001
+    bastion.configure(hub.url, configuration, reload=False)
+    place = users.on_server(server, homes, "alice", uid, 100)
+    normal = seconds_to(lambda: prompt(client, bastion, place))
+    mark = bastion.syslog.mark()
+    with silent(server, how):
+        slow = seconds_to(lambda: prompt(client, bastion, place))
+        assert slow < normal + DEADLINE + SLACK, (normal, slow)
+        said, status = refused_sftp(place)
+        assert status == 1 and len(said.strip().splitlines()) == 2, said
+        bastion.syslog.wait(r"user=alice .*(home|/srv/homes).*(answer|deadline|within)", mark)
+        # While the server is silent: nothing of these sessions may be stuck on it.
+        bastion.wait_quiet(20)
+    assert not bastion.box.run("pgrep", "-x", "-f", ".*jupyterhub.*", check=False).stdout
+    if configuration is not HASHED:
+        filechecks.check_put_and_get(place)
+
+
+def test_other_users_and_administrators_do_not_wait(bastion, hub, client, server, users, alice):
+    """Alice's home hangs; Bob's is elsewhere, and administrators have none on the server."""
+    path = server.export("faults")
+    place = users.on_server(server, path, "alice", 1000, 100)
+    bastion.configure(hub.url, FIXED, reload=False)
+    bastion.box.shell("mkdir -p /srv/homes/bob; chown 1000:100 /srv/homes/bob; chmod 700 /srv/homes/bob")
+    try:
+        with mounted(bastion, server, place.home.path, "/srv/homes/alice"):
+            home = Home(bastion.box.output, "/srv/homes/bob")
+            bob = users.place("bob", home, (1000, 100))
+
+            def by_sftp():
+                with bob.paramiko() as files:
+                    files.listdir()
+
+            def administrator():
+                client.password_login(bastion, bastion.ADMIN, bastion.ADMIN_PASSWORD).close()
+
+            normal = seconds_to(by_sftp), seconds_to(administrator)
+            with server.hanging():
+                with concurrent.futures.ThreadPoolExecutor() as pool:
+                    waiting = [pool.submit(refused_sftp, place) for _ in range(3)]
+                    assert seconds_to(by_sftp) < normal[0] + SLACK
+                    assert seconds_to(administrator) < normal[1] + SLACK
+                    assert [one.result()[1] for one in waiting] == [1, 1, 1]
+            filechecks.check_put_and_get(place)
+    finally:
+        bastion.box.run("rm", "-rf", "/srv/homes/bob")
+
+
+@pytest.mark.parametrize("how", ["hanging", "stopped"])
+def test_home_itself_is_the_hanging_mount(bastion, hub, client, server, users, alice, how):
+    """homes.root = "/home": what hides /home from sessions must not touch it either."""
+    path = server.export("faults")
+    place = users.on_server(server, path, "alice", 1000, 100)
+    bastion.configure(hub.url, FIXED.replace("/srv/homes", "/home"), reload=False)
+    with mounted(bastion, server, path, "/home"):
+        filechecks.check_put_and_get(place)
+        normal = seconds_to(lambda: prompt(client, bastion, place))
+        with silent(server, how):
+            assert seconds_to(lambda: prompt(client, bastion, place)) < normal + DEADLINE + SLACK
+            assert refused_sftp(place)[1] == 1
+            bastion.wait_quiet(20)
+        filechecks.check_put_and_get(place)
+
+
+def transfer(place, here, size=24 << 20):
+    """A put of random bytes with 2 MB/s, begun; (checksum, client)."""
+    whole = make_random(here / "whole", size)
+    (here / "batch").write_text(f"put {here}/whole file\n")
+    command = [str(here / "batch") if part == "-" else part for part in sftp_command(place, "-l", "16000")]
+    client = place.start(command)
+
+    def under_way():
+        assert client.poll() is None, "the client ended"
+        status = place.home.stat("file", sums=False)
+        return status and status.size > 1_000_000
+
+    wait_for(under_way, "the transfer is under way", 60, 0.2)
+    return whole, client
+
+
+@pytest.mark.parametrize("how", ["hanging", "stopped"])
+def test_a_transfer_goes_on_when_the_server_is_back(bastion, hub, server, users, homes, how):
+    bastion.configure(hub.url, BY_HOME, reload=False)
+    place = users.on_server(server, homes, "alice", 20001, 100)
+    with place.scratch() as here:
+        whole, client = transfer(place, here)
+        with silent(server, how):
+            time.sleep(6)  # the fault itself: longer than any buffer on the way lasts
+            assert client.poll() is None
+        assert client.wait(120) == 0
+        assert place.home.stat("file").sha256 == whole
+
+
+def test_a_transfer_that_was_given_up_leaves_nothing_stuck(bastion, hub, server, users, homes):
+    """The client is killed while its file's server hangs; all of the session ends although it does."""
+    bastion.configure(hub.url, BY_HOME, reload=False)
+    place = users.on_server(server, homes, "alice", 20001, 100)
+    with place.scratch() as here:
+        whole, client = transfer(place, here)
+        with server.hanging():
+            time.sleep(3)  # until sftp-server waits for the server
+            os.killpg(client.pid, signal.SIGKILL)
+            client.wait()
+            bastion.wait_quiet(30)
+            wait_for(lambda: not bastion.sftp_servers(), "sftp-server has ended", 10)
+        sftp(place, f"reput {here}/whole file")
+        assert place.home.stat("file").sha256 == whole
+
+
+def test_a_directory_that_was_made_anew(bastion, hub, server, users, homes):
+    """The home is deleted and made again on the server: the session's handle is stale, the next login's isn't."""
+    bastion.configure(hub.url, BY_HOME, reload=False)
+    place = users.on_server(server, homes, "alice", 20001, 100)
+    with place.paramiko() as files:
+        files.listdir()
+        server.run("mv", place.home.path, f"{homes}/gone")
+        users.on_server(server, homes, "alice", 20001, 100)
+        server.run("rm", "-rf", f"{homes}/gone")
+
+        def fails():
+            try:
+                with files.open(f"new{time.monotonic()}", "w") as file:
+                    file.write(b"x")
+            except OSError as error:
+                return error
+
+        wait_for(fails, "writing to a deleted home fails", 70, 1)
+    wait_for(lambda: works(place), "the next logins work, when the client's cache of attributes has expired", 70, 1)
+    filechecks.check_put_and_get(place)
+
+
+def works(place):
+    """Whether sftp works."""
+    return sftp(place, "ls", check=False).returncode == 0
+
+
+def test_an_export_that_is_withdrawn(bastion, hub, client, server, users, homes, alice):
+    bastion.configure(hub.url, FIXED, reload=False)
+    place = users.on_server(server, homes, "alice", 1000, 100)
+    filechecks.check_ownership(place)
+    mark = bastion.syslog.mark()
+    server.unexport("faults")
+    try:
+        wait_for(lambda: not works(place), "sftp is refused", 70, 1)
+        assert refused_sftp(place)[1] == 1
+        bastion.syslog.wait(r"user=alice .*(Stale|Permission denied|not permitted)", mark)
+        prompt(client, bastion, place)
+    finally:
+        server.export("faults")
+    wait_for(lambda: works(place), "sftp works again", 70, 1)
+    filechecks.check_put_and_get(place)
+
+
+def test_a_remount_during_a_session(bastion, hub, server, users):
+    """The session keeps what it has; the next one has the new mount. What was unmounted lazily goes with the session."""
+    path, other = server.export("faults"), server.export("faults-too")
+    bastion.configure(hub.url, BY_HOME, reload=False)
+    place = users.on_server(server, path, "alice", 20001, 100)
+    elsewhere = users.on_server(server, other, "alice", 20001, 100)
+    elsewhere.home.write("other", b"x")
+    with mounted(bastion, server, path):
+        with place.paramiko() as files:
+            files.open("before", "w").close()
+            unmount(bastion, "/srv/homes")
+            with mounted(bastion, server, other):
+                files.open("after", "w").close()
+                assert set(files.listdir()) == {"before", "after"} == set(place.home.names())
+                with elsewhere.paramiko() as new:
+                    assert new.listdir() == ["other"]
+
+
+# Automounters.
+
+
+def test_autofs(bastion, hub, client, server, users, alice):
+    """Each home is a mount of its own, made by autofs when it is looked for."""
+    path = server.export("homes-auto", options=",crossmnt")
+    bastion.box.write("/etc/auto.master.d/homes.autofs", "/srv/auto /etc/auto.homes --timeout=60\n")
+    bastion.box.write("/etc/auto.homes", f"* -fstype=nfs4,vers=4.2 {server.address}:{path}/&\n")
+    bastion.box.shell("systemctl unmask autofs; systemctl restart autofs", timeout=120)
+    try:
+        bastion.configure(hub.url, BY_HOME.replace("/srv/homes", "/srv/auto"), reload=False)
+        place = users.on_server(server, path, "alice", 20001, 100)
+        assert "/srv/auto/alice" not in bastion.box.read("/proc/mounts")
+        filechecks.check_put_and_get(place)
+        assert "/srv/auto/alice" in bastion.box.read("/proc/mounts")
+        mark = bastion.syslog.mark()
+        nobody = users.place("carol", None, None)
+        with pytest.raises(Exception):
+            refused_sftp(nobody)
+        bastion.syslog.wait(r"carol", mark)
+        # Not mounted, and the server doesn't answer.
+        bastion.configure(hub.url, FIXED.replace("/srv/homes", "/srv/auto"), reload=False)
+        place = users.on_server(server, path, "alice", 1000, 100)
+        bastion.box.run("umount", "-l", "/srv/auto/alice")
+        normal = seconds_to(lambda: prompt(client, bastion, place))
+        bastion.box.run("umount", "-l", "/srv/auto/alice")
+        with server.hanging():
+            assert seconds_to(lambda: prompt(client, bastion, place)) < normal + DEADLINE + SLACK
+            bastion.wait_quiet(20)
+    finally:
+        bastion.box.shell("systemctl kill -s KILL autofs; systemctl stop autofs; systemctl mask autofs", timeout=120)
+        unmount(bastion, "/srv/auto")
+
+
+def test_systemd_automount(bastion, hub, server, users):
+    path = server.export("homes-auto", options=",crossmnt")
+    place = users.on_server(server, path, "alice", 20001, 100)
+    bastion.configure(hub.url, BY_HOME.replace("/srv/homes", "/srv/units"), reload=False)
+    bastion.box.shell(f"""
+        mkdir -p /srv/units
+        printf '[Mount]\\nWhat={server.address}:{path}\\nWhere=/srv/units\\nType=nfs4\\n' >/run/systemd/system/srv-units.mount
+        printf '[Automount]\\nWhere=/srv/units\\n' >/run/systemd/system/srv-units.automount
+        systemctl daemon-reload; systemctl start srv-units.automount""")
+    try:
+        filechecks.check_put_and_get(place)
+    finally:
+        bastion.box.shell("systemctl stop srv-units.automount srv-units.mount; rm /run/systemd/system/srv-units.*"
+                          "; systemctl daemon-reload")
+
+
+# A home that isn't there.
+
+
+def test_a_missing_home_is_made_only_where_root_may(bastion, hub, server, users):
+    extra = FIXED + 'missing = "create"\nowner = [1000, 100]\nmode = "0700"\n'
+    bastion.configure(hub.url, extra, reload=False)
+    for squash in (True, False):
+        path = server.export(f"missing-{squash}", root_squash=squash)
+        server.run("rm", "-rf", f"{path}/alice")
+        with mounted(bastion, server, path):
+            place = users.place("alice", Home(server.output, f"{path}/alice"), (1000, 100))
+            mark = bastion.syslog.mark()
+            if squash:
+                assert refused_sftp(place)[1] == 1
+                entry = bastion.syslog.wait(r"user=alice .*root_squash", mark)
+                assert "\n" not in entry.text
+                assert "alice" not in server.run("ls", path).stdout
+            else:
+                filechecks.check_put_and_get(place)
+                made = server.run("stat", "-c", "%u:%g %a", f"{path}/alice").stdout
+                assert made == "1000:100 700\n"
+
