@@ -118,6 +118,8 @@ pub enum SessionRequest {
     Files {
         /// What the client asked for.
         tool: FileTool,
+        /// In its own words, cut; for the log.
+        command: String,
     },
     /// The answer to [`SessionReply::Attach`]: the terminal is raw now, relay.
     Ready {

@@ -274,7 +274,9 @@ impl Channel {
                     log.info(&format!("channel={} shell requested", self.id));
                     self.open(jobs, log, &accepted, now);
                 }
-                (Ok(SessionRequest::Files { tool }), Phase::New) => return self.serve_files(tool, log, now),
+                (Ok(SessionRequest::Files { tool, command }), Phase::New) => {
+                    return self.serve_files(tool, &command, log, now);
+                }
                 (Ok(SessionRequest::Ready { size }), Phase::Attaching) => {
                     self.size = size;
                     self.phase = Phase::Relaying;
@@ -296,8 +298,8 @@ impl Channel {
     }
 
     /// The session becomes a program that serves files, or ends: either way, it needs nothing more of us.
-    fn serve_files(&mut self, tool: FileTool, log: &mut Log, now: Instant) {
-        log.info(&format!("channel={} {} requested", self.id, files::name(tool)));
+    fn serve_files(&mut self, tool: FileTool, command: &str, log: &mut Log, now: Instant) {
+        log.info(&files::request_line(self.id, tool, command));
         match files::answer(tool, &self.home, &self.access.config().files) {
             SessionReply::Exit { status, message } => {
                 let why = message.as_deref().and_then(|text| text.lines().next()).unwrap_or_default();

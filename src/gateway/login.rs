@@ -61,7 +61,8 @@ pub fn check(text: Zeroizing<Vec<u8>>, handle: &Handle) -> Option<Granted> {
         Err(denied) => {
             let (word, for_user) = match denied {
                 Denied::Refused { for_user, for_log } => {
-                    log.info(&format!("login refused: {for_log}"));
+                    // A warning, so that it is kept when a logger drops lines of lesser weight.
+                    log.warning(&format!("login refused: {for_log}"));
                     ("refused", for_user)
                 }
                 Denied::Unavailable { for_user, for_log } => {

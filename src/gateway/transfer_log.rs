@@ -20,8 +20,12 @@ const REST: Duration = Duration::from_millis(20);
 /// The same when the socket's queue may be as short as Linux makes it (net.unix.max_dgram_qlen, 10), and its sender be
 /// blocked by now. The jail asks for a longer one.
 const SHORT_REST: Duration = Duration::from_millis(1);
+/// As many messages as a queue of that length holds (one more than its number: unix_recvq_full in the kernel).
+const SHORT_QUEUE: usize = 11;
 /// After the connection's end: how long the last programs may still have something to say.
 const LAST_WORDS: Duration = Duration::from_millis(50);
+/// And for how long it is listened to in all.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// Longest program name shown.
 const MAX_PROGRAM: usize = 32;
 
@@ -33,19 +37,27 @@ pub struct TransferLog {
     buffer: Vec<u8>,
     /// Not to be read before then.
     rests: Option<Instant>,
+    /// It could not be read, and will not be tried again.
+    broken: bool,
 }
 
 impl TransferLog {
     /// Takes over a bound, non-blocking datagram socket. `level` is what the administrator wants to know.
     #[must_use]
     pub fn new(socket: OwnedFd, level: LogLevel) -> Self {
-        Self { socket, everything: level == LogLevel::Verbose, buffer: Vec::new(), rests: None }
+        Self {
+            socket,
+            everything: level == LogLevel::Verbose,
+            buffer: Vec::new(),
+            rests: None,
+            broken: false,
+        }
     }
 
     /// What to poll for reading; nothing while messages gather.
     #[must_use]
     pub fn interest(&self) -> Option<BorrowedFd<'_>> {
-        self.rests.is_none().then(|| self.socket.as_fd())
+        (self.rests.is_none() && !self.broken).then(|| self.socket.as_fd())
     }
 
     /// When to call [`Self::relay`] again, apart from events.
@@ -56,7 +68,7 @@ impl TransferLog {
 
     /// Passes on what has come, unless it is still gathering.
     pub fn relay(&mut self, log: &mut Log, now: Instant) {
-        if self.rests.is_some_and(|until| now < until) {
+        if self.broken || self.rests.is_some_and(|until| now < until) {
             return;
         }
         self.rests = match self.read(log) {
@@ -65,7 +77,7 @@ impl TransferLog {
                 self.buffer = Vec::new();
                 None
             }
-            8..=32 => Some(now + SHORT_REST),
+            SHORT_QUEUE => Some(now + SHORT_REST),
             MAX_TURN.. => Some(now),
             _ => Some(now + REST),
         };
@@ -73,8 +85,13 @@ impl TransferLog {
 
     /// At the end of the connection: passes on everything that is left.
     pub fn drain(&mut self, log: &mut Log) {
-        let until = Instant::now() + LAST_WORDS;
-        while self.read(log) > 0 || matches!(readable_before(&[self.socket.as_fd()], until), Ok(Some(_))) {}
+        let now = Instant::now();
+        let (until, end) = (now + LAST_WORDS, now + LAST_WORD);
+        while !self.broken
+            && Instant::now() < end
+            && (self.read(log) > 0 || matches!(readable_before(&[self.socket.as_fd()], until), Ok(Some(_))))
+        {
+        }
     }
 
     /// Passes on at most [`MAX_TURN`] messages and returns how many there were.
@@ -89,6 +106,7 @@ impl TransferLog {
                 Err(Errno::EAGAIN) => return count,
                 Err(e) => {
                     log.error(&format!("the jail's log cannot be read: {e}"));
+                    self.broken = true;
                     return count;
                 }
             }
@@ -129,14 +147,16 @@ struct Entry<'a> {
     text: &'a [u8],
 }
 
-/// Reads `<PRI>Mmm dd hh:mm:ss program[pid]: text`, RFC 3164 as the C library writes it: without a host name. What is
-/// written otherwise is a text of nobody in particular.
+/// Reads `<PRI>Mmm dd hh:mm:ss program[pid]: text`, RFC 3164 as the C library writes it: without a host name. A text
+/// without a priority is what sftp-server writes on its standard error, which is this socket; what is written otherwise
+/// is a text of nobody in particular.
 fn parse(datagram: &[u8]) -> Entry<'_> {
-    let end = datagram.iter().rposition(|byte| !matches!(byte, 0 | b'\n')).map_or(0, |last| last + 1);
+    let end = datagram.iter().rposition(|byte| !matches!(byte, 0 | b'\r' | b'\n')).map_or(0, |last| last + 1);
     let datagram = datagram.get(..end).unwrap_or_default();
-    let unknown = Entry { severity: 6, program: b"unknown", text: datagram };
-    let Some((severity, rest)) = priority(datagram) else { return unknown };
-    let unknown = Entry { severity, text: rest, ..unknown };
+    let Some((severity, rest)) = priority(datagram) else {
+        return Entry { severity: 6, program: b"sftp-server", text: datagram };
+    };
+    let unknown = Entry { severity, program: b"unknown", text: rest };
     let Some(rest) = after_time(rest) else { return unknown };
     let name = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(byte)).count();
     let (program, rest) = rest.split_at(name);
@@ -193,13 +213,14 @@ mod tests {
             ),
             ("<83>Jan  1 00:00:00 internal-sftp: error: a: b\n\0", 3, "internal-sftp", "error: a: b"),
             ("<4>Jan  1 00:00:00 scp[1]: ", 4, "scp", ""),
+            // sftp-server's standard error.
+            ("", 6, "sftp-server", ""),
+            ("\0\n\0", 6, "sftp-server", ""),
+            ("remove name \"/x\"\r\n", 6, "sftp-server", "remove name \"/x\""),
             // What nobody's C library writes.
-            ("", 6, "unknown", ""),
-            ("\0\n\0", 6, "unknown", ""),
-            ("hello\0", 6, "unknown", "hello"),
-            ("<>x", 6, "unknown", "<>x"),
-            ("<1234>x", 6, "unknown", "<1234>x"),
-            ("<-1>x", 6, "unknown", "<-1>x"),
+            ("<>x", 6, "sftp-server", "<>x"),
+            ("<1234>x", 6, "sftp-server", "<1234>x"),
+            ("<-1>x", 6, "sftp-server", "<-1>x"),
             ("<3>x", 3, "unknown", "x"),
             ("<3>Jan 01 00:00:00", 3, "unknown", "Jan 01 00:00:00"),
             ("<3>Jan 01 00:00:00 : x", 3, "unknown", "Jan 01 00:00:00 : x"),
@@ -261,7 +282,12 @@ mod tests {
         transfers.relay(&mut log, now + REST / 2);
         assert_eq!(transfers.deadline(), Some(now + REST), "not before its time");
         transfers.relay(&mut log, now + REST);
-        assert_eq!(transfers.deadline(), Some(now + REST + SHORT_REST));
+        assert_eq!(transfers.deadline(), Some(now + REST + REST));
+        for _ in 0..SHORT_QUEUE {
+            sender.send(b"x").unwrap();
+        }
+        transfers.relay(&mut log, now + REST * 2);
+        assert_eq!(transfers.deadline(), Some(now + REST * 2 + SHORT_REST), "its sender may be blocked");
         sender.send(b"last").unwrap();
         transfers.drain(&mut log);
         assert_eq!(transfers.read(&mut log), 0);
@@ -279,7 +305,7 @@ mod tests {
         }
 
         #[test]
-        fn every_text_comes_through(pri in 0u8..192, text in "[^\0\n]{0,80}") {
+        fn every_text_comes_through(pri in 0u8..192, text in "[^\0\r\n]{0,80}") {
             let datagram = format!("<{pri}>Feb 29 12:00:00 sftp-server[4711]: {text}");
             let entry = Entry { severity: pri & 7, program: b"sftp-server", text: text.as_bytes() };
             prop_assert_eq!(parse(datagram.as_bytes()), entry);

@@ -41,8 +41,9 @@ fn first_directory(path: &Path) -> Option<PathBuf> {
     path.components().find(|one| matches!(one, Component::Normal(_))).map(|one| Path::new("/").join(one))
 }
 
-/// Puts an empty directory into the place of one that may itself be, or hold, a file system that doesn't answer: nothing
-/// is asked of what is mounted there, it is taken away unseen. Nothing is done when there is no such directory.
+/// Puts an empty directory into the place of one that may itself be, or hold, a file system that doesn't answer:
+/// nothing is asked of what is mounted there, it is taken away unseen. Nothing is done when there is no such
+/// directory.
 fn hide(path: &Path) -> io::Result<()> {
     let mut path = path.to_owned();
     for _ in 0..8 {

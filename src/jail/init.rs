@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const CLAIM_TIME: Duration = Duration::from_secs(3);
 /// Messages that wait in the jail's /dev/log.
 const LOG_QUEUE: &str = "512";
+/// How long the programs of a session may go on without sshd.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long a session may go on without its gateway: time to say why it ends.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -105,6 +107,17 @@ fn claim(
     }
 }
 
+/// sshd has ended: sftp-server sees the end of its input now, and logs what became of files that were open. It has a
+/// moment to do so before the end of the namespace kills it.
+fn last_words() {
+    let end = Instant::now() + LAST_WORDS;
+    // Every process here but us; we may signal none of them, which is EPERM while there is one (kill(2)).
+    let others = || nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), None) != Err(nix::Error::ESRCH);
+    while others() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Sleeps until sshd has ended, or the gateway has and the grace is over.
 fn watch(sshd: BorrowedFd<'_>, gateway: BorrowedFd<'_>) {
     loop {
@@ -112,7 +125,7 @@ fn watch(sshd: BorrowedFd<'_>, gateway: BorrowedFd<'_>) {
         if !matches!(poll(&mut both, PollTimeout::NONE), Ok(_) | Err(nix::Error::EINTR))
             || both[0].any() == Some(true)
         {
-            return;
+            return last_words();
         }
         if both[1].any() == Some(true) {
             // The gateway has nothing more to say; a packet all the same is read and forgotten.

@@ -1,9 +1,10 @@
 //! The processes that touch homes and shares: the mounter and its children.
 //!
-//! A file server that hangs may hold whoever asks it for ever. So nobody else does: neither sshd, nor process 1, nor the
-//! first process. The mounter is forked while it still is in the host's mount namespace, and forks a child for the home
-//! and for each share. A child opens its directory, clones the mount, takes away from the clone what users must not
-//! have, and sends it to process 1, which attaches what has come in time. Whatever is still waiting then is killed.
+//! A file server that hangs may hold whoever asks it for ever. So nobody else does: neither sshd, nor process 1, nor
+//! the first process. The mounter is forked while that is still in the host's mount namespace, and forks a child for
+//! the home and for each share. A child opens its directory, clones the mount, takes away from the clone what users
+//! must not have, and sends it to process 1, which attaches what has come in time. Whatever is still waiting then is
+//! killed.
 
 use super::plan::Plan;
 use super::{Failure, why};

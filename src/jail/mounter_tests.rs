@@ -87,7 +87,8 @@ fn be_subreaper() {
     nix::sys::prctl::set_child_subreaper(true).unwrap();
 }
 
-/// Puts a file system over `at` that never answers: an automounter whose daemon doesn't read its pipe. Returns the pipe.
+/// Puts a file system over `at` that never answers: an automounter whose daemon doesn't read its pipe. Returns the
+/// pipe.
 fn never_answers(at: &Path) -> (OwnedFd, OwnedFd) {
     let (read, write) = nix::unistd::pipe().unwrap();
     // The kernel answers processes of the daemon's group itself: a group that nobody here is in.

@@ -1,5 +1,5 @@
-//! Process 1's side of homes and shares: waiting for what the mounter sends, no longer than the deadline, and putting it
-//! into its place.
+//! Process 1's side of homes and shares: waiting for what the mounter sends, no longer than the deadline, and putting
+//! it into its place.
 
 use super::mounter::{Item, Order, Parcel};
 use super::plan::Plan;

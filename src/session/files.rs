@@ -5,34 +5,42 @@ use super::expand::expand;
 use super::transfer;
 use crate::control::{FileTool, SessionReply, SessionRequest};
 use crate::sys::process;
+use accounts::paths::LOG_SOCKET;
 use nix::sys::stat::{Mode, umask};
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{env, io};
 
-/// Variables that the programs get: where the client is (sftp-server logs it), who and where the user is, the locale.
-const ENVIRONMENT: [&str; 7] = ["SSH_CLIENT", "SSH_CONNECTION", "HOME", "USER", "LOGNAME", "LANG", "TZ"];
+/// Variables that the programs get: where the client is (sftp-server logs it), who the user is, the locale. Not HOME:
+/// rsync would read `~/.popt` before it looks at its arguments, and in that file its user can give `--server` any
+/// meaning (popt(3), poptReadDefaultConfig). The home is the working directory, and `~` has been replaced.
+const ENVIRONMENT: [&str; 6] = ["SSH_CLIENT", "SSH_CONNECTION", "USER", "LOGNAME", "LANG", "TZ"];
 
-/// Why files are not served.
-pub enum Unserved {
-    /// The session is over: the status, and what the user is told.
-    Refused(u8, String),
-    /// It broke.
-    Broken(Broken),
+/// How much of a command the log gets, in bytes.
+const MAX_COMMAND: usize = 1024;
+
+/// Why files are not served: the status, and what the user is told.
+pub struct Unserved {
+    /// For sshd.
+    pub status: u8,
+    /// Two lines.
+    pub message: String,
 }
 
-impl From<Broken> for Unserved {
-    fn from(broken: Broken) -> Self {
-        Self::Broken(broken)
+impl Unserved {
+    fn refused(message: impl Into<String>) -> Self {
+        Self { status: super::REFUSED, message: message.into() }
     }
 }
 
-impl From<io::Error> for Unserved {
-    fn from(e: io::Error) -> Self {
-        Self::Broken(e.into())
+impl<E: Into<Broken>> From<E> for Unserved {
+    fn from(e: E) -> Self {
+        Self { status: super::BROKEN, message: e.into().to_string() }
     }
 }
 
@@ -41,30 +49,29 @@ impl From<io::Error> for Unserved {
 /// # Errors
 /// [`Unserved`]; on success it does not return.
 pub fn serve(tool: FileTool, command: &[u8]) -> Result<Infallible, Unserved> {
-    let refused = |message: String| Unserved::Refused(super::REFUSED, message);
-    let (configured, mask) = match client::ask(&SessionRequest::Files { tool })? {
+    let asked = String::from_utf8_lossy(command.get(..MAX_COMMAND).unwrap_or(command)).into_owned();
+    let (configured, mask) = match client::ask(&SessionRequest::Files { tool, command: asked })? {
         SessionReply::Serve { arguments, umask } => (arguments, umask),
         SessionReply::Exit { status, message } => {
-            return Err(Unserved::Refused(status, message.unwrap_or_default()));
+            return Err(Unserved { status, message: message.unwrap_or_default() });
         }
         SessionReply::Progress { .. } | SessionReply::Attach => return Err(Broken::GatewayLost.into()),
     };
     let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     // sshd has tried this as well, and goes on in / when it fails: files would end up, or be looked for, elsewhere.
     let home = home.filter(|home| env::set_current_dir(home).is_ok()).ok_or_else(|| {
-        refused(
+        Unserved::refused(
             "Your home directory cannot be entered: the file server may be gone, or the directory replaced.\n\
-             Log in again; if that doesn't help, tell the administrator of this bastion."
-                .to_owned(),
+             Log in again; if that doesn't help, tell the administrator of this bastion.",
         )
     })?;
     let arguments = match tool {
         FileTool::Sftp => configured.into_iter().map(OsString::from).collect(),
         FileTool::Rsync | FileTool::Scp => transfer::arguments(tool, command)
             .and_then(|arguments| expand(arguments, &home, Path::new(".")))
-            .map_err(|refusal| refused(refusal.to_string()))?,
+            .map_err(|refusal| Unserved::refused(refusal.to_string()))?,
     };
-    r#become(program(tool), &arguments, mask)
+    r#become(tool, arguments, mask)
 }
 
 /// Where the distribution has the program. Never searched for.
@@ -76,7 +83,17 @@ fn program(tool: FileTool) -> &'static str {
     }
 }
 
-fn r#become(program: &str, arguments: &[OsString], mask: u32) -> Result<Infallible, Unserved> {
+/// The jail's log as standard error, for sftp-server's `-e`: a write(2) for each line, where syslog(3) would open,
+/// connect and close a socket for each. On a datagram socket each line stays a message of its own, whatever a file's
+/// name holds. What a subsystem writes to its own standard error sshd throws away.
+fn log_as_standard_error() -> io::Result<Stdio> {
+    let log = UnixDatagram::unbound()?;
+    log.connect(LOG_SOCKET)?;
+    Ok(OwnedFd::from(log).into())
+}
+
+fn r#become(tool: FileTool, mut arguments: Vec<OsString>, mask: u32) -> Result<Infallible, Unserved> {
+    let program = program(tool);
     // That there is no core file and no new privilege was settled at the start of this process; both outlast the exec.
     umask(Mode::from_bits_truncate(mask & 0o777));
     // Everything of ours is closed on exec; this is for what sshd may have left open.
@@ -84,7 +101,12 @@ fn r#become(program: &str, arguments: &[OsString], mask: u32) -> Result<Infallib
     let wanted = env::vars_os().filter(|(name, _)| {
         name.to_str().is_some_and(|name| ENVIRONMENT.contains(&name) || name.starts_with("LC_"))
     });
-    let failed = Command::new(program).args(arguments).env_clear().envs(wanted).exec();
+    let mut command = Command::new(program);
+    if let (FileTool::Sftp, Ok(log)) = (tool, log_as_standard_error()) {
+        arguments.insert(0, "-e".into());
+        command.stderr(log);
+    }
+    let failed = command.args(arguments).env_clear().envs(wanted).exec();
     let message = if failed.kind() == io::ErrorKind::NotFound {
         format!(
             "This bastion has no {program}, which serves these files.\n\
@@ -96,5 +118,5 @@ fn r#become(program: &str, arguments: &[OsString], mask: u32) -> Result<Infallib
              Try it with fewer files at once; if that doesn't help, tell the administrator."
         )
     };
-    Err(Unserved::Refused(super::BROKEN, message))
+    Err(Unserved { status: super::BROKEN, message })
 }

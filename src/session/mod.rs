@@ -10,8 +10,10 @@ mod expand;
 mod files;
 mod progress;
 mod route;
+mod sftp_refusal;
 mod transfer;
 
+use crate::control::FileTool;
 use crate::sys::process;
 use route::Route;
 use std::io::{IsTerminal, Write};
@@ -39,13 +41,12 @@ pub fn run() -> u8 {
         }),
         Route::Files(tool) => match files::serve(tool, command.as_deref().unwrap_or_default()) {
             Ok(never) => match never {},
-            Err(files::Unserved::Refused(status, message)) => {
+            Err(files::Unserved { status, message }) => {
                 complain(&message);
+                if tool == FileTool::Sftp {
+                    sftp_refusal::refuse(&message);
+                }
                 status
-            }
-            Err(files::Unserved::Broken(broken)) => {
-                complain(&broken.to_string());
-                BROKEN
             }
         },
         Route::Refuse(why) => {

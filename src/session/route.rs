@@ -37,8 +37,7 @@ pub fn route(command: Option<&[u8]>, terminal: bool) -> Route {
 /// configuration. `ssh alice@bastion /usr/lib/openssh/sftp-server` cannot be told from it, and is as good.
 fn is_sftp(command: &[u8]) -> bool {
     let first = command.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-    matches!(first, b"sftp-server" | b"internal-sftp")
-        || first.starts_with(b"/") && first.ends_with(b"/sftp-server")
+    first == b"internal-sftp" || first.starts_with(b"/") && first.ends_with(b"/sftp-server")
 }
 
 #[cfg(test)]

@@ -226,8 +226,8 @@ impl Notes {
         let mut lines = Vec::new();
         if self.off {
             lines.push(
-                "Where nothing is shown as used, this host's file system has no quotas on (for ext4 and XFS the mount \
-                 option prjquota; a file server counts for itself)."
+                "Nothing is known of sizes where no quotas are on (ext4 and XFS: mount option prjquota), or where a file \
+                 server counts."
                     .to_owned(),
             );
         }

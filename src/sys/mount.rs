@@ -82,8 +82,8 @@ impl Tree {
         self.restrict_with(flags, 0)
     }
 
-    /// As [`Tree::restrict`]; and from now on no mount in the tree hears of mounts made elsewhere, nor tells others of its
-    /// own (propagation private): what the tree holds now is all that it will ever hold.
+    /// As [`Tree::restrict`]; and from now on no mount in the tree hears of mounts made elsewhere, nor tells others of
+    /// its own (propagation private).
     ///
     /// # Errors
     /// As [`Tree::restrict`].

@@ -271,8 +271,8 @@ fn drop_bounding_set() {
     unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
 }
 
-/// Runs a test in a child, for what would change this process, and reports whether it came to its end. Tests run on several
-/// threads, so it should keep to what needs no lock of another thread.
+/// Runs a test in a child, for what would change this process, and reports whether it came to its end. Tests run on
+/// several threads, so it should keep to what needs no lock of another thread.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub fn in_child(test: impl FnOnce()) -> bool {

@@ -59,44 +59,15 @@ def test_1000_logins(bastion, place):
     assert place.home.names() == ["marker"]
 
 
-def test_100_killed_sessions(bastion, place, client):
-    """kill -9 of a random process of the session in mid-transfer, each kind in turn."""
-    with place.scratch() as here:
-        (here / "data").write_bytes(os.urandom(1 << 20))
-        (here / "batch").write_text("".join(f"put {here}/data file\nget file {here}/back\n" for _ in range(200)))
-        before, outside = bastion.state(), host_state()
-        chance = random.Random(1)
-        kinds = {
-            "client": lambda running: [os.killpg(running.pid, signal.SIGKILL)],
-            "sftp-server": lambda running: kill(bastion.sftp_servers()),
-            "sshd-monitor": lambda running: kill(one for one in bastion.sshd_of_sessions() if one.uid == 0),
-            "sshd-user": lambda running: kill(one for one in bastion.sshd_of_sessions() if one.uid),
-            "gateway": lambda running: kill(bastion.gateways()),
-            "jail": lambda running: kill(bastion.jails()),
-        }
-        for number in range(100):
-            kind = list(kinds)[number % len(kinds)]
-            command = [str(here / "batch") if part == "-" else part for part in sftp_command(place)]
-            running = place.start(command)
-            try:
-                # From the first of the login on to the middle of a transfer.
-                if number % 4 == 3:
-                    wait_for(bastion.ours, "the login has begun", 20, 0.005)
-                    time.sleep(chance.random() * 0.3)
-                else:
-                    wait_for(bastion.sftp_servers, "files are served", 20, 0.005)
-                    time.sleep(chance.random() * 0.05)
-                kinds[kind](running)
-                if kind == "client" or bastion.ours():
-                    with_client_gone(running, kind)
-                running.wait(20)
-            finally:
-                if running.poll() is None:
-                    os.killpg(running.pid, signal.SIGKILL)
-                    running.wait()
-            bastion.wait_quiet()
-        bastion.wait_state(before, 60)
-        assert host_state() == outside
+#: What is killed: (process, how).
+KILLS = {
+    "client": lambda bastion, clients: [os.killpg(one.pid, signal.SIGKILL) for one in clients],
+    "sftp-server": lambda bastion, clients: kill(bastion.sftp_servers()),
+    "sshd-monitor": lambda bastion, clients: kill(one for one in bastion.sshd_of_sessions() if one.uid == 0),
+    "sshd-user": lambda bastion, clients: kill(one for one in bastion.sshd_of_sessions() if one.uid),
+    "gateway": lambda bastion, clients: kill(bastion.gateways()),
+    "jail": lambda bastion, clients: kill(bastion.jails()),
+}
 
 
 def kill(processes):
@@ -105,9 +76,35 @@ def kill(processes):
         one.kill()
 
 
-def with_client_gone(running, kind):
-    """A kill during the login may hit nothing yet: the client then goes too."""
-    try:
-        running.wait(3)
-    except Exception:  # noqa: BLE001 (still running)
-        os.killpg(running.pid, signal.SIGKILL)
+def test_100_killed_sessions(bastion, place):
+    """kill -9 of each kind of process, in mid-transfer and during the login; four sessions at a time."""
+    with place.scratch() as here:
+        (here / "data").write_bytes(os.urandom(1 << 20))
+        (here / "batch").write_text(f"put {here}/data file\nget file /dev/null\n" * 2000)
+        before, outside = bastion.state(), host_state()
+        chance = random.Random(1)
+        command = [str(here / "batch") if part == "-" else part for part in sftp_command(place)]
+        for number in range(26):
+            clients = [place.start(command) for _ in range(4)]
+            try:
+                if number < 18:
+                    wait_for(lambda: len(bastion.sftp_servers()) == 4, "files are served", 30)
+                    time.sleep(chance.random() * 0.05)
+                else:
+                    wait_for(bastion.ours, "the logins have begun", 30, 0.005)
+                    time.sleep(chance.random() * 0.5)
+                list(KILLS.values())[number % len(KILLS)](bastion, clients)
+                if number < 18:
+                    for one in clients:
+                        assert one.wait(20), "a client whose session was killed says so"
+            finally:
+                # Of logins some may have escaped.
+                for one in clients:
+                    if one.poll() is None:
+                        os.killpg(one.pid, signal.SIGKILL)
+                        one.wait()
+            if number < 18:
+                bastion.wait_quiet()
+        # Among them are gateways whose session was killed before it claimed them: they wait for 20 s.
+        bastion.wait_state(before, 60)
+        assert host_state() == outside

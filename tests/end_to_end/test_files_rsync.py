@@ -113,7 +113,7 @@ HOSTILE = (
     "RSYNC_RSH=sh rsync --server . .", "env rsync --server . .", "exec rsync --server . .", "./rsync --server . .", "~/rsync --server . .",
     "scp", "scp -t", "scp -f", "scp a b", "scp -S sh -t .", "scp -o ProxyCommand=id -t .", "scp -F x -t .", "scp -t . ; touch pwned",
     "scp -t $(touch pwned)", "scp -t `touch pwned`", "scp -3 -t .", "scp -t -f .", "scp -D sh -t .", "./scp -t .", "scp -J x -t .", "id", "sh",
-    "sftp-server", "ls", "", " ", "'", '"', "\\", "rsync --server 'unclosed", "rsync --server . " + "x" * 200_000,
+    "ls", "", " ", "'", '"', "\\", "rsync --server 'unclosed", "rsync --server . " + "x" * 200_000,
 )
 
 

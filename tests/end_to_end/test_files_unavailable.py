@@ -103,8 +103,7 @@ def test_a_root_that_is_missing(bastion, hub, client, alice, place):
     """The file system of the homes is not mounted: nothing is created on what is beneath it, even if that is asked for."""
     text = FIXED.replace("/srv/homes", "/srv/not-mounted").replace("[accounts]", 'missing = "create"\n[accounts]')
     with bastion.configured(hub.url, text):
-        said = sftp(place, "ls", check=False)
-        assert said.returncode and said.stderr.count("\n") >= 2, said
+        refused(place, "failed", bastion.syslog.mark())
         with client.terminal(bastion, "alice", alice.token) as terminal:
             terminal.prompt()
     assert not bastion.box.path("/srv/not-mounted").exists()
@@ -116,6 +115,14 @@ def test_a_home_that_its_owner_has_closed(bastion, hub, place, alice):
     with bastion.configured(hub.url, FIXED):
         top.mkdir("alice", mode=0, owner=(1000, 100))
         refused(place, "closed", bastion.syslog.mark())
+
+
+def test_programs_are_told_too(bastion, hub, place, alice):
+    """Not only OpenSSH's sftp: the reason is in the answers of the protocol, where graphical clients look for it."""
+    with bastion.configured(hub.url, FIXED), place.paramiko() as files:
+        for ask in (lambda: files.listdir("."), lambda: files.open("x", "w"), lambda: files.stat("/")):
+            with pytest.raises(OSError, match=expect.NO_FILES["missing"][0]):
+                ask()
 
 
 def test_synchronising_clients_lose_nothing(bastion, hub, place, alice):

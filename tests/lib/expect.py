@@ -40,13 +40,15 @@ PROMPT = r"{url}/hub/token"
 #: What the user sees when the connection to the server is made again in mid-session.
 RECONNECTED = r"(?i)reconnect|connected again|connection .*(restored|back)"
 
-#: What sftp says instead of files: (message, log line).
+#: What sftp says instead of files: (message, log line). sshd throws away what a subsystem writes to standard error, so it
+#: has to come in the answers of the protocol itself.
 NO_FILES = {
     "unconfigured": (r"no files to serve here\.\nUse the file browser", r""),
     "missing": (r"no home directory .*\nStart your Jupyter server once", r"/srv/homes/\S+ does not exist"),
     "not-theirs": (r"does not belong to you\.\nTell the administrator",
                    r"/srv/homes/\S+ (belongs to|is not a directory|is a symbolic link)"),
     "not-created": (r"missing and could not be made\.\nTell the administrator", r"/srv/homes/\S+ could not be created: "),
+    "failed": (r"cannot be reached from this bastion\.\nLog in again", r"homes\.root /srv/not-mounted"),
     "closed": (r"cannot be entered.*\nLog in again", r""),
 }
 

@@ -13,7 +13,7 @@ import time
 # noqa: F401 for those that are only told together with these.
 from lib.clientchecks import (CLIENTS, check_lftp, check_paramiko, check_rclone, check_rsync, check_scp,  # noqa: F401
                               check_scp_of_old, check_sshfs)
-from lib.files import AWKWARD_NAMES, make_random, make_tree, sha256
+from lib.files import AWKWARD_NAMES, checksum, make_random, make_tree, sha256
 from lib.place import LONG_AGO, Place, all_owned, leaves_nothing, quoted, same_tree, sftp, sftp_command  # noqa: F401
 from lib.wait import wait_for
 
@@ -196,12 +196,12 @@ def check_big_file(place, size=4 << 30, seconds=240):
     """
     quick = ("-c", "aes128-gcm@openssh.com")
     with place.scratch() as here:
-        wanted = make_random(here / "big", size)
+        wanted = make_random(here / "big", size, "blake2b")
         up = timed(sftp, place, f"put {here}/big big", timeout=2 * seconds, arguments=quick)
         (here / "big").unlink()
-        assert place.home.stat("big").sha256 == wanted
+        assert place.home.blake2b("big") == wanted
         down = timed(sftp, place, f"get big {here}/back", timeout=2 * seconds, arguments=quick)
-        assert sha256(here / "back") == wanted
+        assert checksum(here / "back", "blake2b") == wanted
     assert max(up, down) <= seconds, f"{size} bytes took {up:.1f} s up and {down:.1f} s down"
     return up, down
 

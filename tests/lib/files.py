@@ -93,6 +93,10 @@ class Home:
         return Entry(kind.decode(), int(mode, 8), int(uid), int(gid), int(size), int(float(mtime)), sha256,
                      os.fsdecode(target))
 
+    def blake2b(self, name):
+        """A file's BLAKE2b checksum, as b2sum(1) has it: several times as quick as SHA-256 in coreutils."""
+        return self.run("b2sum", "--zero", "--", self.at(name))[:128].decode()
+
     def read(self, name):
         """A file's bytes."""
         return self.run("cat", "--", self.at(name))
@@ -161,9 +165,9 @@ def make_tree(directory, count, size=0, per_directory=100):
     return directory
 
 
-def make_random(path, size):
-    """A file of random bytes that cannot be compressed nor stored sparsely; returns its sha256."""
-    digest, left = hashlib.sha256(), size
+def make_random(path, size, kind="sha256"):
+    """A file of random bytes that cannot be compressed nor stored sparsely; returns its checksum."""
+    digest, left = hashlib.new(kind), size
     # One block of the kernel's randomness, changed in each repetition: quick, and no two blocks are equal.
     block = bytearray(os.urandom(1 << 20))
     with open(path, "wb") as file:
@@ -178,7 +182,12 @@ def make_random(path, size):
     return digest.hexdigest()
 
 
+def checksum(path, kind):
+    """A local file's checksum, of hashlib's kind."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
+
+
 def sha256(path):
     """A local file's checksum."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return checksum(path, "sha256")

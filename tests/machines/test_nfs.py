@@ -87,7 +87,7 @@ def test_df_shows_the_servers_file_system(place):
 
 
 def test_a_broken_transfer_is_resumed(place):
-    filechecks.check_broken_transfer(place, 16 << 20)
+    filechecks.check_broken_transfer(place, 40 << 20)
 
 
 def test_one_user_does_not_reach_the_home_of_another(place, server, users, homes, combination):
