@@ -2,6 +2,7 @@
 
 import re
 
+import paramiko
 import pytest
 
 from lib.place import sftp
@@ -60,6 +61,26 @@ def test_every_line_of_many(bastion, place):
     written = [line for line in lines(bastion, mark) if re.search(r'close "/home/dora/many/\d+" bytes read 0 written 1$', line)]
     assert len(written) == 500
     assert "session closed" in lines(bastion, mark)[-1]
+
+
+def sshd_dies(bastion, transport):
+    """Every process of the connection's sshd, at once."""
+    for one in bastion.box.processes():
+        if one.name.startswith("sshd") and one.pid != bastion.sshd.pid:
+            one.kill()
+
+
+@pytest.mark.parametrize("end", [lambda bastion, transport: transport.sock.close(), sshd_dies], ids=["client", "sshd"])
+def test_what_was_open_when_the_connection_broke(bastion, place, end):
+    """An interrupted transfer is the one that somebody will ask about."""
+    mark = bastion.syslog.mark()
+    transport = place.login()
+    file = paramiko.SFTPClient.from_transport(transport).open("/home/dora/half", "w")
+    file.write(b"x" * 1000)
+    file.flush()
+    end(bastion, transport)
+    bastion.syslog.wait(WHO + r'forced close "/home/dora/half" bytes read 0 written 1000', mark)
+    bastion.wait_quiet()
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "forged\nsession=1 user=bob rhost=10.77.1.9 sftp: remove name \"bob\"",

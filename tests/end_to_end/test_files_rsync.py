@@ -129,6 +129,16 @@ def test_nothing_else_is_run(bastion, rsync):
     transport.close()
 
 
+def test_no_file_of_the_user_gives_options_another_meaning(bastion, rsync):
+    """popt(3) reads ~/.popt before rsync looks at its arguments: an alias would undo the list of what is allowed."""
+    bastion.box.write("/srv/homes/dora/.popt", "rsync alias --recursive --log-file=pwned\nrsync exec --server /usr/bin/scp\n"
+                                               "rsync alias -r --log-file=pwned\nrsync alias -v --log-file=pwned\n")
+    with rsync.scratch() as here:
+        (here / "file").write_text("x")
+        rsync.run(rsync_command(rsync, "-rv", here / "file", f"{rsync.host}:copy"))
+    assert rsync.home.names() == [".popt", "copy"]
+
+
 def test_rsync_sees_the_home_only(rsync):
     for path in ("/etc/shadow", "/proc/self/environ", "../../../etc/shadow", "/srv/homes"):
         with rsync.scratch() as here:

@@ -135,7 +135,7 @@ def test_other_users_and_administrators_do_not_wait(bastion, hub, client, server
             normal = seconds_to(by_sftp), seconds_to(administrator)
             with place.paramiko() as files:
                 files.listdir()
-                with server.hanging(), concurrent.futures.ThreadPoolExecutor() as pool:
+                with concurrent.futures.ThreadPoolExecutor() as pool, server.hanging():
                     stuck = pool.submit(files.stat, "what the cache doesn't know")
                     refused = pool.submit(refused_sftp, place)
                     assert seconds_to(by_sftp) < 1.5 * normal[0] + SLACK
