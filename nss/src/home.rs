@@ -38,44 +38,83 @@ pub type Owner = Result<Option<(u32, u32)>, String>;
 /// The uid and gid that own the directory `relative` beneath `root`; `None` when it does not exist.
 ///
 /// `root` is the administrator's and may contain links. Of what lies beneath, nothing may be a link: with a
-/// template such as `{username}/work` a user could point one at somebody else's home and become its owner. No
-/// permission to read is needed, as root has none on an NFS export with root_squash.
+/// template such as `{username}/work` a user could point one at somebody else's home and become its owner. For the
+/// same reason every directory between the two must be root's or the owner's: whoever has it could move there what
+/// is somebody else's and writable for all. No permission to read is needed, as root has none on an NFS export
+/// with root_squash.
 ///
 /// # Errors
 /// The home, or the way to it, is not as it must be, or the file system does not answer in time.
 pub fn owner(root: &Path, relative: &str) -> Owner {
+    let names = relative.split('/').map(|name| Name::new(name.as_bytes())).collect::<Result<_, _>>();
     let way = Way {
         root: Name::new(root.as_os_str().as_bytes()).map_err(|error| error.to_string())?,
-        home: Name::new(relative.as_bytes()).map_err(|error| error.to_string())?,
+        names: names.map_err(|error| error.to_string())?,
     };
     let answer = child::ask(LIMIT, || encode(way.look())).map_err(|failure| match failure {
         child::Failure::Late(_) => outage(&failure),
         child::Failure::Broken(_) => failure.to_string(),
     })?;
-    decode(answer).map_err(|error| match error.raw_os_error() {
-        Some(errno) if OUTAGES.contains(&errno) => outage(&error),
-        _ => format!("{error}. It must be a directory that can be reached without symbolic links"),
-    })
+    match decode(answer) {
+        Ok(Found::Home(uid, gid)) => Ok(Some((uid, gid))),
+        Ok(Found::Nothing) => Ok(None),
+        Ok(Found::Stranger { way, home }) => Err(format!(
+            "it belongs to uid {home}, and a directory on the way to it to uid {way}. Give both to its user"
+        )),
+        Err(error) if error.raw_os_error().is_some_and(|errno| OUTAGES.contains(&errno)) => {
+            Err(outage(&error))
+        }
+        Err(error) => {
+            Err(format!("{error}. It must be a directory that can be reached without symbolic links"))
+        }
+    }
 }
 
 fn outage(why: &dyn fmt::Display) -> String {
     format!("{why}: look after its file system")
 }
 
+/// What a child finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// The owner and the group of the home.
+    Home(u32, u32),
+    /// There is none.
+    Nothing,
+    /// A directory on the way belongs neither to root nor to the owner of the home.
+    Stranger { way: u32, home: u32 },
+}
+
 /// The names that lead to a home, ready for a child that must not allocate.
 struct Way {
     root: Name,
-    home: Name,
+    names: Vec<Name>,
 }
 
 impl Way {
-    fn look(&self) -> io::Result<Option<(u32, u32)>> {
+    /// Walks it, one directory after the other. Whatever is moved meanwhile: each was in the one before it.
+    fn look(&self) -> io::Result<Found> {
         // Without its root the whole file system of homes is missing, not one home: an error.
-        let root = self.root.open(None)?;
-        match self.home.open(Some(root.as_fd())) {
-            Ok(home) => ffi::owner(home.as_fd()).map(Some),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-            Err(error) => Err(error),
+        let mut directory = self.root.open(None)?;
+        // Owners of the directories on the way, other than root: the first, and one that differs from it.
+        let mut strangers = [None; 2];
+        let mut last = None;
+        for name in &self.names {
+            match last {
+                None | Some((0, _)) => {}
+                Some((uid, _)) if strangers[0].is_none_or(|first| first == uid) => strangers[0] = Some(uid),
+                Some((uid, _)) => strangers[1] = Some(uid),
+            }
+            directory = match name.open(Some(directory.as_fd())) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Found::Nothing),
+                opened => opened?,
+            };
+            last = Some(ffi::owner(directory.as_fd())?);
+        }
+        let Some((home, gid)) = last else { return Ok(Found::Nothing) };
+        match strangers.into_iter().flatten().find(|uid| *uid != home) {
+            Some(way) => Ok(Found::Stranger { way, home }),
+            None => Ok(Found::Home(home, gid)),
         }
     }
 }
@@ -103,12 +142,13 @@ impl Name {
     }
 }
 
-/// Three numbers: what it is, and the uid and gid or the error.
-fn encode(found: io::Result<Option<(u32, u32)>>) -> Answer {
+/// Three numbers: what it is, and two uids, the uid and gid, or the error.
+fn encode(found: io::Result<Found>) -> Answer {
     let [kind, first, second] = match found {
-        Ok(Some((uid, gid))) => [0, uid, gid],
-        Ok(None) => [1, 0, 0],
-        Err(error) => [2, error.raw_os_error().unwrap_or(libc::EIO).unsigned_abs(), 0],
+        Ok(Found::Home(uid, gid)) => [0, uid, gid],
+        Ok(Found::Nothing) => [1, 0, 0],
+        Ok(Found::Stranger { way, home }) => [2, way, home],
+        Err(error) => [3, error.raw_os_error().unwrap_or(libc::EIO).unsigned_abs(), 0],
     };
     let mut answer = Answer::default();
     for (place, number) in answer.chunks_exact_mut(4).zip([kind, first, second]) {
@@ -117,13 +157,14 @@ fn encode(found: io::Result<Option<(u32, u32)>>) -> Answer {
     answer
 }
 
-fn decode(answer: Answer) -> io::Result<Option<(u32, u32)>> {
+fn decode(answer: Answer) -> io::Result<Found> {
     let [k0, k1, k2, k3, a0, a1, a2, a3, b0, b1, b2, b3] = answer;
     let number = |bytes| u32::from_ne_bytes(bytes);
     let (first, second) = (number([a0, a1, a2, a3]), number([b0, b1, b2, b3]));
     match number([k0, k1, k2, k3]) {
-        0 => Ok(Some((first, second))),
-        1 => Ok(None),
+        0 => Ok(Found::Home(first, second)),
+        1 => Ok(Found::Nothing),
+        2 => Ok(Found::Stranger { way: first, home: second }),
         _ => Err(io::Error::from_raw_os_error(i32::try_from(first).unwrap_or(libc::EIO))),
     }
 }
@@ -133,7 +174,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use std::fs;
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
 
     #[test]
     fn only_real_directories_count() {
@@ -151,14 +192,45 @@ mod tests {
         assert_eq!(owner(&root, "carol").unwrap(), None);
         assert_eq!(owner(&root, "alice/home").unwrap(), None);
         for relative in ["bob", "bob/work", "file", "file/x", "alice/work/\0", "../homes/alice", "/"] {
-            assert!(matches!(owner(&root, relative), Err(_)), "{relative:?}");
+            assert!(owner(&root, relative).is_err(), "{relative:?}");
         }
-        assert!(matches!(owner(&dir.path().join("none"), "alice"), Err(_)));
+        assert!(owner(&dir.path().join("none"), "alice").is_err());
+    }
+
+    #[test]
+    fn who_owns_the_way_owns_the_home() {
+        let dir = tempfile::tempdir().unwrap();
+        if fs::metadata(dir.path()).unwrap().uid() != 0 {
+            return;
+        }
+        let home = dir.path().join("class/alice/work");
+        fs::create_dir_all(&home).unwrap();
+        for (class, alice, work, good) in [
+            (0, 0, 1001, true),
+            (0, 1001, 1001, true),
+            (1001, 0, 1001, true),
+            (1001, 1001, 1001, true),
+            (0, 1002, 1001, false),
+            (1002, 0, 1001, false),
+            (1001, 1002, 1001, false),
+            (1002, 1001, 1001, false),
+            (1001, 1002, 1002, false),
+            (0, 1002, 0, false),
+        ] {
+            for (directory, owner) in home.ancestors().zip([work, alice, class]) {
+                chown(directory, Some(owner), Some(100)).unwrap();
+            }
+            match owner(dir.path(), "class/alice/work") {
+                Ok(found) => assert_eq!((found, good), (Some((work, 100)), true), "{class} {alice} {work}"),
+                Err(why) => assert!(!good && why.contains("on the way to it to uid 100"), "{why}"),
+            }
+        }
     }
 
     #[test]
     fn an_answer_survives_the_way() {
-        for found in [Some((0, 0)), Some((1000, 100)), Some((u32::MAX, 1)), None] {
+        let stranger = Found::Stranger { way: 1000, home: 1001 };
+        for found in [Found::Home(0, 0), Found::Home(u32::MAX, 1), Found::Nothing, stranger] {
             assert_eq!(decode(encode(Ok(found))).unwrap(), found);
         }
         for errno in [libc::ESTALE, libc::ELOOP] {

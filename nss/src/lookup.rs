@@ -127,17 +127,19 @@ fn owner_of_home(env: &Env, homes: &Homes, name: &LoginName) -> Result<(Ids, Opt
         .template
         .expand(name.user())
         .map_err(|error| Refusal::Unavailable(format!("home of {name}: homes.template: {error}")))?;
-    let problem = match (env.owner)(&homes.root, &path) {
-        Ok(Some((uid, gid))) => match Ids::new(uid, gid) {
-            Ok(ids) => return Ok((ids, None)),
-            Err(error) => format!("its owner cannot log in: {error}. Change its owner"),
-        },
-        Ok(None) => {
-            let owner = homes.create.as_ref().and_then(|create| create.owner);
+    let problem = match ((env.owner)(&homes.root, &path), &homes.create) {
+        // Nobody's home: a name that was being reserved for a new one when its maker was killed. The jail
+        // knows whether it is, and goes on.
+        (Ok(None), create) | (Ok(Some((0, _))), create @ Some(_)) => {
+            let owner = create.as_ref().and_then(|create| create.owner);
             // No warning: anybody can make up names, and those who do log in have the jail tell the log.
             return Ok((owner.unwrap_or_else(|| Range::DEFAULT.ids(name.user())), None));
         }
-        Err(problem) => problem,
+        (Ok(Some((uid, gid))), _) => match Ids::new(uid, gid) {
+            Ok(ids) => return Ok((ids, None)),
+            Err(error) => format!("its owner cannot log in: {error}. Change its owner"),
+        },
+        (Err(problem), _) => problem,
     };
     let ids = Range::DEFAULT.ids(name.user());
     let warning = format!(
@@ -317,6 +319,9 @@ mod tests {
         assert_eq!(find(&env, "alice").unwrap().ids, Ids::new(1000, 100).unwrap());
         env.owner = |_, _| Ok(Some((2000, 2000)));
         assert_eq!(find(&env, "alice").unwrap().ids, Ids::new(2000, 2000).unwrap(), "it is there");
+        env.owner = |_, _| Ok(Some((0, 0)));
+        let reserved = by_name(&env, &Answers::new(), b"alice").unwrap();
+        assert_eq!((reserved.entry.ids, reserved.warning), (Ids::new(1000, 100).unwrap(), None), "root's");
         env.owner = |_, _| Err("a link".to_owned());
         assert_eq!(find(&env, "alice").unwrap().ids.uid(), 2_089_708_914);
     }

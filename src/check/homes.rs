@@ -291,7 +291,7 @@ mod tests {
         let fine = (false, format!("homes: {} is in order", dir.path().display()));
         assert_eq!(one(dir.path(), "", "uid = 'home'"), fine);
         assert_eq!(one(dir.path(), "", "uid = 'fixed'\nfixed = [1000, 100]"), fine);
-        let (broken, text) = one(dir.path(), "", "");
+        let (broken, text) = one(dir.path(), "", "uid = 'hash'");
         assert!(
             broken && text.contains("1 of 1 directories in ") && text.contains("alice of 1000:100"),
             "{text}"
@@ -299,12 +299,12 @@ mod tests {
         assert!(text.ends_with("set uid in [accounts] to \"home\""), "{text}");
         assert!(one(dir.path(), "", "uid = 'fixed'\nfixed = [2000, 100]").0);
         assert_eq!(
-            one(dir.path(), "template = '{slug}'", ""),
+            one(dir.path(), "template = '{slug}'", "uid = 'hash'"),
             fine,
             "whose it is cannot be told from a slug"
         );
         home(&at("alice"), 2_089_708_914);
-        assert_eq!(one(dir.path(), "", ""), fine);
+        assert_eq!(one(dir.path(), "", "uid = 'hash'"), fine);
         home(&at("shared"), 0);
         let (broken, text) = one(dir.path(), "", "uid = 'home'");
         assert!(!broken && text.contains("1 of 2 directories") && text.contains("shared of 0:100"), "{text}");

@@ -2,9 +2,8 @@
 
 use super::{Finding, PATIENCE};
 use crate::config::{Config, Share};
-use crate::homes::open::open_dir;
+use crate::homes::open::open_share;
 use crate::status::patience::ask_each;
-use std::path::Path;
 use std::sync::Arc;
 
 const TOPIC: &str = "shares";
@@ -20,9 +19,13 @@ pub fn check(config: &Config) -> Vec<Finding> {
         .iter()
         .zip(answers)
         .filter_map(|(share, answer)| match answer {
-            None => Some(broken(
-                &share.source,
-                format!("no answer within {} s", PATIENCE.as_secs()),
+            None => Some(Finding::broken(
+                TOPIC,
+                format_args!(
+                    "a share cannot be shown: {}: no answer within {} s",
+                    share.source.display(),
+                    PATIENCE.as_secs()
+                ),
                 "Look after its file system",
             )),
             Some(problem) => problem,
@@ -39,16 +42,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
 
 /// What is wrong with a share. It is opened as the jail opens it: with O_PATH, which needs no permission to read.
 fn look(share: &Share) -> Option<Finding> {
-    let error = open_dir(&share.source).err()?;
-    Some(broken(
-        &share.source,
-        error.desc().to_owned(),
-        "Make it a directory that can be reached, or remove the share",
-    ))
-}
-
-fn broken(source: &Path, why: String, remedy: &str) -> Finding {
-    Finding::broken(TOPIC, format_args!("{} cannot be shown: {why}", source.display()), remedy)
+    let fault = open_share(&share.source, None).err()?;
+    let remedy = "Make it a directory that can be reached without links, or remove the share";
+    Some(Finding::broken(TOPIC, format_args!("a share cannot be shown: {fault}"), remedy))
 }
 
 #[cfg(test)]
@@ -56,6 +52,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use std::fs;
+    use std::path::Path;
 
     fn texts(sources: &[&Path]) -> Vec<String> {
         let mut text = "[homes]\nroot = '/srv/homes'\n".to_owned();
@@ -77,12 +74,15 @@ mod tests {
         assert_eq!(texts(&[&at("data"), dir.path()]), ["false shares: all 2 directories are there"]);
         let found = texts(&[&at("none"), &at("data"), &at("file")]);
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(
-            found[0].starts_with("true shares: ") && found[0].contains("/none cannot be shown: No such file")
-        );
-        assert!(
-            found[1].contains("/file cannot be shown: Not a directory. Make it a directory"),
-            "{found:?}"
-        );
+        let start = format!("true shares: a share cannot be shown: {}", dir.path().display());
+        for (text, why) in
+            [(&found[0], "/none: No such file"), (&found[1], "/file: Not a directory. Make it a directory")]
+        {
+            assert!(text.starts_with(&format!("{start}{why}")), "{text}");
+        }
+        std::os::unix::fs::symlink("data", at("link")).unwrap();
+        let found = texts(&[&at("link")]).remove(0);
+        let why = "/link leads through a symbolic link: write the real path in config.toml. ";
+        assert!(found.starts_with(&format!("{start}{why}")), "{found}");
     }
 }

@@ -78,7 +78,47 @@ pub(super) fn read(document: &Document<'_>, homes: Option<&Homes>) -> Result<Vec
             ));
         }
     }
+    for (table, share) in tables.iter().zip(&shares) {
+        check_writers(table, share, &shares, homes)?;
+    }
     Ok(shares)
+}
+
+/// Keeps what root opens out of directories that users can change: they could put a link, or something of their own, into
+/// its place.
+fn check_writers(
+    table: &Table<'_>,
+    share: &Share,
+    all: &[Share],
+    homes: Option<&Homes>,
+) -> Result<(), ConfigError> {
+    let beneath = |path: &Path, other: &Share| {
+        other.writable && path != other.source && path.starts_with(&other.source)
+    };
+    if all.iter().any(|other| beneath(&share.source, other)) {
+        return Err(table.refuse(
+            "source",
+            "this lies in the source of a writable share, whose users could replace it",
+            "Move one of the two directories out of the other, or set writable = false in that other share.",
+        ));
+    }
+    if homes.is_some_and(|homes| beneath(&homes.root, share)) {
+        return Err(table.refuse(
+            "source",
+            "homes.root lies in this directory, and the users of a writable share could replace it",
+            "Set writable = false, or share another directory.",
+        ));
+    }
+    let skeleton = homes.and_then(|homes| homes.create.as_ref()?.skeleton.as_deref());
+    // Above it too: root reads the skeleton, and would follow what users put there.
+    if share.writable && skeleton.is_some_and(|skeleton| overlap(skeleton, &share.source)) {
+        return Err(table.refuse(
+            "source",
+            "the users of a writable share could change homes.skeleton, which becomes part of new homes",
+            "Set writable = false, or use a skeleton that only root can change, such as /etc/skel.",
+        ));
+    }
+    Ok(())
 }
 
 /// How long the list of all groups is, each named once.
@@ -227,6 +267,45 @@ mod tests {
             assert_eq!((error.place().unwrap().line, error.problem()), (1, "it is not set"), "{text}");
         }
         assert!(shares("[shares]\nsource = '/data'").unwrap_err().remedy().contains("[[shares]]"));
+    }
+
+    #[test]
+    fn what_root_opens_is_not_where_users_write() {
+        let [plain, writable] = ["", "writable = true"];
+        for (a, how_a, b, how_b, refused) in [
+            ("/data", plain, "/data/inner", writable, None),
+            ("/data", writable, "/data2/inner", plain, None),
+            ("/data", writable, "/data", plain, None),
+            ("/data", writable, "/data/inner", plain, Some(7)),
+            ("/data/a/inner", writable, "/data", writable, Some(2)),
+        ] {
+            let text = share(a, "/shared/a", how_a) + "\n" + &share(b, "/shared/b", how_b);
+            let error = shares(&text).err();
+            assert_eq!(error.as_ref().map(|error| error.place().unwrap().line), refused, "{text}: {error:?}");
+            if let Some(error) = error {
+                assert_eq!(error.key(), Some("shares.source"));
+                assert!(error.problem().contains("could replace it"), "{error}");
+            }
+        }
+        let homes = "[homes]\nroot = '/srv/homes'\nmissing = 'create'\nskeleton = '/data/skel'\n";
+        for (source, more, problem) in [
+            ("/srv", "groups = ['staff']", None),
+            ("/srv", "groups = ['staff']\nwritable = true", Some("homes.root lies in this directory")),
+            ("/srv/homes", "groups = ['staff']\nwritable = true", None),
+            ("/data", "", None),
+            ("/data", "writable = true", Some("homes.skeleton")),
+            ("/data/skel", "writable = true", Some("homes.skeleton")),
+            ("/data/skel/a", "writable = true", Some("homes.skeleton")),
+            ("/data/other", "writable = true", None),
+        ] {
+            let text = share(source, "/shared", more) + homes;
+            let error = Config::from_str(&text, Path::new("config.toml")).err();
+            assert_eq!(error.is_some(), problem.is_some(), "{text}: {error:?}");
+            for (error, problem) in error.iter().zip(problem) {
+                assert_eq!((error.key(), error.place().unwrap().line), (Some("shares.source"), 2));
+                assert!(error.problem().contains(problem), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Making a home that is missing.
 //!
 //! It is made aside, in a directory that only root can enter, and renamed into its place when it is complete: nobody
-//! sees it half-made, and no other session of the same uid can meddle with it while root copies files.
+//! sees it half-made, and no other session of the same uid can meddle with it while root copies files. There it
+//! has the name that it will have, and whoever makes it holds a lock on it. So one login at a time makes a home, and the
+//! next one takes up what a killed one has left, with its project of the quota.
 
 use super::Fault;
-use super::open::{Place, beneath, open_dir};
+use super::mounted::{Links, check as check_mounted};
+use super::open::{Place, beneath, is_empty, is_reserved, is_roots_alone, open_dir};
 use super::quota;
 use crate::control::HomeFault;
 use accounts::UserName;
@@ -12,21 +15,27 @@ use accounts::homes::{Create, Homes};
 use accounts::settings::Settings;
 use accounts::uid::{Ids, Rule};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
-use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, RenameFlags, openat, renameat, renameat2};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Where homes are made, in the directory that they will be in: a rename cannot leave the file system.
 const ASIDE: &str = ".jupyterhub-openssh-new";
-/// What is left there by somebody who was killed is removed after this time.
+/// What is left there by somebody who was killed, and that nobody takes up, is removed after this time.
 const STALE: Duration = Duration::from_secs(3600);
+/// How long one login looks for such things. Its home is there by then, and its user waits.
+const SWEEP_TIME: Duration = Duration::from_millis(200);
+/// A reserved name is nobody's after this time: longer than a login looks after its home.
+const RESERVED_TIME: Duration = Duration::from_secs(15);
+/// How often something may vanish that another login removes in the same moment.
+const TRIES: usize = 100;
 /// Most files, directories and links of a skeleton.
 const MAX_ENTRIES: usize = 4096;
 /// Deepest nesting of a skeleton.
@@ -34,10 +43,18 @@ const MAX_DEPTH: usize = 16;
 /// Most bytes in a skeleton's files.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Whether a created home's uid is its user's alone, so that a user quota limits this home: with computed uids.
+/// Whether a created home's uid is its user's alone, so that a user quota limits this home: with computed uids, which
+/// users without a home have with the rule `home` too, unless the configuration says whose new homes are.
 #[must_use]
 pub fn owns_uid_alone(settings: &Settings) -> bool {
-    matches!(settings.accounts, Rule::Hash(_))
+    match settings.accounts {
+        Rule::Hash(_) => true,
+        Rule::Fixed(_) => false,
+        Rule::Home => {
+            let create = settings.homes.as_ref().and_then(|homes| homes.create.as_ref());
+            create.is_some_and(|create| create.owner.is_none())
+        }
+    }
 }
 
 /// Makes the home of a user, whose session has `ids`; open it afterwards, as if it had been there. Somebody who made it
@@ -50,6 +67,7 @@ pub fn create(homes: &Homes, user: &UserName, ids: Ids, alone: bool) -> Result<(
     let Some(how) = &homes.create else {
         return Err(Fault::new(HomeFault::Missing, &format!("{place} does not exist")));
     };
+    check_mounted("homes.root", &homes.root, Links::Followed)?;
     make(&place, how, user, ids, alone)
         .map_err(|why| Fault::new(HomeFault::NotCreated, &format!("{place} could not be created: {why}")))
 }
@@ -65,12 +83,14 @@ fn make(place: &Place<'_>, how: &Create, user: &UserName, ids: Ids, alone: bool)
         ));
     }
     let (parent, name) = parent(place)?;
-    let (aside, home, temporary) = Aside::directory(parent.as_fd())?;
-    let made = fill(home.as_fd(), how, user, owner, alone)
-        .and_then(|()| aside.rename(&temporary, parent.as_fd(), &name));
+    let Some((aside, new)) = Aside::directory(parent.as_fd(), &name)? else { return Ok(()) };
+    let made = fill(new.home.as_fd(), how, user, owner, alone)
+        .and_then(|()| aside.rename(&new.name, parent.as_fd(), &name));
     if made != Ok(true) {
-        let _ = fs::remove_dir_all(aside.path().join(&temporary));
+        let _ = fs::remove_dir_all(aside.path().join(&new.name));
     }
+    drop(new);
+    aside.sweep();
     // Somebody else may be using it.
     let _ = unlinkat(&parent, ASIDE, UnlinkatFlags::RemoveDir);
     made.map(|_| ())
@@ -89,7 +109,7 @@ fn parent(place: &Place<'_>) -> Result<(OwnedFd, PathBuf), String> {
         e => format!("{shown}: {}", e.desc()),
     })?;
     let found = fstat(&parent).map_err(|e| format!("{shown}: {}", e.desc()))?;
-    if found.st_uid != 0 || found.st_mode & 0o022 != 0 {
+    if !is_roots_alone(&found) {
         return Err(format!(
             "{shown} is not root's alone (owner {}, mode {:04o})",
             found.st_uid,
@@ -116,26 +136,110 @@ fn give(fd: BorrowedFd<'_>, owner: Ids, mode: u32) -> nix::Result<()> {
     fchmod(fd, Mode::from_bits_truncate(mode))
 }
 
+/// Whether something is at a home's name already; a reserved name is nothing.
+fn is_there(parent: BorrowedFd<'_>, name: &Path) -> bool {
+    match fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(found) => !is_abandoned(parent, name, &found),
+        Err(_) => false,
+    }
+}
+
+/// Whether a directory does no more than reserve a name, for somebody who must have been killed.
+fn is_abandoned(parent: BorrowedFd<'_>, name: &Path, found: &FileStat) -> bool {
+    let made = Duration::from_secs(found.st_mtime.try_into().unwrap_or(u64::MAX));
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let old = now.checked_sub(made).is_some_and(|age| age > RESERVED_TIME);
+    old && fstat(parent).is_ok_and(|parent| is_reserved(found, &parent))
+        && open(parent, name.as_os_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+            .is_ok_and(|dir| is_empty(dir.as_fd()))
+}
+
+/// A home that is being made.
+struct New {
+    home: OwnedFd,
+    /// Its name aside.
+    name: OsString,
+    /// Keeps others from it; `None` where directories cannot be locked, and the name is nobody else's.
+    _lock: Option<Flock<OwnedFd>>,
+}
+
 /// The directory in which homes are made.
 struct Aside(OwnedFd);
 
 impl Aside {
-    /// A new directory in it, with a name that nobody else takes.
-    fn directory(parent: BorrowedFd<'_>) -> Result<(Self, OwnedFd, String), String> {
-        // Another login may remove the directory between any two of our calls, if it is empty.
-        for _ in 0..100 {
+    /// An empty directory in it, which nobody else uses; `None` when somebody has made the home meanwhile.
+    fn directory(parent: BorrowedFd<'_>, name: &Path) -> Result<Option<(Self, New)>, String> {
+        let failed = |e: Errno| format!("a directory in {ASIDE}: {}", e.desc());
+        // Another login may remove either between any two of our calls.
+        for _ in 0..TRIES {
             let Some(aside) = Self::open(parent)? else { continue };
-            let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos());
-            let name = format!("{}.{now}", std::process::id());
-            let made = mkdirat(&aside.0, name.as_str(), Mode::S_IRWXU)
-                .and_then(|()| open(aside.0.as_fd(), name.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY));
-            match made {
-                Ok(home) => return Ok((aside, home, name)),
-                Err(Errno::ENOENT | Errno::EEXIST) => {}
-                Err(e) => return Err(format!("a directory in {ASIDE}: {}", e.desc())),
+            let new = aside.locked(name.as_os_str()).map_err(failed)?;
+            if is_there(parent, name) {
+                if let Some(new) = &new {
+                    let _ = unlinkat(&aside.0, new.name.as_os_str(), UnlinkatFlags::RemoveDir);
+                }
+                let _ = unlinkat(parent, ASIDE, UnlinkatFlags::RemoveDir);
+                return Ok(None);
+            }
+            if let Some(new) = new {
+                aside.renew(&new).map_err(|e| format!("what is left in {ASIDE}: {e}"))?;
+                return Ok(Some((aside, new)));
             }
         }
         Err(format!("{ASIDE} vanishes again and again"))
+    }
+
+    /// Makes and locks the directory for a home, waiting for whoever has it; none when it has vanished meanwhile.
+    fn locked(&self, name: &OsStr) -> nix::Result<Option<New>> {
+        let Some(home) = self.subdirectory(name)? else { return Ok(None) };
+        let lock = home.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EMFILE)))?;
+        match lock_directory(lock, FlockArg::LockExclusive) {
+            Ok(lock) => {
+                // Whoever had it has put it into its place, or removed it.
+                let same = match fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                    Ok(there) => {
+                        fstat(&home).is_ok_and(|f| (f.st_dev, f.st_ino) == (there.st_dev, there.st_ino))
+                    }
+                    Err(_) => false,
+                };
+                Ok(same.then(|| New { home, name: name.to_owned(), _lock: Some(lock) }))
+            }
+            // NFS locks no directory (flock(2)). A name that nobody else takes; the sweep finds what is left of it.
+            Err(_) => {
+                let _ = unlinkat(&self.0, name, UnlinkatFlags::RemoveDir);
+                let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos());
+                let name = OsString::from(format!("{}.{now}", std::process::id()));
+                Ok(self.subdirectory(&name)?.map(|home| New { home, name, _lock: None }))
+            }
+        }
+    }
+
+    fn subdirectory(&self, name: &OsStr) -> nix::Result<Option<OwnedFd>> {
+        let made = match mkdirat(&self.0, name, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => open(self.0.as_fd(), name, OFlag::O_RDONLY | OFlag::O_DIRECTORY),
+            Err(e) => Err(e),
+        };
+        match made {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Takes up what somebody may have begun, as if it were new. Its project stays.
+    fn renew(&self, new: &New) -> io::Result<()> {
+        fchown(&new.home, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))?;
+        fchmod(&new.home, Mode::S_IRWXU)?;
+        for entry in fs::read_dir(self.path().join(&new.name))? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        // Not stale any more.
+        File::from(new.home.try_clone()?).set_modified(SystemTime::now())
     }
 
     /// Makes and opens it; none when it has vanished in between.
@@ -162,9 +266,7 @@ impl Aside {
         if found.st_uid != 0 || found.st_mode & 0o077 != 0 {
             return Err(format!("{ASIDE} in its directory is not root's alone"));
         }
-        let aside = Self(fd);
-        aside.sweep();
-        Ok(aside)
+        Ok(Self(fd))
     }
 
     /// Its path, whatever its name may be by now.
@@ -172,20 +274,27 @@ impl Aside {
         PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
 
-    /// Removes what somebody left who was killed, at a deadline for example.
+    /// Removes what others left who were killed, at a deadline for example, and whose users have not come back.
     fn sweep(&self) {
-        for entry in fs::read_dir(self.path()).into_iter().flatten().flatten() {
+        let start = Instant::now();
+        let entries = fs::read_dir(self.path()).into_iter().flatten().flatten();
+        for entry in entries.take_while(|_| start.elapsed() < SWEEP_TIME) {
             let age = entry.metadata().and_then(|found| found.modified()).map(|made| made.elapsed());
-            if matches!(age, Ok(Ok(age)) if age > STALE) {
+            if !matches!(age, Ok(Ok(age)) if age > STALE) {
+                continue;
+            }
+            let opened = open(self.0.as_fd(), &entry.file_name(), OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+            let lock = opened.and_then(|fd| lock_directory(fd, FlockArg::LockExclusiveNonblock));
+            if !matches!(lock, Err(Errno::EWOULDBLOCK)) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
     }
 
     /// Moves a finished home to its place. False: somebody was first.
-    fn rename(&self, from: &str, parent: BorrowedFd<'_>, to: &Path) -> Result<bool, String> {
+    fn rename(&self, from: &OsStr, parent: BorrowedFd<'_>, to: &Path) -> Result<bool, String> {
         match renameat2(&self.0, from, parent, to, RenameFlags::RENAME_NOREPLACE) {
-            Err(Errno::EINVAL) => self.rename_plainly(from, parent, to),
+            Err(Errno::EINVAL | Errno::EEXIST) => self.rename_plainly(from, parent, to),
             other => other,
         }
         .map(|()| true)
@@ -195,13 +304,29 @@ impl Aside {
         })
     }
 
-    /// For file systems without `RENAME_NOREPLACE`, such as NFS: the name is taken by an empty directory, which
-    /// rename(2) may replace. For that moment the home is root's, and a second login refuses it.
-    fn rename_plainly(&self, from: &str, parent: BorrowedFd<'_>, to: &Path) -> nix::Result<()> {
-        mkdirat(parent, to, Mode::S_IRWXU)?;
+    /// For file systems without `RENAME_NOREPLACE`, such as NFS: the name is reserved by an empty directory, which
+    /// rename(2) may replace. For that moment the home is root's, and a second login goes without. What somebody
+    /// has left there who was killed in that moment is replaced too.
+    fn rename_plainly(&self, from: &OsStr, parent: BorrowedFd<'_>, to: &Path) -> nix::Result<()> {
+        match mkdirat(parent, to, Mode::S_IRWXU) {
+            Err(Errno::EEXIST) if !is_there(parent, to) => {}
+            other => other?,
+        }
         renameat(&self.0, from, parent, to).inspect_err(|_| {
             let _ = unlinkat(parent, to, UnlinkatFlags::RemoveDir);
         })
+    }
+}
+
+/// flock(2), for as long as the outcome lives.
+fn lock_directory(fd: OwnedFd, how: FlockArg) -> nix::Result<Flock<OwnedFd>> {
+    let mut fd = fd;
+    loop {
+        match Flock::lock(fd, how) {
+            Ok(lock) => return Ok(lock),
+            Err((again, Errno::EINTR)) => fd = again,
+            Err((_, e)) => return Err(e),
+        }
     }
 }
 
@@ -434,19 +559,125 @@ mod tests {
         assert_eq!(fs::read_dir(&homes.root).unwrap().count(), 0, "nothing is left");
     }
 
-    #[test]
-    fn what_a_killed_login_left_is_removed_in_time() {
-        let Some((_dir, homes)) = site("") else { return };
+    /// A directory aside, as somebody who was killed leaves it.
+    fn left_aside(homes: &Homes, name: &str, age: Duration) -> PathBuf {
         let aside = homes.root.join(ASIDE);
-        fs::create_dir(&aside).unwrap();
+        fs::create_dir_all(aside.join(name).join("x/y")).unwrap();
+        symlink("/etc", aside.join(name).join("link")).unwrap();
         fs::set_permissions(&aside, Permissions::from_mode(0o700)).unwrap();
-        for (name, age) in [("1.1", STALE * 2), ("2.2", Duration::ZERO)] {
-            fs::create_dir_all(aside.join(name).join("x")).unwrap();
-            File::open(aside.join(name)).unwrap().set_modified(SystemTime::now() - age).unwrap();
-        }
+        File::open(aside.join(name)).unwrap().set_modified(SystemTime::now() - age).unwrap();
+        aside.join(name)
+    }
+
+    #[test]
+    fn what_a_killed_login_left_is_taken_up() {
+        let Some((_dir, homes)) = site("") else { return };
+        let left = left_aside(&homes, "alice", Duration::ZERO);
+        chown(&left, Some(20_002), Some(20_002)).unwrap();
+        fs::set_permissions(&left, Permissions::from_mode(0o777)).unwrap();
+        let inode = fs::metadata(&left).unwrap().ino();
         create(&homes, &alice(), ids(20_001), false).unwrap();
-        let left: Vec<_> = fs::read_dir(&aside).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left, ["2.2"]);
+        let found = fs::metadata(homes.root.join("alice")).unwrap();
+        assert_eq!(
+            (found.ino(), found.uid(), found.mode() & 0o7777),
+            (inode, 20_001, 0o700),
+            "and its project"
+        );
+        assert_eq!(fs::read_dir(homes.root.join("alice")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&homes.root).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn who_finds_it_locked_waits_and_takes_the_winners() {
+        let Some((_dir, homes)) = site("") else { return };
+        let left = left_aside(&homes, "alice", Duration::ZERO);
+        let lock = lock_directory(File::open(&left).unwrap().into(), FlockArg::LockExclusive).unwrap();
+        let inode = fs::metadata(&left).unwrap().ino();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| create(&homes, &alice(), ids(20_001), false));
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!second.is_finished() && left.join("x/y").exists());
+            fs::rename(&left, homes.root.join("alice")).unwrap();
+            drop(lock);
+            second.join().unwrap().unwrap();
+        });
+        assert_eq!(fs::metadata(homes.root.join("alice")).unwrap().ino(), inode);
+        assert!(homes.root.join("alice/x/y").exists(), "untouched");
+        assert_eq!(fs::read_dir(&homes.root).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn when_the_first_one_fails_the_next_one_makes_it() {
+        let Some((_dir, homes)) = site("") else { return };
+        let left = left_aside(&homes, "alice", Duration::ZERO);
+        let lock = lock_directory(File::open(&left).unwrap().into(), FlockArg::LockExclusive).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| create(&homes, &alice(), ids(20_001), false));
+            std::thread::sleep(Duration::from_millis(50));
+            fs::remove_dir_all(&left).unwrap();
+            drop(lock);
+            second.join().unwrap().unwrap();
+        });
+        assert_eq!(fs::metadata(homes.root.join("alice")).unwrap().uid(), 20_001);
+        assert_eq!(fs::read_dir(&homes.root).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_reserved_name_is_used() {
+        let Some((_dir, homes)) = site("") else { return };
+        let home = homes.root.join("alice");
+        let old = SystemTime::now() - RESERVED_TIME * 2;
+        let reserve = |at: SystemTime| {
+            fs::create_dir(&home).unwrap();
+            fs::set_permissions(&home, Permissions::from_mode(0o700)).unwrap();
+            File::open(&home).unwrap().set_modified(at).unwrap();
+        };
+        let owner = || {
+            create(&homes, &alice(), ids(20_001), false).unwrap();
+            fs::metadata(&home).unwrap().uid()
+        };
+        reserve(SystemTime::now());
+        assert_eq!(owner(), 0, "somebody may be about to use it");
+        File::open(&home).unwrap().set_modified(old).unwrap();
+        assert_eq!(super::super::open(&homes, &alice(), None).unwrap_err().kind, HomeFault::Missing);
+        assert_eq!(owner(), 20_001);
+        assert!(super::super::open(&homes, &alice(), Some(ids(20_001))).is_ok());
+        fs::remove_dir(&home).unwrap();
+        reserve(old);
+        fs::write(home.join("file"), "").unwrap();
+        File::open(&home).unwrap().set_modified(old).unwrap();
+        assert_eq!(owner(), 0, "not empty");
+        assert!(home.join("file").exists());
+        assert_eq!(fs::read_dir(&homes.root).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn whose_uid_is_nobody_elses() {
+        for (accounts, homes, expected) in [
+            ("uid = 'hash'", "", true),
+            ("uid = 'fixed'\nfixed = [1000, 100]", "", false),
+            ("uid = 'home'", "", true),
+            ("uid = 'home'", "owner = [1000, 100]", false),
+        ] {
+            let text =
+                format!("[accounts]\n{accounts}\n[homes]\nroot = '/srv/homes'\nmissing = 'create'\n{homes}");
+            assert_eq!(owns_uid_alone(&Settings::parse(&text).unwrap()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_takes_up_is_removed_in_time() {
+        let Some((_dir, homes)) = site("") else { return };
+        let locked = left_aside(&homes, "carol", STALE * 2);
+        let _lock = lock_directory(File::open(&locked).unwrap().into(), FlockArg::LockExclusive).unwrap();
+        for (name, age) in [("bob", STALE * 2), ("2.2", Duration::ZERO)] {
+            left_aside(&homes, name, age);
+        }
+        let aside = homes.root.join(ASIDE);
+        create(&homes, &alice(), ids(20_001), false).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&aside).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["2.2", "carol"]);
         fs::set_permissions(&aside, Permissions::from_mode(0o755)).unwrap();
         fs::remove_dir(homes.root.join("alice")).unwrap();
         assert!(refusal(&homes).contains("not root's alone"), "{}", refusal(&homes));
@@ -457,9 +688,10 @@ mod tests {
         let Some((_dir, homes)) = site("") else { return };
         let parent = File::open(&homes.root).unwrap();
         for (expected, number) in [(Ok(()), 1), (Err(Errno::EEXIST), 2)] {
-            let (aside, _, name) = Aside::directory(parent.as_fd()).unwrap();
-            fs::write(aside.path().join(&name).join(number.to_string()), "").unwrap();
-            assert_eq!(aside.rename_plainly(&name, parent.as_fd(), Path::new("alice")), expected);
+            let aside = Aside::open(parent.as_fd()).unwrap().unwrap();
+            let new = aside.locked("alice".as_ref()).unwrap().unwrap();
+            fs::write(aside.path().join("alice").join(number.to_string()), "").unwrap();
+            assert_eq!(aside.rename_plainly(&new.name, parent.as_fd(), Path::new("alice")), expected);
         }
         assert!(homes.root.join("alice/1").exists() && !homes.root.join("alice/2").exists());
     }

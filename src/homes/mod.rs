@@ -5,6 +5,7 @@
 //! that it kills, the administrator's programs in a thread that they stop waiting for.
 
 pub mod create;
+pub mod mounted;
 pub mod open;
 pub mod quota;
 

@@ -1,10 +1,11 @@
 //! Finding a home, so that what was checked is what is used.
 //!
 //! A user owns the home and whatever is in it, and with a template such as `{username}/work` also directories on the
-//! way to it. So the way is walked by the kernel in one call that follows no link and never leaves the
-//! directory of homes (openat2(2)), and everything else is done with the descriptor that comes out of it.
+//! way to it. So the way is walked by descriptors, following no link and never leaving the directory of
+//! homes (openat2(2)), and everything else is done with the descriptor that comes out of it.
 
 use super::Fault;
+use super::mounted::{Links, check as check_mounted};
 use crate::control::HomeFault;
 use crate::sys::identity;
 use accounts::UserName;
@@ -13,7 +14,8 @@ use accounts::uid::Ids;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, fstat};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Opens the home of a user: a directory, with O_PATH.
@@ -27,7 +29,8 @@ use std::path::{Path, PathBuf};
 /// [`Fault`]: there is no home, it is somebody else's, a link is in the way, or the file system says no.
 pub fn open(homes: &Homes, user: &UserName, ids: Option<Ids>) -> Result<OwnedFd, Fault> {
     let path = Place::of(homes, user)?;
-    let (fd, found) = match (path.open(), ids) {
+    check_mounted("homes.root", &homes.root, Links::Followed)?;
+    let home = match (path.open(), ids) {
         (Err(Errno::EACCES | Errno::EPERM), Some(ids)) => {
             identity::act_on_files_as(ids.uid(), ids.gid()).map_err(|e| {
                 Fault::new(HomeFault::Failed, &format!("cannot act as uid {}: {e}", ids.uid()))
@@ -37,13 +40,57 @@ pub fn open(homes: &Homes, user: &UserName, ids: Option<Ids>) -> Result<OwnedFd,
         (outcome, _) => outcome,
     }
     .map_err(|e| path.fault(e))?;
-    match ids {
-        Some(ids) if ids.uid() != found.st_uid => Err(Fault::new(
-            HomeFault::NotTheirs,
-            &format!("{path} belongs to uid {}, the session has uid {}", found.st_uid, ids.uid()),
-        )),
-        _ => Ok(fd),
+    if homes.create.is_some() && is_unfinished(&home) {
+        return Err(Fault::new(
+            HomeFault::Missing,
+            &format!("{path} does not exist: its creation was broken off"),
+        ));
     }
+    let owner = home.found.st_uid;
+    match (ids, home.stranger) {
+        (_, Some(other)) => Err(Fault::new(
+            HomeFault::NotTheirs,
+            &format!("{path} belongs to uid {owner}, and a directory on the way to it to uid {other}"),
+        )),
+        (Some(ids), _) if ids.uid() != owner => Err(Fault::new(
+            HomeFault::NotTheirs,
+            &format!("{path} belongs to uid {owner}, the session has uid {}", ids.uid()),
+        )),
+        _ => Ok(home.fd),
+    }
+}
+
+/// What was found on the way to a home.
+struct Home {
+    fd: OwnedFd,
+    found: FileStat,
+    /// The directory that it is in.
+    parent: FileStat,
+    /// An owner, neither root nor the home's, of a directory between the directory of homes and the home. Whoever owns
+    /// such a directory can move somebody else's there, if that is writable for all.
+    stranger: Option<u32>,
+}
+
+/// Whether this is what is left when somebody was killed while a home was being put into its place
+/// ([`super::create`]): no more than an empty directory that reserves the name.
+fn is_unfinished(home: &Home) -> bool {
+    is_reserved(&home.found, &home.parent) && is_empty(home.fd.as_fd())
+}
+
+/// Whether a directory is root's and nobody else's to enter, in a directory that root alone can change.
+pub(super) fn is_reserved(found: &FileStat, parent: &FileStat) -> bool {
+    found.st_uid == 0 && found.st_mode & 0o7777 == 0o700 && is_roots_alone(parent)
+}
+
+/// Whether only root can change what is in a directory.
+pub(super) fn is_roots_alone(found: &FileStat) -> bool {
+    found.st_uid == 0 && found.st_mode & 0o022 == 0
+}
+
+/// Whether a directory can be listed, and nothing is in it.
+pub(super) fn is_empty(dir: BorrowedFd<'_>) -> bool {
+    fs::read_dir(format!("/proc/self/fd/{}", dir.as_raw_fd()))
+        .is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Where the home of a user should be, for messages.
@@ -57,6 +104,7 @@ pub fn path(homes: &Homes, user: &UserName) -> String {
 /// # Errors
 /// [`Fault`]: it is not there, or the file system says no.
 pub fn open_root(homes: &Homes) -> Result<OwnedFd, Fault> {
+    check_mounted("homes.root", &homes.root, Links::Followed)?;
     open_dir(&homes.root).map_err(|e| root_fault(&homes.root, e))
 }
 
@@ -69,6 +117,37 @@ pub fn open_root(homes: &Homes) -> Result<OwnedFd, Fault> {
 /// The system's.
 pub fn open_dir(path: &Path) -> nix::Result<OwnedFd> {
     openat2(AT_FDCWD, &path.join("."), how(ResolveFlag::RESOLVE_NO_MAGICLINKS))
+}
+
+/// Opens a directory that is shared, with O_PATH. No link is followed: users may have been able to change what is on
+/// the way, and root would go wherever their link leads. A directory that root may not reach is tried again as the user
+/// `ids`, as with [`open`].
+///
+/// # Errors
+/// [`Fault`]: it is not there, or behind a link, or the file system says no.
+pub fn open_share(source: &Path, ids: Option<Ids>) -> Result<OwnedFd, Fault> {
+    let shown = source.display();
+    check_mounted("shares.source", source, Links::Refused)?;
+    let open = || {
+        let resolve = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        openat2(AT_FDCWD, &source.join("."), how(resolve))
+    };
+    match (open(), ids) {
+        (Err(Errno::EACCES | Errno::EPERM), Some(ids)) => {
+            identity::act_on_files_as(ids.uid(), ids.gid()).map_err(|e| {
+                Fault::new(HomeFault::Failed, &format!("{shown}: cannot act as uid {}: {e}", ids.uid()))
+            })?;
+            open()
+        }
+        (outcome, _) => outcome,
+    }
+    .map_err(|e| match e {
+        Errno::ELOOP => Fault::new(
+            HomeFault::Failed,
+            &format!("{shown} leads through a symbolic link: write the real path in config.toml"),
+        ),
+        e => Fault::of_error(&shown.to_string(), e),
+    })
 }
 
 /// Opens a directory beneath another, following no link, with O_PATH.
@@ -99,11 +178,22 @@ impl<'a> Place<'a> {
         Ok(Self { root: &homes.root, relative: relative.into() })
     }
 
-    fn open(&self) -> Result<(OwnedFd, FileStat), Errno> {
-        let root = open_dir(self.root)?;
-        let home = beneath(root.as_fd(), &self.relative)?;
-        let found = fstat(&home)?;
-        Ok((home, found))
+    /// Walks the way, one directory after the other. Whatever is moved meanwhile: each was in the one before it.
+    fn open(&self) -> Result<Home, Errno> {
+        let mut fd = open_dir(self.root)?;
+        let mut found = fstat(&fd)?;
+        let mut parent = found;
+        let mut owners = Vec::new();
+        for (number, name) in self.relative.iter().enumerate() {
+            if number > 0 && found.st_uid != 0 {
+                owners.push(found.st_uid);
+            }
+            parent = found;
+            fd = beneath(fd.as_fd(), Path::new(name))?;
+            found = fstat(&fd)?;
+        }
+        let stranger = owners.into_iter().find(|owner| *owner != found.st_uid);
+        Ok(Home { fd, found, parent, stranger })
     }
 
     fn fault(&self, error: Errno) -> Fault {
@@ -225,6 +315,80 @@ pub(super) mod tests {
             chown(&home, Some(owner), Some(20_001)).unwrap();
             assert_eq!(kind(open(&homes, &alice(), Some(ids(20_001)))), fault, "owner {owner}");
         }
+    }
+
+    #[test]
+    fn who_owns_the_way_owns_the_home() {
+        if !root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let homes = homes(dir.path(), "template = 'class/{username}/work'");
+        let class = dir.path().join("class");
+        fs::create_dir_all(class.join("alice/work")).unwrap();
+        for (class_owner, way, home, fault) in [
+            (0, 0, 20_001, None),
+            (0, 20_001, 20_001, None),
+            (20_001, 0, 20_001, None),
+            (0, 20_002, 20_001, Some(HomeFault::NotTheirs)),
+            (20_002, 0, 20_001, Some(HomeFault::NotTheirs)),
+            (20_001, 20_002, 20_001, Some(HomeFault::NotTheirs)),
+            (0, 20_001, 0, Some(HomeFault::NotTheirs)),
+        ] {
+            chown(&class, Some(class_owner), None).unwrap();
+            chown(class.join("alice"), Some(way), None).unwrap();
+            chown(class.join("alice/work"), Some(home), None).unwrap();
+            let found = kind(open(&homes, &alice(), Some(ids(20_001))));
+            assert_eq!(found, fault, "{class_owner} {way} {home}");
+        }
+        chown(&class, Some(20_002), None).unwrap();
+        chown(class.join("alice/work"), Some(20_001), None).unwrap();
+        assert_eq!(kind(open(&homes, &alice(), None)), Some(HomeFault::NotTheirs), "whoever asks");
+    }
+
+    #[test]
+    fn a_reserved_name_is_no_home() {
+        if !root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("alice");
+        let look = |more: &str| kind(open(&homes(dir.path(), more), &alice(), Some(ids(20_001))));
+        let create = "missing = 'create'";
+        fs::create_dir(&home).unwrap();
+        for (mode, parent, fault) in [
+            (0o700, 0o755, HomeFault::Missing),
+            (0o750, 0o755, HomeFault::NotTheirs),
+            (0o700, 0o775, HomeFault::NotTheirs),
+            (0o700, 0o1777, HomeFault::NotTheirs),
+        ] {
+            fs::set_permissions(&home, Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(dir.path(), Permissions::from_mode(parent)).unwrap();
+            assert_eq!(look(create), Some(fault), "{mode:o} {parent:o}");
+            assert_eq!(look(""), Some(HomeFault::NotTheirs), "nobody would make it");
+        }
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::write(home.join("file"), "").unwrap();
+        assert_eq!(look(create), Some(HomeFault::NotTheirs));
+        fs::remove_file(home.join("file")).unwrap();
+        chown(&home, Some(20_001), None).unwrap();
+        assert_eq!(look(create), None, "an empty home is one");
+    }
+
+    #[test]
+    fn a_share_is_reached_without_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("real/data")).unwrap();
+        symlink("real", at("link")).unwrap();
+        symlink("data", at("real/last")).unwrap();
+        assert!(open_share(&at("real/data"), None).is_ok());
+        for name in ["link/data", "real/last", "link"] {
+            let fault = open_share(&at(name), None).unwrap_err();
+            let why = " leads through a symbolic link: write the real path in config.toml";
+            assert_eq!(fault.detail, format!("{}{why}", at(name).display()));
+        }
+        assert!(open_share(&at("none"), None).unwrap_err().detail.contains("No such file"));
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub fn set(home: BorrowedFd<'_>, whose: Whose, limits: Quota) -> io::Result<()> 
     sys::set(home, kind, id, limits.soft, limits.hard)
 }
 
-/// Limits a home that is being made and is still empty: by a project of its own where the file system has them on,
+/// Limits a home that is being made and is still empty, opened for more than O_PATH: by a project of its own where the file system has them on,
 /// else by its owner's quota, which `owner` gives when nobody shares that uid.
 ///
 /// # Errors
@@ -122,7 +122,12 @@ pub fn limit_new(
     let support = support(home).map_err(failed("cannot ask for quotas"))?;
     let whose = match (support, owner) {
         (Support { project: true, .. }, _) => {
-            let project = free_project(home, user)?;
+            // One that somebody began, and was killed, has its project: another one would stay used for nothing.
+            let begun = sys::project(home).map_err(failed("cannot ask for the home's project"))?;
+            let project = match candidates(user).find(|candidate| *candidate == begun) {
+                Some(project) => project,
+                None => free_project(home, user)?,
+            };
             sys::set_project(home, project).map_err(failed("cannot set the home's project"))?;
             Whose::Project(project)
         }

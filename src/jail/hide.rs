@@ -1,13 +1,25 @@
 //! What PAM modules and sshd itself must not find in a session's mount namespace.
 
 use super::plan::Plan;
-use super::{Failure, step};
+use super::{Failure, readable, step};
+use crate::homes::mounted::automounts;
 use crate::sys::mount::{self, Flags, Tree};
+use crate::sys::{pidfd, process};
 use accounts::paths::RUN_DIR;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Most symbolic links on the way to what is hidden.
+const MAX_LINKS: usize = 8;
+/// How long all automounters together may hold us up, which wait for their servers.
+const AUTOMOUNT_TIME: Duration = Duration::from_secs(1);
 
 /// From here on root's part of sshd runs in this mount namespace too, with whatever PAM modules come after
 /// ours, and so does a session that no ChrootDirectory confines, should an administrator have lost the Match
@@ -19,21 +31,29 @@ use std::path::{Component, Path, PathBuf};
 /// - `/home`, and the first directory of `homes.path`: where the account says that the user's home is, a directory
 ///   that users may control is possible. pam_env reads `~/.pam_environment` there on Debian 12, and a dead NFS server
 ///   would hang it.
+/// - `homes.root` and every share's source: the files of others. A session has them in its jail only.
 /// - `/var/log/lastlog`: sshd 9.2 writes there at uid × 292, which for computed uids makes a sparse file of
 ///   600 GB for backups to stumble over, and for uids that users share tells one when another was here.
 ///
-/// The host itself keeps them all: this is our namespace only.
+/// The host itself keeps them all: this is our namespace only. Returns notes for the log.
 ///
 /// # Errors
 /// One line for the log.
-pub fn hide_from_pam_and_sshd(plan: &Plan) -> Result<(), Failure> {
+pub fn hide_from_pam_and_sshd(plan: &Plan) -> Result<Vec<String>, Failure> {
     hide_run()?;
-    let shown: Option<PathBuf> = first_directory(Path::new(&plan.home_dir));
-    hide(Path::new("/home")).map_err(step("an empty /home"))?;
-    match shown.filter(|dir| dir != Path::new("/home")) {
-        Some(dir) => hide(&dir).map_err(step("an empty directory in the place of homes.path")),
-        None => Ok(()),
+    let mut hiding = Hiding::new().map_err(|e| format!("cannot read the mounts: {e}"))?;
+    hiding.hide(Path::new("/home")).map_err(step("an empty /home"))?;
+    if let Some(dir) = first_directory(Path::new(&plan.home_dir)) {
+        hiding.hide(&dir).map_err(step("an empty directory in the place of homes.path"))?;
     }
+    let mut notes = Vec::new();
+    let roots = plan.homes.iter().map(|homes| &homes.root);
+    for path in roots.chain(plan.shares.iter().map(|share| &share.source)) {
+        if let Err(e) = hiding.hide(path) {
+            notes.push(format!("{} cannot be hidden from PAM: {e}", path.display()));
+        }
+    }
+    Ok(notes)
 }
 
 /// `/home` of `/home/alice`.
@@ -41,31 +61,136 @@ fn first_directory(path: &Path) -> Option<PathBuf> {
     path.components().find(|one| matches!(one, Component::Normal(_))).map(|one| Path::new("/").join(one))
 }
 
-/// Puts an empty directory into the place of one that may itself be, or hold, a file system that doesn't answer:
-/// nothing is asked of what is mounted there, it is taken away unseen. Nothing is done when there is no such
-/// directory.
-fn hide(path: &Path) -> io::Result<()> {
-    let mut path = path.to_owned();
-    for _ in 0..8 {
-        mount::detach_all(&path)?;
-        let found = match fs::symlink_metadata(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            found => found?,
-        };
-        if found.is_dir() {
-            mount::tmpfs(&path, 4096, 1)?;
-            return mount::restrict(&path, Flags::RO);
-        }
-        if !found.is_symlink() {
+/// Whether sshd, PAM modules or we may need what is at this path, above it, or beneath it.
+fn is_needed(path: &Path) -> bool {
+    // All that is in these is the system's.
+    const WHOLE: [&str; 21] = [
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/proc",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/usr/bin",
+        "/usr/lib",
+        "/usr/lib32",
+        "/usr/lib64",
+        "/usr/libexec",
+        "/usr/libx32",
+        "/usr/sbin",
+        "/usr/share",
+        "/var/log",
+    ];
+    // What is in these may be users'.
+    const SHARED: [&str; 9] = [
+        "/tmp",
+        "/usr/local/bin",
+        "/usr/local/lib",
+        "/usr/local/sbin",
+        "/var/cache",
+        "/var/lib",
+        "/var/mail",
+        "/var/spool",
+        "/var/tmp",
+    ];
+    WHOLE.iter().any(|dir| path.starts_with(dir))
+        || WHOLE.iter().chain(&SHARED).any(|dir| Path::new(dir).starts_with(path))
+}
+
+/// Hides directories, one after the other.
+struct Hiding {
+    automounts: Vec<PathBuf>,
+    end: Instant,
+    /// What is hidden already, and is not to be taken away as if the host had mounted it.
+    hidden: Vec<PathBuf>,
+}
+
+impl Hiding {
+    fn new() -> io::Result<Self> {
+        Ok(Self { automounts: automounts()?, end: Instant::now() + AUTOMOUNT_TIME, hidden: Vec::new() })
+    }
+
+    /// Puts an empty directory into the place of one that may itself be, or hold, or lie in, a file system that doesn't
+    /// answer: nothing is asked of what is mounted there or on the way, it is taken away unseen. Nothing is done when there
+    /// is no such directory.
+    ///
+    /// # Errors
+    /// The path leads to a directory of the system, or its links lead round in circles; or the system's.
+    fn hide(&mut self, path: &Path) -> io::Result<()> {
+        let mut path = path.to_owned();
+        'link: for _ in 0..=MAX_LINKS {
+            // Step by step: beyond a link there may be another file system.
+            let mut at = PathBuf::from("/");
+            let mut rest = path.components();
+            while let Some(component) = rest.next() {
+                match component {
+                    Component::Normal(name) => at.push(name),
+                    Component::ParentDir => {
+                        at.pop();
+                        continue;
+                    }
+                    _ => continue,
+                }
+                if self.hidden.contains(&at) {
+                    return Ok(());
+                }
+                if !is_needed(&at) {
+                    self.detach(&at)?;
+                }
+                let found = match fs::symlink_metadata(&at) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    found => found?,
+                };
+                if found.is_symlink() {
+                    // The administrator's, such as /home on a larger disk.
+                    path = at.parent().unwrap_or(&at).join(fs::read_link(&at)?).join(rest.as_path());
+                    continue 'link;
+                }
+                if !found.is_dir() {
+                    return Ok(());
+                }
+            }
+            if is_needed(&at) {
+                return Err(io::Error::other(format!("{} is needed", at.display())));
+            }
+            mount::tmpfs(&at, 4096, 1)?;
+            mount::restrict(&at, Flags::RO)?;
+            self.hidden.push(at);
             return Ok(());
         }
-        // The administrator's, such as /home on a larger disk. What is above its target has to answer.
-        path = path.parent().unwrap_or(Path::new("/")).join(fs::read_link(&path)?);
-        if path.file_name().is_none() {
-            break;
+        Err(io::Error::other("its symbolic links lead nowhere good"))
+    }
+
+    /// Takes away what is mounted here. An automounter that is mounting something at that moment makes even umount2(2)
+    /// wait for it, so that is done by a child.
+    fn detach(&self, at: &Path) -> io::Result<()> {
+        if !self.automounts.iter().any(|point| point == at) {
+            return mount::detach_all(at);
+        }
+        let Some(pid) = process::fork_single_threaded()? else {
+            let done = process::close_all_but(&[]).and_then(|()| mount::detach_all(at));
+            process::exit_now(i32::from(done.is_err()))
+        };
+        let ended = pidfd::open(pid)?;
+        let in_time = readable(ended.as_fd(), self.end)?;
+        let pid = Pid::from_raw(pid);
+        if !in_time {
+            kill(pid, Signal::SIGKILL)?;
+            // What cannot be killed is left to the system.
+            readable(ended.as_fd(), Instant::now() + Duration::from_millis(50))?;
+        }
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG))? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            _ if in_time => Err(io::Error::other("an automounter there cannot be taken away")),
+            _ => Err(io::Error::other("an automounter there waits for its server")),
         }
     }
-    Err(io::Error::other("its symbolic link leads nowhere good"))
 }
 
 fn hide_run() -> Result<(), Failure> {
@@ -106,8 +231,148 @@ fn hide_lastlog(empty: &Path) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::mounter::tests::{leave, never_answers, root};
     use super::*;
+    use crate::sys::process::in_child;
+    use std::os::unix::fs::symlink;
+
+    /// Also through a link, and whatever lies on top of what: a file system that would never answer isn't asked.
+    #[test]
+    fn a_directory_is_hidden_without_a_look_at_it() {
+        if !root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (home, link) = (dir.path().join("home"), dir.path().join("link"));
+        fs::create_dir(&home).unwrap();
+        fs::write(home.join("file"), "").unwrap();
+        symlink("home", &link).unwrap();
+        for path in [&home, &link] {
+            assert!(in_child(|| {
+                leave();
+                let _daemon = never_answers(&home);
+                mount::stop_propagation().unwrap();
+                mount::tmpfs(&home, 4096, 4).unwrap();
+                Hiding::new().unwrap().hide(path).unwrap();
+                assert_eq!(fs::read_dir(&home).unwrap().count(), 0);
+                assert!(fs::create_dir(home.join("new")).is_err());
+                // What was there is gone, not covered.
+                mount::detach_all(&home).unwrap();
+                assert!(home.join("file").exists());
+            }));
+        }
+        Hiding::new().unwrap().hide(&dir.path().join("none")).unwrap();
+        Hiding::new().unwrap().hide(&home.join("file")).unwrap();
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_are_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        for target in ["link", "/", ".."] {
+            let link = dir.path().join("link");
+            let _ = fs::remove_file(&link);
+            symlink(target, &link).unwrap();
+            assert!(Hiding::new().unwrap().hide(&link).is_err(), "{target}");
+        }
+    }
+
+    /// What a path leads through is not asked either; what is hidden stays so.
+    #[test]
+    fn what_lies_in_a_file_system_that_never_answers_is_hidden() {
+        if !root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("disk/homes/students")).unwrap();
+        fs::create_dir_all(at("srv/data/inner")).unwrap();
+        symlink("../disk", at("srv/link")).unwrap();
+        assert!(in_child(|| {
+            leave();
+            let _daemon = never_answers(&at("disk"));
+            mount::stop_propagation().unwrap();
+            let mut hiding = Hiding::new().unwrap();
+            hiding.hide(&at("srv/link/homes")).unwrap();
+            assert_eq!(hiding.hidden, [at("disk/homes")], "beneath the mount, which is gone");
+            assert_eq!(fs::read_dir(at("disk/homes")).unwrap().count(), 0);
+            for path in ["srv/data", "srv/data/inner", "srv/link/homes/students", "disk/homes"] {
+                hiding.hide(&at(path)).unwrap();
+            }
+            assert_eq!(hiding.hidden, [at("disk/homes"), at("srv/data")]);
+            hiding.hide(&at("srv")).unwrap();
+            assert_eq!(fs::read_dir(at("srv")).unwrap().count(), 0);
+            assert_eq!(fs::read_dir(at("disk")).unwrap().count(), 1);
+        }));
+    }
+
+    /// A direct automounter, as x-systemd.automount makes one, that is mounting something: whoever passes waits.
+    #[test]
+    fn an_automounter_that_waits_holds_nobody_up() {
+        if !root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["homes", "data"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        assert!(in_child(|| {
+            leave();
+            let (asked, write) = nix::unistd::pipe().unwrap();
+            let group = nix::unistd::getppid();
+            let options = format!(
+                "fd={},pgrp={group},minproto=5,maxproto=5,direct",
+                std::os::fd::AsRawFd::as_raw_fd(&write)
+            );
+            nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
+            let flags = nix::mount::MsFlags::empty();
+            nix::mount::mount(Some("test"), &at("homes"), Some("autofs"), flags, Some(options.as_str()))
+                .unwrap();
+            let user = match process::fork_single_threaded().unwrap() {
+                None => process::exit_now(i32::from(fs::read_dir(at("homes")).is_err())),
+                Some(pid) => Pid::from_raw(pid),
+            };
+            // Until the automounter has been asked.
+            assert!(readable(asked.as_fd(), Instant::now() + Duration::from_secs(5)).unwrap());
+            mount::stop_propagation().unwrap();
+            let start = Instant::now();
+            let mut hiding = Hiding::new().unwrap();
+            let why = hiding.hide(&at("homes")).unwrap_err().to_string();
+            assert_eq!(why, "an automounter there waits for its server");
+            hiding.hide(&at("data")).unwrap();
+            assert!(start.elapsed() < AUTOMOUNT_TIME * 3, "{:?}", start.elapsed());
+            kill(user, Signal::SIGKILL).unwrap();
+            waitpid(user, None).unwrap();
+        }));
+    }
+
+    #[test]
+    fn what_the_system_needs_stays() {
+        for (path, needed) in [
+            ("/", true),
+            ("/usr", true),
+            ("/usr/lib/security", true),
+            ("/usr/local", true),
+            ("/usr/local/homes", false),
+            ("/usr/home", false),
+            ("/etc/skel", true),
+            (RUN_DIR, true),
+            ("/var", true),
+            ("/var/lib", true),
+            ("/var/lib/homes", false),
+            ("/var/log", true),
+            ("/var/homes", false),
+            ("/tmp", true),
+            ("/tmp/homes", false),
+            ("/srv", false),
+            ("/home", false),
+            ("/opt/homes", false),
+        ] {
+            assert_eq!(is_needed(Path::new(path)), needed, "{path}");
+        }
+    }
 
     #[test]
     fn the_first_directory_is_what_is_hidden() {

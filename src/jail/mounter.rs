@@ -12,7 +12,7 @@ use crate::config::Share;
 use crate::control::{HomeFault, MAX_MESSAGE};
 use crate::homes::{self, Fault};
 use crate::sys::mount::{Flags, Tree};
-use crate::sys::{identity, pidfd, process, socket};
+use crate::sys::{pidfd, process, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -218,19 +218,10 @@ fn share(plan: &Plan, number: usize) -> Result<Tree, Fault> {
     let Some(share) = plan.shares.get(number) else {
         return Err(Fault::new(HomeFault::Failed, "no such share"));
     };
-    let failed = |what: &str, e: io::Error| {
-        Fault::new(HomeFault::Failed, &format!("{}: {what}{e}", share.source.display()))
-    };
-    let dir = match homes::open::open_dir(&share.source) {
-        // As with homes: root may be nobody on a file server.
-        Err(Errno::EACCES | Errno::EPERM) => {
-            identity::act_on_files_as(plan.ids.uid(), plan.ids.gid()).map_err(|e| failed("", e))?;
-            homes::open::open_dir(&share.source)
-        }
-        other => other,
-    };
-    let dir = dir.map_err(|e| Fault::of_error(&share.source.display().to_string(), e))?;
-    clone(dir.as_fd(), share_flags(share)).map_err(|e| failed("cannot be mounted: ", e))
+    let dir = homes::open::open_share(&share.source, Some(plan.ids))?;
+    clone(dir.as_fd(), share_flags(share)).map_err(|e| {
+        Fault::new(HomeFault::Failed, &format!("{} cannot be mounted: {e}", share.source.display()))
+    })
 }
 
 fn share_flags(share: &Share) -> Flags {
@@ -255,4 +246,4 @@ fn reap(pids: &[libc::pid_t], within: Duration) {
 
 #[cfg(test)]
 #[path = "mounter_tests.rs"]
-mod tests;
+pub mod tests;

@@ -19,7 +19,7 @@ use std::path::Path;
 /// The uid of the tests' alice.
 const UID: u32 = 20_001;
 
-fn root() -> bool {
+pub fn root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
@@ -52,7 +52,7 @@ fn plan(dir: &Path, more: &str, within: Duration) -> Plan {
 }
 
 /// Leaves the machine's mount namespace, for one in which mounts are shared as on most hosts.
-fn leave() {
+pub fn leave() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     mount::stop_propagation().unwrap();
     let none = None::<&str>;
@@ -89,7 +89,7 @@ fn be_subreaper() {
 
 /// Puts a file system over `at` that never answers: an automounter whose daemon doesn't read its pipe. Returns the
 /// pipe.
-fn never_answers(at: &Path) -> (OwnedFd, OwnedFd) {
+pub fn never_answers(at: &Path) -> (OwnedFd, OwnedFd) {
     let (read, write) = nix::unistd::pipe().unwrap();
     // The kernel answers processes of the daemon's group itself: a group that nobody here is in.
     let group = nix::unistd::getppid();
@@ -204,6 +204,69 @@ fn a_missing_home_is_made_when_it_should_be() {
         let found = fs::metadata(dir.path().join("homes/alice"));
         assert_eq!(found.is_ok_and(|found| found.uid() == UID && found.mode() & 0o7777 == 0o750), made);
     }
+}
+
+/// With `nofail` a host comes up without its file server: nothing is made or shown in an empty mount point.
+#[test]
+fn what_should_be_mounted_must_be() {
+    if !root() || !Path::new("/etc/fstab").exists() {
+        return;
+    }
+    let dir = host();
+    let at = |name: &str| dir.path().join(name);
+    fs::remove_dir_all(at("homes/alice")).unwrap();
+    let path = dir.path().display();
+    fs::write(
+        at("fstab"),
+        format!("nas:/h {path}/homes nfs nofail 0 0\nnas:/d {path}/data nfs noauto 0 0\n"),
+    )
+    .unwrap();
+    assert!(in_child(|| {
+        leave();
+        let none = None::<&str>;
+        nix::mount::mount(Some(&at("fstab")), "/etc/fstab", none, MsFlags::MS_BIND, none).unwrap();
+        let look = |jail: &str| {
+            fs::create_dir_all(at(jail)).unwrap();
+            let plan = plan(dir.path(), "missing = 'create'", Duration::from_secs(5));
+            let (_mounter, parcels) = Mounter::start(&plan).unwrap();
+            let (ours, theirs) = socket::pair().unwrap();
+            match process::fork_single_threaded().unwrap() {
+                None => {
+                    let report = build(&plan, parcels, &[], &at(jail));
+                    socket::send(theirs.as_fd(), &serde_json::to_vec(&report).unwrap(), &[]).unwrap();
+                    process::exit_now(0)
+                }
+                Some(child) => {
+                    drop(parcels);
+                    let mut buffer = vec![0; MAX_MESSAGE];
+                    let (length, _) = socket::recv(ours.as_fd(), &mut buffer, 0).unwrap();
+                    waitpid(Pid::from_raw(child), None).unwrap();
+                    serde_json::from_slice::<JailReport>(&buffer[..length]).unwrap()
+                }
+            }
+        };
+        let report = look("jail");
+        let HomeState::Unavailable { fault: HomeFault::Failed, detail } = &report.home else {
+            panic!("{report:?}")
+        };
+        assert!(
+            detail.ends_with(&format!("/etc/fstab lists {path}/homes, and it is not mounted")),
+            "{detail}"
+        );
+        assert!(
+            report.notes[1].ends_with(&format!("lists {path}/data, and it is not mounted")),
+            "{report:?}"
+        );
+        assert!(!at("homes/alice").exists());
+        for name in ["homes", "data"] {
+            nix::mount::mount(Some("nas"), &at(name), Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+                .unwrap();
+        }
+        let report = look("jail2");
+        assert_eq!(report, JailReport { home: HomeState::Mounted, notes: vec!["a note".into()] });
+        assert!(at("homes/alice").exists());
+    }));
+    assert!(!at("homes/alice").exists());
 }
 
 #[test]

@@ -72,8 +72,9 @@ pub fn build(request: &Request, plan: &Plan) -> Result<Vec<String>, Failure> {
     // Copied before anything is mounted over the directory they come from.
     let terminals = Tree::clone_path(&terminals_dir()).map_err(step("/dev/pts"))?;
     // Before the jail is mounted in it.
-    hide_from_pam_and_sshd(plan)?;
-    let Programs { shown, notes } = programs::find(plan.rsync)?;
+    let mut notes = hide_from_pam_and_sshd(plan)?;
+    let Programs { shown, notes: more } = programs::find(plan.rsync)?;
+    notes.extend(more);
     let root = Path::new(JAIL_DIR);
     // A file and at most two new directories for each.
     let inodes = TMPFS_INODES + 3 * shown.len() + Trees::most_inodes(plan);
