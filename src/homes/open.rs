@@ -7,6 +7,7 @@
 use super::Fault;
 use super::mounted::{Links, check as check_mounted};
 use crate::control::HomeFault;
+use crate::sys::freshness::refresh;
 use crate::sys::identity;
 use accounts::UserName;
 use accounts::homes::Homes;
@@ -178,8 +179,17 @@ impl<'a> Place<'a> {
         Ok(Self { root: &homes.root, relative: relative.into() })
     }
 
-    /// Walks the way, one directory after the other. Whatever is moved meanwhile: each was in the one before it.
     fn open(&self) -> Result<Home, Errno> {
+        match self.walk() {
+            // It was deleted on the file server, and perhaps made anew: now this host knows, and asks for the name.
+            Err(Errno::ESTALE) => self.walk(),
+            other => other,
+        }
+    }
+
+    /// Walks the way, one directory after the other. Whatever is moved meanwhile: each was in the one before it. The
+    /// file server is asked for each: what this host remembers would hide that it is gone, and the session would hang.
+    fn walk(&self) -> Result<Home, Errno> {
         let mut fd = open_dir(self.root)?;
         let mut found = fstat(&fd)?;
         let mut parent = found;
@@ -190,6 +200,7 @@ impl<'a> Place<'a> {
             }
             parent = found;
             fd = beneath(fd.as_fd(), Path::new(name))?;
+            refresh(fd.as_fd())?;
             found = fstat(&fd)?;
         }
         let stranger = owners.into_iter().find(|owner| *owner != found.st_uid);
