@@ -207,8 +207,11 @@ def check_big_file(place, size=4 << 30, seconds=240):
 
 
 @leaves_nothing
-def check_broken_transfer(place, size=64 << 20, breaking=None):
-    """The client is killed in mid-put (or `breaking(client)` ends it): what arrived is a prefix, reput completes it."""
+def check_broken_transfer(place, size=64 << 20, breaking=None, under_way=None):
+    """The client is killed in mid-put (or `breaking(client)` ends it): what arrived is a prefix, reput completes it.
+
+    `under_way()` tells that a part has been written, where the home on the server shows it too late.
+    """
     with place.scratch() as here:
         whole = make_random(here / "whole", size)
         (here / "batch").write_text(f"put {here}/whole file\n")
@@ -217,7 +220,7 @@ def check_broken_transfer(place, size=64 << 20, breaking=None):
         client = place.start(command)
         try:
             size_there = lambda: (place.home.stat("file", sums=False) or client).__dict__.get("size", 0)  # noqa: E731
-            wait_for(lambda: size_there() > 2_000_000, "the transfer is under way", 30)
+            wait_for(under_way or (lambda: size_there() > 2_000_000), "the transfer is under way", 30)
             if breaking:
                 breaking(client)
             else:
