@@ -10,8 +10,12 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Longest message in either direction, in bytes.
+/// Longest message in either direction, in bytes; a command may be longer.
 pub const MAX_MESSAGE: usize = 16 * 1024;
+
+/// Longest command in bytes: what one string of an environment may have (execve(2), MAX_ARG_STRLEN), in which
+/// sshd hands it to the session.
+pub const MAX_COMMAND: usize = 128 * 1024;
 
 /// The jail's first message to the gateway. Two descriptors come with it: the listener of the session socket,
 /// and the datagram socket that is `/dev/log` in the jail.
@@ -103,15 +107,38 @@ pub struct WindowSize {
     pub cols: u16,
 }
 
+/// The client's terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tty {
+    /// Size of the client's window.
+    pub size: WindowSize,
+    /// The terminal's modes before it was made raw, as opcodes and values of RFC 4254, section 8.
+    pub modes: Vec<(u8, u32)>,
+}
+
 /// What a session says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SessionRequest {
-    /// First message, with three descriptors: open an interactive shell.
+    /// With three descriptors: open a login shell.
     Shell {
-        /// Size of the client's window.
-        size: WindowSize,
-        /// TERM, LANG, LC_*, COLORTERM as the client sent them; the gateway validates each.
+        /// None: the shell reads its standard input.
+        tty: Option<Tty>,
+        /// TERM, COLORTERM, LANG, LC_*, SSH_CLIENT and SSH_CONNECTION; the gateway validates each.
+        environment: BTreeMap<String, String>,
+    },
+    /// With three descriptors: run a command. Unless `length` is 0, the command follows as one packet of raw bytes.
+    Exec {
+        /// Its length in bytes, at most [`MAX_COMMAND`].
+        length: u32,
+        /// None: standard output and error are apart.
+        tty: Option<Tty>,
+        /// As in [`SessionRequest::Shell`].
+        environment: BTreeMap<String, String>,
+    },
+    /// With three descriptors, after [`SessionReply::Elsewhere`]: serve sftp in the user's server.
+    Sftp {
+        /// As in [`SessionRequest::Shell`].
         environment: BTreeMap<String, String>,
     },
     /// First message, without descriptors: may I run this in the home?
@@ -130,6 +157,11 @@ pub enum SessionRequest {
     Resize {
         /// The new size.
         size: WindowSize,
+    },
+    /// The session got a signal that is meant for the process.
+    Signal {
+        /// Its name without SIG (RFC 4254, section 6.9).
+        name: String,
     },
 }
 
@@ -152,6 +184,16 @@ pub enum SessionReply {
         arguments: Vec<String>,
         /// The umask to set before.
         umask: u32,
+    },
+    /// The answer to [`SessionRequest::Files`]: it is served in the user's server. Ask for [`SessionRequest::Sftp`], or
+    /// [`SessionRequest::Exec`] with the client's own words, on this connection.
+    Elsewhere,
+    /// The session is over, its process was ended by a signal: end by the same.
+    Killed {
+        /// Its name without SIG.
+        signal: String,
+        /// As in [`SessionReply::Exit`].
+        message: Option<String>,
     },
     /// The session is over: restore the terminal, show `message` on stderr, exit with `status`.
     Exit {

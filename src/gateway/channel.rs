@@ -5,7 +5,7 @@ use super::files;
 use super::job::{Cancel, Jobs, Report};
 use super::remote::{self, Lost, NoTerminal, Remote};
 use super::terminal::{Standing, Terminal};
-use crate::control::{FileTool, HomeState, MAX_MESSAGE, SessionReply, SessionRequest, WindowSize};
+use crate::control::{FileTool, HomeState, MAX_MESSAGE, SessionReply, SessionRequest, Tty, WindowSize};
 use crate::hub::progress::Progress;
 use crate::log::Log;
 use crate::sys::socket;
@@ -259,7 +259,7 @@ impl Channel {
             };
             let request = serde_json::from_slice(buffer.get(..bytes).unwrap_or_default());
             match (request, &self.phase) {
-                (Ok(SessionRequest::Shell { size, environment }), Phase::New) => {
+                (Ok(SessionRequest::Shell { tty: Some(Tty { size, .. }), environment }), Phase::New) => {
                     let Ok([stdin, stdout, _]) = <[OwnedFd; 3]>::try_from(descriptors) else {
                         return self.session_gone(jobs, now);
                     };

@@ -1,7 +1,7 @@
 //! The conversation with the gateway.
 
 use super::progress;
-use crate::control::{MAX_MESSAGE, SessionReply, SessionRequest};
+use crate::control::{MAX_MESSAGE, SessionReply, SessionRequest, Tty};
 use crate::sys::{socket, tty};
 use accounts::paths::GATEWAY_SOCKET;
 use nix::errno::Errno;
@@ -104,7 +104,10 @@ pub fn shell() -> Result<u8, Broken> {
 
     say(
         &gateway,
-        &SessionRequest::Shell { size: tty::window_size(stdin.as_fd()), environment: wanted_environment() },
+        &SessionRequest::Shell {
+            tty: Some(Tty { size: tty::window_size(stdin.as_fd()), modes: Vec::new() }),
+            environment: wanted_environment(),
+        },
         &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
     )?;
 
@@ -139,7 +142,7 @@ pub fn shell() -> Result<u8, Broken> {
                     say(&gateway, &SessionRequest::Ready { size: tty::window_size(stdin.as_fd()) }, &[])?;
                 }
                 Ok(SessionReply::Exit { status, message }) => break Ok((status, message)),
-                Ok(SessionReply::Serve { .. }) => break Err(Broken::GatewayLost),
+                Ok(SessionReply::Serve { .. } | SessionReply::Elsewhere | SessionReply::Killed { .. }) => break Err(Broken::GatewayLost),
                 Err(broken) => break Err(broken),
             }
         }

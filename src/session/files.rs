@@ -55,7 +55,7 @@ pub fn serve(tool: FileTool, command: &[u8]) -> Result<Infallible, Unserved> {
         SessionReply::Exit { status, message } => {
             return Err(Unserved { status, message: message.unwrap_or_default() });
         }
-        SessionReply::Progress { .. } | SessionReply::Attach => return Err(Broken::GatewayLost.into()),
+        _ => return Err(Broken::GatewayLost.into()),
     };
     let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     // sshd has tried this as well, and goes on in / when it fails: files would end up, or be looked for, elsewhere.
