@@ -9,6 +9,7 @@ pub mod homes;
 pub mod hub;
 pub mod jail;
 pub mod log;
+pub mod mux;
 pub mod secret;
 pub mod session;
 pub mod status;

@@ -89,7 +89,9 @@ pub fn python() -> String {
         ("MAX_CREDIT", MAX_CREDIT as u64),
     ];
     let kinds = KINDS.iter().map(|(name, number)| (*name, u64::from(*number)));
-    let mut text = "# Generated from src/mux/protocol.rs, which says what each means; a test holds them equal.\n".to_owned();
+    let mut text =
+        "# Generated from src/mux/protocol.rs, which says what each means; a test holds them equal.\n"
+            .to_owned();
     for (name, value) in kinds.chain(bounds) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name} = {value}");

@@ -1,0 +1,133 @@
+//! Credit and ends of one stream (docs/mux.md, "Streams"). Pure.
+
+use super::protocol::MAX_CREDIT;
+use super::{Part, Violation};
+
+/// The share of a window that is granted at once when it has been read.
+const GRANT: usize = 4;
+
+#[derive(Debug, Default)]
+struct Incoming {
+    /// How much may still come.
+    credit: usize,
+    /// Read, and not granted again yet.
+    read: usize,
+    ended: bool,
+    stopped: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Stream {
+    window: usize,
+    incoming: [Incoming; 2],
+    /// How much input may still be sent; none before the stream is open.
+    credit: Option<usize>,
+    /// No more input goes out.
+    input_ended: bool,
+    exited: bool,
+    abandoned: bool,
+}
+
+impl Stream {
+    /// One that has been asked for.
+    pub fn new(window: usize) -> Self {
+        let part = || Incoming { credit: window, ..Incoming::default() };
+        Self {
+            window,
+            incoming: [part(), part()],
+            credit: None,
+            input_ended: false,
+            exited: false,
+            abandoned: false,
+        }
+    }
+
+    pub fn opened(&mut self, window: usize) -> Result<(), Violation> {
+        if self.credit.replace(window).is_some() {
+            return Err(Violation("a stream was opened twice"));
+        }
+        Ok(())
+    }
+
+    /// Is there a reader for them?
+    pub fn data(&mut self, part: Part, bytes: usize) -> Result<bool, Violation> {
+        let abandoned = self.abandoned;
+        let incoming = self.part(part);
+        if incoming.ended {
+            return Err(Violation("data after the end"));
+        }
+        incoming.credit =
+            incoming.credit.checked_sub(bytes).ok_or(Violation("more data than it had credit for"))?;
+        Ok(!incoming.stopped && !abandoned && bytes > 0)
+    }
+
+    pub fn eof(&mut self, part: Part) -> Result<(), Violation> {
+        if std::mem::replace(&mut self.part(part).ended, true) {
+            return Err(Violation("an end after the end"));
+        }
+        Ok(())
+    }
+
+    pub fn exit(&mut self) -> Result<(), Violation> {
+        if std::mem::replace(&mut self.exited, true) {
+            return Err(Violation("a process that ended twice"));
+        }
+        Ok(())
+    }
+
+    pub fn credit(&mut self, part: u8, bytes: usize) -> Result<(), Violation> {
+        let (Some(credit), 0) = (&mut self.credit, part) else {
+            return Err(Violation("credit for what does not exist"));
+        };
+        *credit = credit
+            .checked_add(bytes)
+            .filter(|credit| *credit <= MAX_CREDIT)
+            .ok_or(Violation("more credit than there may be"))?;
+        Ok(())
+    }
+
+    pub fn stopped(&mut self) {
+        self.input_ended = true;
+    }
+
+    pub fn room(&self) -> usize {
+        if self.input_ended || self.abandoned { 0 } else { self.credit.unwrap_or(0) }
+    }
+
+    pub fn sent(&mut self, bytes: usize) {
+        self.credit = self.credit.map(|credit| credit.saturating_sub(bytes));
+    }
+
+    /// Is that news to the agent? As are the three below.
+    pub fn end_input(&mut self) -> bool {
+        !std::mem::replace(&mut self.input_ended, true) && !self.abandoned
+    }
+
+    pub fn stop(&mut self, part: Part) -> bool {
+        let abandoned = self.abandoned;
+        let incoming = self.part(part);
+        !std::mem::replace(&mut incoming.stopped, true) && !incoming.ended && !abandoned
+    }
+
+    pub fn abandon(&mut self) -> bool {
+        !std::mem::replace(&mut self.abandoned, true)
+    }
+
+    pub fn consumed(&mut self, part: Part, bytes: usize) -> Option<u32> {
+        let (least, abandoned) = (self.window / GRANT, self.abandoned);
+        let incoming = self.part(part);
+        incoming.read += bytes;
+        if incoming.read < least.max(1) || incoming.ended || incoming.stopped || abandoned {
+            return None;
+        }
+        let grant = std::mem::take(&mut incoming.read);
+        incoming.credit += grant;
+        u32::try_from(grant).ok()
+    }
+
+    fn part(&mut self, part: Part) -> &mut Incoming {
+        let [output, error] = &mut self.incoming;
+        if part.index() == 0 { output } else { error }
+    }
+}
