@@ -1,5 +1,6 @@
 //! SSH into any JupyterHub through the stock OpenSSH server: the library behind the programs.
 
+pub mod agent;
 pub mod check;
 pub mod cli;
 pub mod config;

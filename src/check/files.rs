@@ -1,7 +1,7 @@
 //! Are the programs there that serve files?
 
 use super::Finding;
-use crate::config::Config;
+use crate::config::{Backend, Config};
 use accounts::paths;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,10 +21,10 @@ const RSYNC: [Program; 2] = [
     Program { path: paths::SCP, package: "openssh-client" },
 ];
 
-/// Looks for them, if this host has homes to serve.
+/// Looks for them, if this host serves homes.
 pub fn check(config: &Config) -> Vec<Finding> {
-    if config.settings.homes.is_none() {
-        return Vec::new();
+    if config.files.backend == Backend::Server {
+        return vec![Finding::fine(TOPIC, "served by users' own servers")];
     }
     let rsync = if config.files.rsync { &RSYNC[..] } else { &[] };
     look(Path::new("/"), &SFTP, rsync)
@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn without_homes_nothing_is_needed() {
-        let config = Config::from_str("", Path::new("config.toml")).unwrap();
-        assert_eq!(check(&config), []);
+        for text in ["", "[homes]\nroot = '/srv/homes'\n[files]\nbackend = 'server'"] {
+            let config = Config::from_str(text, Path::new("config.toml")).unwrap();
+            assert_eq!(check(&config), [Finding::fine(TOPIC, "served by users' own servers")]);
+        }
     }
 }

@@ -9,9 +9,21 @@ use accounts::table::{Document, Table};
 const MAX_OPTIONS: usize = 16;
 const MAX_OPTION: usize = 1024;
 
-/// How the distribution's `sftp-server` is run, and what else may reach the homes.
+/// Who serves files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// This host, from the homes that are mounted on it.
+    Homes,
+    /// The user's server, from whatever it has.
+    Server,
+}
+
+/// Who serves files, and how. All but the backend and the umask is about the distribution's programs, which serve the
+/// homes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
+    /// `backend`; `auto` has become the one that it means.
+    pub backend: Backend,
     /// `umask`: of every file and directory that is made.
     pub umask: u32,
     /// `log_level`: how much `sftp-server` tells the log.
@@ -48,9 +60,10 @@ impl LogLevel {
 /// Reads `[files]`.
 ///
 /// # Errors
-/// A value is not allowed, or there are no `homes` for what is switched on.
+/// A value is not allowed, or what is switched on would have no effect: there are no `homes`, or they are not served.
 pub(super) fn read(document: &Document<'_>, homes: Option<&Homes>) -> Result<Files, ConfigError> {
-    let table = document.table("files", &["umask", "log_level", "sftp_options", "rsync"])?;
+    let table = document.table("files", &["backend", "umask", "log_level", "sftp_options", "rsync"])?;
+    let backend = read_backend(&table, homes.is_some())?;
     let log_level = match table.text("log_level")?.unwrap_or("INFO") {
         "ERROR" => LogLevel::Error,
         "INFO" => LogLevel::Info,
@@ -68,12 +81,47 @@ pub(super) fn read(document: &Document<'_>, homes: Option<&Homes>) -> Result<Fil
         return Err(table.refuse(
             "rsync",
             "rsync and scp serve the homes of this host, but homes.root is not set",
-            "Set root in [homes] to the directory of the homes, or rsync to false.",
+            "Set root in [homes] to the directory of the homes, or rsync to false: then they run in the user's server.",
+        ));
+    }
+    if rsync && backend == Backend::Server {
+        return Err(table.refuse(
+            "rsync",
+            "rsync and scp are to serve the homes of this host, but backend is \"server\"",
+            "Set rsync to false: then they run in the user's server. Or set backend to \"auto\".",
+        ));
+    }
+    let sftp_options = read_options(&table)?;
+    // A restriction that doesn't hold is worse than none.
+    if !sftp_options.is_empty() && backend == Backend::Server {
+        return Err(table.refuse(
+            "sftp_options",
+            "they restrict this host's sftp-server, but files are served in the user's server",
+            "Remove them: in their own servers users can do what they like. Or set root in [homes], and backend to \
+             \"homes\".",
         ));
     }
     // What is masked for its owner is of no use to anybody.
     let umask = table.mode("umask", 0o077)?.unwrap_or(0o022);
-    Ok(Files { umask, log_level, sftp_options: read_options(&table)?, rsync })
+    Ok(Files { backend, umask, log_level, sftp_options, rsync })
+}
+
+fn read_backend(table: &Table<'_>, homes: bool) -> Result<Backend, ConfigError> {
+    match table.text("backend")?.unwrap_or("auto") {
+        "auto" if homes => Ok(Backend::Homes),
+        "auto" | "server" => Ok(Backend::Server),
+        "homes" if homes => Ok(Backend::Homes),
+        "homes" => Err(table.refuse(
+            "backend",
+            "the homes of this host are to be served, but homes.root is not set",
+            "Set root in [homes] to the directory of the homes, or backend to \"auto\".",
+        )),
+        other => Err(table.refuse(
+            "backend",
+            format!("\"{}\" is not a backend", excerpt(other)),
+            "Use \"auto\", \"homes\" or \"server\".",
+        )),
+    }
 }
 
 /// Only what restricts: other options of sftp-server(8) are ours to set, or lead elsewhere (`-d`, `-e`, `-f`).
@@ -161,6 +209,7 @@ mod tests {
         assert!(defaults.sftp_options.is_empty());
         let text = "umask = '0077'\nlog_level = 'VERBOSE'\nsftp_options = ['-R', '-P', 'symlink,statvfs']\nrsync = true";
         let expected = Files {
+            backend: Backend::Homes,
             umask: 0o077,
             log_level: LogLevel::Verbose,
             sftp_options: ["-R", "-P", "symlink,statvfs"].map(str::to_owned).into(),
@@ -183,6 +232,8 @@ mod tests {
             ("umask = '0778'", "umask", "Write three or four octal digits"),
             ("log_level = 'DEBUG'", "log_level", "Use \"ERROR\", \"INFO\" or \"VERBOSE\"."),
             ("log_level = 'info'", "log_level", "Use \"ERROR\", \"INFO\" or \"VERBOSE\"."),
+            ("backend = 'home'", "backend", "Use \"auto\", \"homes\" or \"server\"."),
+            ("backend = true", "backend", "Put the value in double quotes."),
             ("rsync = 'yes'", "rsync", "Write true or false"),
             ("rsinc = true", "rsinc", "Did you mean rsync?"),
             ("sftp_options = '-R'", "sftp_options", "Write texts in double quotes"),
@@ -206,6 +257,54 @@ mod tests {
     }
 
     #[test]
+    fn who_serves_files() {
+        use Backend::{Homes, Server};
+        for (backend, homes, expected) in [
+            ("", true, Some(Homes)),
+            ("", false, Some(Server)),
+            ("backend = 'auto'", true, Some(Homes)),
+            ("backend = 'auto'", false, Some(Server)),
+            ("backend = 'homes'", true, Some(Homes)),
+            ("backend = 'homes'", false, None),
+            ("backend = 'server'", true, Some(Server)),
+            ("backend = 'server'", false, Some(Server)),
+        ] {
+            let homes = if homes { "[homes]\nroot = '/srv/homes'" } else { "" };
+            let read = Config::from_str(&format!("[files]\n{backend}\n{homes}"), Path::new("x"));
+            assert_eq!(read.as_ref().ok().map(|config| config.files.backend), expected, "{backend} {homes}");
+            if let Err(error) = read {
+                assert_eq!(error.key(), Some("files.backend"));
+                assert!(error.remedy().starts_with("Set root in [homes]"), "{error}");
+            }
+        }
+    }
+
+    /// Above all not a restriction.
+    #[test]
+    fn nothing_is_silently_without_effect() {
+        for (text, homes, key, remedy) in [
+            (
+                "sftp_options = ['-R']",
+                false,
+                "sftp_options",
+                "Remove them: in their own servers users can do",
+            ),
+            ("backend = 'server'\nsftp_options = ['-R']", true, "sftp_options", "Remove them: in their own"),
+            ("backend = 'server'\nrsync = true", true, "rsync", "Set rsync to false"),
+            ("backend = 'server'\nrsync = true", false, "rsync", "Set root in [homes]"),
+        ] {
+            let homes = if homes { "[homes]\nroot = '/srv/homes'" } else { "" };
+            let text = format!("[files]\n{text}\n{homes}");
+            let error = Config::from_str(&text, Path::new("x")).unwrap_err();
+            assert_eq!(error.key(), Some(format!("files.{key}").as_str()), "{text}");
+            assert!(error.remedy().starts_with(remedy), "{text}: {error}");
+            assert_eq!(error.to_string().lines().count(), 2, "{error}");
+        }
+        let fine = "[files]\nbackend = 'server'\nsftp_options = []\nrsync = false\numask = '0077'\n[homes]\nroot = '/h'";
+        assert!(Config::from_str(fine, Path::new("x")).is_ok());
+    }
+
+    #[test]
     fn rsync_needs_homes() {
         let error = Config::from_str("[files]\nrsync = true", Path::new("config.toml")).unwrap_err();
         assert_eq!(error.key(), Some("files.rsync"));
@@ -216,7 +315,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_value_is_read_without_a_panic(
-            key in "umask|log_level|sftp_options|rsync",
+            key in "backend|umask|log_level|sftp_options|rsync",
             value in "\\PC{0,40}|\"\\PC{0,40}\"|\\[(\"(-R|-P|-p|-d|[a-z,@ -]{0,8})\",){0,4}\\]|[0-9]{1,22}",
         ) {
             if let Ok(files) = files(&format!("{key} = {value}")) {

@@ -5,6 +5,7 @@
 
 mod files;
 mod shares;
+mod terminal;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -13,8 +14,9 @@ use std::path::{Path, PathBuf};
 use accounts::settings::{self, Hub, Settings};
 use accounts::table::Document;
 pub use accounts::{ConfigError, HubUrl};
-pub use files::{Files, LogLevel};
+pub use files::{Backend, Files, LogLevel};
 pub use shares::Share;
+pub use terminal::{Terminal, TerminalMode};
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,14 +30,6 @@ pub struct Config {
     /// `[[shares]]`
     pub shares: Vec<Share>,
     file: PathBuf,
-}
-
-/// Terminals of users' servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terminal {
-    /// `exit_status`: run the shell so that its exit status becomes that of ssh(1). Otherwise it is 0
-    /// whenever the terminal ended in good order.
-    pub exit_status: bool,
 }
 
 impl Config {
@@ -57,15 +51,11 @@ impl Config {
             let document = Document::parse(text)?;
             let [hub, accounts, homes] = settings::TABLES;
             document.only(&[hub, accounts, homes, "terminal", "files", "shares"])?;
-            let terminal = document.table("terminal", &["exit_status"])?;
+            let terminal = terminal::read(&document)?;
             let settings = Settings::read(&document)?;
-            Ok(Self {
-                files: files::read(&document, settings.homes.as_ref())?,
-                shares: shares::read(&document, settings.homes.as_ref())?,
-                settings,
-                terminal: Terminal { exit_status: terminal.boolean("exit_status")?.unwrap_or(true) },
-                file: path.to_owned(),
-            })
+            let files = files::read(&document, settings.homes.as_ref())?;
+            let shares = shares::read(&document, settings.homes.as_ref(), files.backend)?;
+            Ok(Self { settings, terminal, files, shares, file: path.to_owned() })
         };
         read().map_err(|error: ConfigError| error.in_file(path))
     }
@@ -117,9 +107,9 @@ mod tests {
         ("[hub]", &["url", "ca_file", "start_timeout"]),
         ("[accounts]", &["uid", "fixed", "range"]),
         ("[homes]", accounts::homes::KEYS),
-        ("[files]", &["umask", "log_level", "sftp_options", "rsync"]),
+        ("[files]", &["backend", "umask", "log_level", "sftp_options", "rsync"]),
         ("[[shares]]", &["source", "path", "writable", "groups"]),
-        ("[terminal]", &["exit_status"]),
+        ("[terminal]", &["mode", "exit_status"]),
     ];
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -186,6 +176,19 @@ mod tests {
         assert_eq!(config.hub_url().unwrap().token_page(), "http://h/j/hub/token");
         assert_eq!(config.hub().start_timeout, Duration::from_secs(10));
         assert!(!config.terminal.exit_status);
+    }
+
+    #[test]
+    fn a_terminal_has_a_mode() {
+        for (text, expected) in [
+            ("", TerminalMode::Auto),
+            ("mode = 'auto'", TerminalMode::Auto),
+            ("mode = 'plain'", TerminalMode::Plain),
+        ] {
+            assert_eq!(parse(&format!("[terminal]\n{text}")).unwrap().terminal.mode, expected);
+        }
+        let error = parse("[terminal]\nmode = 'agent'").unwrap_err();
+        assert_eq!((error.key(), error.remedy()), (Some("terminal.mode"), "Use \"auto\" or \"plain\"."));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `[[shares]]`: directories of this host that sessions see besides the home.
 
+use super::Backend;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -41,8 +42,13 @@ impl Share {
 /// Reads the shares, in their order.
 ///
 /// # Errors
-/// A value is not allowed, one of them is shown where another or a home is, or this host has no `homes`.
-pub(super) fn read(document: &Document<'_>, homes: Option<&Homes>) -> Result<Vec<Share>, ConfigError> {
+/// A value is not allowed, one of them is shown where another or a home is, or this host has no `homes`, or doesn't serve
+/// them.
+pub(super) fn read(
+    document: &Document<'_>,
+    homes: Option<&Homes>,
+    backend: Backend,
+) -> Result<Vec<Share>, ConfigError> {
     let tables = document.tables("shares", &["source", "path", "writable", "groups"])?;
     if let Some(extra) = tables.get(MAX_SHARES) {
         return Err(extra.refuse(
@@ -61,6 +67,13 @@ pub(super) fn read(document: &Document<'_>, homes: Option<&Homes>) -> Result<Vec
                 "Set root in [homes] to the directory of the homes, or remove the share.",
             ));
         };
+        if backend == Backend::Server {
+            return Err(table.refuse(
+                "source",
+                "shares are shown beside the homes of this host, but files.backend is \"server\"",
+                "Set backend in [files] to \"auto\", or remove the share.",
+            ));
+        }
         check(table, &share, homes)?;
         if shares.iter().any(|other| overlap(&other.path, &share.path)) {
             return Err(table.refuse(
@@ -370,6 +383,11 @@ mod tests {
         let error = Config::from_str(&share("/data", "/shared", ""), Path::new("config.toml")).unwrap_err();
         assert_eq!(error.key(), Some("shares.source"));
         assert!(error.remedy().starts_with("Set root in [homes]"), "{error}");
+        let text =
+            share("/data", "/shared", "") + "[homes]\nroot = '/srv/homes'\n[files]\nbackend = 'server'";
+        let error = Config::from_str(&text, Path::new("config.toml")).unwrap_err();
+        assert_eq!(error.key(), Some("shares.source"));
+        assert!(error.remedy().starts_with("Set backend in [files]"), "{error}");
     }
 
     proptest! {

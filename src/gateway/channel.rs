@@ -1,578 +1,291 @@
-//! One session of the connection: what it asked for, the terminal it got, and how it ends.
+//! One session of the connection: what it asks for decides what becomes of it.
 
 use super::access::Access;
+use super::command::{CommandChannel, Work};
 use super::files;
-use super::job::{Cancel, Jobs, Report};
-use super::remote::{self, Lost, NoTerminal, Remote};
-use super::terminal::{Standing, Terminal};
-use crate::control::{FileTool, HomeState, MAX_MESSAGE, SessionReply, SessionRequest, Tty, WindowSize};
+use super::job::Jobs;
+use super::link::AgentLink;
+use super::news::{News, Said};
+use super::peer::{Heard, Peer};
+use super::terminal_channel::{Interactive, TerminalChannel};
+use crate::config::TerminalMode;
+use crate::control::{FileTool, HomeState, MAX_COMMAND, SessionReply, SessionRequest, Tty};
 use crate::hub::progress::Progress;
 use crate::log::Log;
+use crate::mux::{Event, StreamId};
 use crate::sys::socket;
-use crate::terminado::control::{self, ControlLink};
-use crate::terminado::rest::{TerminalName, create_body};
-use crate::terminado::shell::{self, Environment, Nonce};
-use crate::terminado::socket::TerminalSocket;
+use crate::terminado::shell::Environment;
 use nix::poll::PollFlags;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::panic::AssertUnwindSafe;
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Most of the client's input taken at once, in bytes.
-const INPUT: usize = 8 * 1024;
-/// Status of a session that broke, as ssh(1) reports its own failures.
-const BROKEN: u8 = 255;
-/// A reconnected WebSocket that drops within this time does not count as one.
-const SHORT_LIVED: Duration = Duration::from_secs(10);
-/// So many of those in a row end the session.
-const MAX_DROPS: u32 = 8;
-/// A client that takes none of the last output for this long will not be waited for.
-const LAST_OUTPUT: Duration = Duration::from_secs(30);
-
-/// What jobs report about a channel.
-pub struct Said {
-    /// Which one.
-    pub channel: u64,
-    /// What.
-    pub news: News,
+/// A session that hasn't said everything yet.
+pub struct Asking {
+    peer: Peer,
+    access: Access,
+    home: Rc<HomeState>,
+    /// A command that is still to come.
+    exec: Option<Exec>,
 }
 
-/// See [`Said`].
-pub enum News {
-    /// The server is being started.
-    Progress(Progress),
-    /// A terminal was opened, or not.
-    Opened(Result<Remote, NoTerminal>),
-    /// A dropped WebSocket is there again, or not.
-    Reconnected(Result<TerminalSocket, Lost>),
-    /// A control terminal was opened, or not.
-    Control(Result<(Remote, ControlLink), NoTerminal>),
-    /// The terminal was deleted; a line for the log if perhaps it was not.
-    Deleted(Result<(), String>),
-    /// The same of a control terminal.
-    ControlDeleted(Result<(), String>),
-    /// A job has failed by a fault of ours, and reports nothing else.
-    Failed,
-}
-
-enum Phase {
-    /// The session has not yet said what it wants.
-    New,
-    /// A job opens a terminal.
-    Opening,
-    /// There is one; the session is switching to raw mode.
-    Attaching,
-    /// Bytes move.
-    Relaying,
-    /// A job reconnects the WebSocket.
-    Reconnecting,
-    /// The shell has ended: its last output goes to the client.
-    Ending { status: u8, until: Instant },
-    /// The session has gone or is over, the terminal is drained before it is deleted.
-    Draining,
-    /// A job deletes the terminal.
-    Deleting,
-    /// Over.
-    Done,
+struct Exec {
+    length: usize,
+    tty: Option<Tty>,
+    environment: BTreeMap<String, String>,
+    descriptors: Vec<OwnedFd>,
 }
 
 /// See the module.
-pub struct Channel {
-    id: u64,
-    access: Access,
-    home: Rc<HomeState>,
-    session: Option<OwnedFd>,
-    stdin: Option<File>,
-    stdout: Option<File>,
-    size: WindowSize,
-    nonce: Option<Nonce>,
-    phase: Phase,
-    terminal: Option<Terminal>,
-    cancel: Cancel,
-    since: Instant,
-    /// When the WebSocket was last reconnected, and how often in a row it dropped again soon.
-    resumed: Option<Instant>,
-    drops: u32,
-    /// Jobs that still have to report.
-    jobs: u32,
+pub enum Channel {
+    /// It hasn't said everything yet.
+    Asking(Asking),
+    /// A shell in a plain terminal.
+    Terminal(Box<TerminalChannel>),
+    /// A stream of the agent.
+    Command(Box<CommandChannel>),
+    /// Over.
+    Done(u64),
 }
 
 impl Channel {
     /// For a session that has just connected.
     #[must_use]
-    pub fn new(id: u64, access: Access, home: Rc<HomeState>, session: OwnedFd, now: Instant) -> Self {
-        Self {
-            id,
-            access,
-            home,
-            session: Some(session),
-            stdin: None,
-            stdout: None,
-            size: WindowSize { rows: 24, cols: 80 },
-            nonce: None,
-            phase: Phase::New,
-            terminal: None,
-            cancel: Cancel::default(),
-            since: now,
-            resumed: None,
-            drops: 0,
-            jobs: 0,
-        }
+    pub fn new(peer: Peer, access: Access, home: Rc<HomeState>) -> Self {
+        Self::Asking(Asking { peer, access, home, exec: None })
     }
 
     /// Its number.
     #[must_use]
     pub fn id(&self) -> u64 {
-        self.id
+        match self {
+            Self::Asking(asking) => asking.peer.id(),
+            Self::Terminal(terminal) => terminal.id(),
+            Self::Command(command) => command.id(),
+            Self::Done(id) => *id,
+        }
     }
 
     /// Is it over, with nothing left to wait for?
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done) && self.jobs == 0
+        match self {
+            Self::Asking(_) => false,
+            Self::Terminal(terminal) => terminal.is_done(),
+            Self::Command(command) => command.is_done(),
+            Self::Done(_) => true,
+        }
     }
 
     /// Does it talk to the hub or open something, so that the HTTP client is worth its memory?
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.jobs > 0
+        matches!(self, Self::Terminal(terminal) if terminal.is_busy())
+    }
+
+    /// Has it this stream of the agent?
+    #[must_use]
+    pub fn has(&self, stream: StreamId, link: &AgentLink) -> bool {
+        matches!(self, Self::Command(command) if command.stream(link) == Some(stream))
     }
 
     /// What to poll for.
-    pub fn interest<'a>(&'a self, fds: &mut Vec<(BorrowedFd<'a>, PollFlags)>) {
-        if let Some(session) = &self.session {
-            fds.push((session.as_fd(), PollFlags::POLLIN));
-        }
-        let Some(terminal) = &self.terminal else { return };
-        let reads_client = matches!(self.phase, Phase::Relaying) && terminal.wants_input();
-        if let (true, Some(stdin)) = (reads_client, &self.stdin) {
-            fds.push((stdin.as_fd(), PollFlags::POLLIN));
-        }
-        let writes_client = self.shows_output() && terminal.screen.is_waiting();
-        if let (true, Some(stdout)) = (writes_client, &self.stdout) {
-            fds.push((stdout.as_fd(), PollFlags::POLLOUT));
-        }
-        let flags = |read: bool, write: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::POLLIN, read);
-            flags.set(PollFlags::POLLOUT, write);
-            flags
-        };
-        match terminal.socket() {
-            // poll(2) reports a hang-up even to those who ask for nothing: not asked, it can't spin.
-            Some((fd, read, write)) if (read || write) && self.moves_bytes() => {
-                fds.push((fd, flags(read, write)))
-            }
-            _ => {}
-        }
-        match terminal.control.socket() {
-            Some((fd, write)) if self.moves_bytes() => fds.push((fd, flags(true, write))),
-            _ => {}
+    pub fn interest<'a>(&'a self, link: &AgentLink, fds: &mut Vec<(BorrowedFd<'a>, PollFlags)>) {
+        match self {
+            Self::Asking(asking) => fds.extend(asking.peer.fd().map(|fd| (fd, PollFlags::POLLIN))),
+            Self::Terminal(terminal) => terminal.interest(fds),
+            Self::Command(command) => command.interest(link, fds),
+            Self::Done(_) => {}
         }
     }
 
     /// Is there something to do at once, which poll(2) does not announce?
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
-        self.moves_bytes() && self.terminal.as_ref().is_some_and(Terminal::is_unfinished)
+        matches!(self, Self::Terminal(terminal) if terminal.is_unfinished())
     }
 
     /// When to look at it again after `now`, apart from events.
     #[must_use]
-    pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let phase = match self.phase {
-            Phase::Ending { until, .. } => Some(until).filter(|at| *at > now),
-            _ => None,
-        };
-        self.terminal.as_ref().and_then(|t| t.deadline(now)).into_iter().chain(phase).min()
+    pub fn deadline(&self, link: &AgentLink, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Terminal(terminal) => terminal.deadline(now),
+            Self::Command(command) => command.deadline(link, now),
+            Self::Asking(_) | Self::Done(_) => None,
+        }
     }
 
     /// Does everything that can be done now.
-    pub fn drive(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        self.hear_session(jobs, log, now);
-        if matches!(self.phase, Phase::Relaying) {
-            self.read_client(jobs, now);
-        }
-        if let (true, Some(terminal)) = (self.moves_bytes(), &mut self.terminal) {
-            match (terminal.drive(now), &self.phase) {
-                (Standing::Live, _) => {}
-                (Standing::Ended(status), Phase::Relaying) => {
-                    self.phase = Phase::Ending { status, until: now + LAST_OUTPUT };
-                }
-                (Standing::Lost(why), Phase::Relaying) => {
-                    self.drops = if self.resumed.is_some_and(|at| now < at + SHORT_LIVED) {
-                        self.drops + 1
-                    } else {
-                        0
-                    };
-                    log.warning(&format!("channel={} connection to the server lost: {why}", self.id));
-                    if self.drops < MAX_DROPS {
-                        self.reconnect(jobs, now);
-                    } else {
-                        self.end(log, BROKEN, Some(NOT_RECONNECTED.into()), now);
-                        self.forget_terminal(jobs);
+    pub fn drive(&mut self, link: &mut AgentLink, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        loop {
+            let id = self.id();
+            match self {
+                Self::Asking(asking) => match asking.hear(jobs, log, now) {
+                    Some(next) => *self = next,
+                    None => return,
+                },
+                Self::Terminal(terminal) => return terminal.drive(jobs, log, now),
+                Self::Command(command) => {
+                    command.drive(link, jobs, log, now);
+                    if !command.is_plain() {
+                        return;
+                    }
+                    let access = link.access().clone();
+                    let Self::Command(command) = std::mem::replace(self, Self::Done(id)) else { return };
+                    if let Some(asked) = command.into_interactive() {
+                        *self = Self::Terminal(Box::new(TerminalChannel::new(asked, access, jobs, log, now)));
                     }
                 }
-                // It is being deleted, or has ended by itself meanwhile.
-                (Standing::Ended(_) | Standing::Lost(_), _) => {}
-            }
-        }
-        self.write_client(jobs, now);
-        if let (true, Some(terminal)) = (self.moves_bytes(), &mut self.terminal) {
-            terminal.suspend(now);
-        }
-        self.control(jobs, now);
-        match (&self.phase, &self.terminal) {
-            (Phase::Draining, Some(terminal)) if terminal.is_drained(now) => self.delete(jobs),
-            (&Phase::Ending { status, until }, Some(terminal))
-                if !terminal.screen.is_waiting() || now >= until =>
-            {
-                self.end(log, status, None, now);
-                self.forget_terminal(jobs);
-            }
-            _ => {}
-        }
-    }
-
-    /// Is the terminal's WebSocket read and written?
-    fn moves_bytes(&self) -> bool {
-        matches!(self.phase, Phase::Relaying | Phase::Draining | Phase::Deleting)
-    }
-
-    fn shows_output(&self) -> bool {
-        matches!(self.phase, Phase::Relaying | Phase::Reconnecting | Phase::Ending { .. })
-    }
-
-    // --- the session program ---
-
-    fn hear_session(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        let mut buffer = [0; MAX_MESSAGE];
-        while let Some(session) = &self.session {
-            let (bytes, descriptors) = match socket::recv(session.as_fd(), &mut buffer, 3) {
-                Ok((0, _)) => return self.session_gone(jobs, now),
-                Ok(received) => received,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.session_gone(jobs, now),
-            };
-            let request = serde_json::from_slice(buffer.get(..bytes).unwrap_or_default());
-            match (request, &self.phase) {
-                (Ok(SessionRequest::Shell { tty: Some(Tty { size, .. }), environment }), Phase::New) => {
-                    let Ok([stdin, stdout, _]) = <[OwnedFd; 3]>::try_from(descriptors) else {
-                        return self.session_gone(jobs, now);
-                    };
-                    if [&stdin, &stdout].iter().any(|fd| socket::set_nonblocking(fd).is_err()) {
-                        return self.session_gone(jobs, now);
-                    }
-                    (self.stdin, self.stdout, self.size) = (Some(stdin.into()), Some(stdout.into()), size);
-                    let mut accepted = Environment::new();
-                    for (name, value) in &environment {
-                        accepted.offer(name, value);
-                    }
-                    log.info(&format!("channel={} shell requested", self.id));
-                    self.open(jobs, log, &accepted, now);
-                }
-                (Ok(SessionRequest::Files { tool, command }), Phase::New) => {
-                    return self.serve_files(tool, &command, log, now);
-                }
-                (Ok(SessionRequest::Ready { size }), Phase::Attaching) => {
-                    self.size = size;
-                    self.phase = Phase::Relaying;
-                    if let Some(terminal) = &mut self.terminal {
-                        terminal.resize(size);
-                    }
-                }
-                (Ok(SessionRequest::Resize { size }), Phase::Relaying | Phase::Reconnecting) => {
-                    self.size = size;
-                    if let Some(terminal) = &mut self.terminal {
-                        terminal.resize(size);
-                    }
-                }
-                (Ok(SessionRequest::Resize { .. }), _) => {}
-                // Only our own program talks here; whatever else does gets no second chance.
-                _ => return self.session_gone(jobs, now),
+                Self::Done(_) => return,
             }
         }
     }
 
-    /// The session becomes a program that serves files, or ends: either way, it needs nothing more of us.
-    fn serve_files(&mut self, tool: FileTool, command: &str, log: &mut Log, now: Instant) {
-        log.info(&files::request_line(self.id, tool, command));
-        match files::answer(tool, &self.home, &self.access.config().files) {
-            SessionReply::Exit { status, message } => {
-                let why = message.as_deref().and_then(|text| text.lines().next()).unwrap_or_default();
-                log.info(&format!("channel={} refused: {why}", self.id));
-                self.end(log, status, message, now);
-            }
-            reply => {
-                self.tell(&reply);
-                (self.session, self.phase) = (None, Phase::Done);
-            }
+    /// The agent has said something about its stream.
+    pub fn event(&mut self, event: Event, link: &mut AgentLink, log: &mut Log, now: Instant) {
+        if let Self::Command(command) = self {
+            command.event(event, link, log, now);
         }
     }
 
-    /// Says something to the session. One that doesn't listen is gone, which shows at the next read.
-    fn tell(&self, reply: &SessionReply) {
-        if let (Some(session), Ok(message)) = (&self.session, serde_json::to_vec(reply)) {
-            let _ = socket::send(session.as_fd(), &message, &[]);
+    /// The server is being started for the agent.
+    pub fn progress(&self, progress: &Progress) {
+        if let Self::Command(command) = self {
+            command.progress(progress);
         }
     }
 
-    /// The session has gone, or is to go: whatever it had over there is closed.
-    pub fn session_gone(&mut self, jobs: &Jobs<Said>, now: Instant) {
-        (self.session, self.stdin, self.stdout) = (None, None, None);
-        self.cancel.cancel();
-        match self.phase {
-            Phase::New | Phase::Ending { .. } => self.phase = Phase::Done,
-            // The job will report; what it brings is deleted then.
-            Phase::Opening | Phase::Draining | Phase::Deleting | Phase::Done => {}
-            Phase::Attaching | Phase::Relaying => {
-                if let Some(terminal) = &mut self.terminal {
-                    terminal.drain(now);
-                }
-                self.phase = Phase::Draining;
-            }
-            Phase::Reconnecting => self.delete(jobs),
-        }
-        if matches!(self.phase, Phase::Done) {
-            self.forget_terminal(jobs);
-        }
-    }
-
-    /// The session is over: it is told its status, and a message if something went wrong.
-    fn end(&mut self, log: &mut Log, status: u8, message: Option<String>, now: Instant) {
-        let seconds = now.saturating_duration_since(self.since).as_secs();
-        log.info(&format!("channel={} ended status={status} seconds={seconds}", self.id));
-        self.tell(&SessionReply::Exit { status, message });
-        (self.session, self.stdin, self.stdout) = (None, None, None);
-        self.phase = Phase::Done;
-    }
-
-    // --- the client's terminal ---
-
-    fn read_client(&mut self, jobs: &Jobs<Said>, now: Instant) {
-        let (Some(stdin), Some(terminal)) = (&mut self.stdin, &mut self.terminal) else { return };
-        if !terminal.wants_input() {
-            return;
-        }
-        let mut buffer = [0; INPUT];
-        match stdin.read(&mut buffer) {
-            Ok(n) if n > 0 => terminal.type_in(buffer.get(..n).unwrap_or_default(), now),
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            // A terminal that was hung up (tty(4)): EOF or EIO.
-            Ok(_) | Err(_) => self.session_gone(jobs, now),
-        }
-    }
-
-    fn write_client(&mut self, jobs: &Jobs<Said>, now: Instant) {
-        if !self.shows_output() {
-            return;
-        }
-        let written = match (&mut self.stdout, &mut self.terminal) {
-            (Some(stdout), Some(terminal)) => terminal.screen.write_to(stdout, now),
-            _ => Ok(false),
-        };
-        match (written, &mut self.phase) {
-            (Err(_), _) => self.session_gone(jobs, now),
-            (Ok(true), Phase::Ending { until, .. }) => *until = now + LAST_OUTPUT,
-            (Ok(_), _) => {}
-        }
-    }
-
-    // --- jobs ---
-
-    fn spawn(
-        &mut self,
-        jobs: &Jobs<Said>,
-        name: &str,
-        job: impl FnOnce(Access, &dyn Fn(News)) + Send + 'static,
-    ) -> bool {
-        let (access, channel) = (self.access.clone(), self.id);
-        let run = move |report: &Report<Said>| {
-            let report = |news| report.send(Said { channel, news });
-            // A fault of ours in a job must not leave the user waiting for ever.
-            let ended = std::panic::catch_unwind(AssertUnwindSafe(|| job(access, &report)));
-            if ended.is_err() {
-                report(News::Failed);
-            }
-        };
-        let started = jobs.spawn(name, run).is_ok();
-        self.jobs += u32::from(started);
-        started
-    }
-
-    fn open(&mut self, jobs: &Jobs<Said>, log: &mut Log, environment: &Environment, now: Instant) {
-        let wrap = self.access.config().terminal.exit_status;
-        self.nonce = if wrap { Nonce::random().ok() } else { None };
-        let plain = create_body(None, &environment.for_own_shell());
-        let body = match &self.nonce {
-            Some(nonce) => {
-                create_body(Some(&shell::command(nonce, self.size.rows, self.size.cols, environment)), &[])
-            }
-            None => plain.clone(),
-        };
-        let cancel = self.cancel.clone();
-        self.phase = Phase::Opening;
-        let started = self.spawn(jobs, "open", move |access, report| {
-            let opened = remote::open(&access, &body, &plain, &cancel, &mut |progress| {
-                report(News::Progress(progress.clone()))
-            });
-            report(News::Opened(opened));
-        });
-        if !started {
-            self.end(log, BROKEN, Some(NO_THREAD.into()), now);
-        }
-    }
-
-    fn reconnect(&mut self, jobs: &Jobs<Said>, now: Instant) {
-        let Some(terminal) = &mut self.terminal else { return };
-        let lost = if terminal.input.is_in_flight(now) { "; what you typed last may be lost" } else { "" };
-        terminal.screen.notice(&format!("connection to your server lost{lost}; reconnecting for up to 60 s"));
-        let (name, cancel) = (terminal.name().clone(), self.cancel.clone());
-        self.phase = Phase::Reconnecting;
-        if !self.spawn(jobs, "reconnect", move |access, report| {
-            report(News::Reconnected(remote::reconnect(&access, &name, &cancel)));
-        }) {
-            self.session_gone(jobs, now);
-        }
-    }
-
-    fn delete(&mut self, jobs: &Jobs<Said>) {
-        let Some(terminal) = &self.terminal else {
-            self.phase = Phase::Done;
-            return;
-        };
-        let name = terminal.name().clone();
-        self.phase = Phase::Deleting;
-        if !self.spawn(jobs, "delete", move |access, report| {
-            report(News::Deleted(remote::delete(&access, &name)));
-        }) {
-            self.phase = Phase::Done;
-        }
-    }
-
-    /// Opens and closes the control terminal as the terminal needs it.
-    fn control(&mut self, jobs: &Jobs<Said>, now: Instant) {
-        let Some(terminal) = &mut self.terminal else { return };
-        let orphans = terminal.take_orphans();
-        let tty = if matches!(self.phase, Phase::Relaying) { terminal.needs_control(now) } else { None };
-        if let Some((tty, Ok(nonce))) = tty.map(|tty| (tty, Nonce::random())) {
-            let body = create_body(Some(&control::command(&nonce, tty)), &[]);
-            let link = ControlLink::new(&nonce);
-            let started = self.spawn(jobs, "control", move |access, report| {
-                // The server runs, as a terminal of it is open: nothing to start, no progress to show.
-                let opened = remote::open_only(&access, &body).map(|remote| (remote, link));
-                report(News::Control(opened));
-            });
-            if let (false, Some(terminal)) = (started, &mut self.terminal) {
-                terminal.control.opened(None, now);
-            }
-        }
-        for name in orphans {
-            self.delete_control(jobs, name);
-        }
-    }
-
-    fn delete_control(&mut self, jobs: &Jobs<Said>, name: TerminalName) {
-        self.spawn(jobs, "delete", move |access, report| {
-            report(News::ControlDeleted(remote::delete(&access, &name)));
-        });
-    }
-
-    /// At the end: takes the control terminal away, too.
-    fn forget_terminal(&mut self, jobs: &Jobs<Said>) {
-        if let Some(mut terminal) = self.terminal.take() {
-            let mut names = terminal.take_orphans();
-            names.extend(terminal.control.close());
-            for name in names {
-                self.delete_control(jobs, name);
-            }
-        }
-    }
-
-    /// A job has reported.
+    /// A job of this channel has reported.
     pub fn news(&mut self, news: News, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        if !matches!(news, News::Progress(_)) {
-            self.jobs -= 1;
+        if let Self::Terminal(terminal) = self {
+            terminal.news(news, jobs, log, now);
         }
-        match news {
-            News::Progress(Progress { percent, message, .. }) => {
-                self.tell(&SessionReply::Progress { percent, message });
-            }
-            News::Opened(Ok(remote)) => {
-                log.info(&format!("channel={} terminal {} opened", self.id, remote.name));
-                self.terminal = Some(Terminal::new(remote, self.nonce.as_ref(), now));
-                if self.session.is_some() {
-                    self.phase = Phase::Attaching;
-                    self.tell(&SessionReply::Attach);
-                } else {
-                    self.delete(jobs);
-                }
-            }
-            News::Opened(Err(why)) => {
-                if self.session.is_some() {
-                    log.warning(&format!("channel={} {}", self.id, why.for_log));
-                }
-                self.end(log, BROKEN, Some(why.for_user), now);
-            }
-            News::Reconnected(Ok(socket)) if self.session.is_some() => {
-                if let Some(terminal) = &mut self.terminal {
-                    log.info(&format!("channel={} reconnected", self.id));
-                    terminal.screen.notice("reconnected");
-                    terminal.resume(socket, self.size, now);
-                    self.resumed = Some(now);
-                    self.phase = Phase::Relaying;
-                }
-            }
-            News::Reconnected(Err(lost)) if self.session.is_some() => {
-                let (why, message) = match lost {
-                    Lost::Gone => ("the terminal has ended with its server".to_owned(), TERMINAL_GONE),
-                    Lost::TimedOut(why) => (format!("not reconnected within 60 s: {why}"), NOT_RECONNECTED),
-                };
-                log.warning(&format!("channel={} {why}", self.id));
-                self.end(log, BROKEN, Some(message.into()), now);
-            }
-            // The session has gone meanwhile, and the terminal is being deleted already.
-            News::Reconnected(_) => {}
-            News::Control(opened) => {
-                let opened = opened.map_err(|why| {
-                    log.warning(&format!("channel={} no control terminal: {}", self.id, why.for_log));
-                });
-                if let Some(terminal) = &mut self.terminal {
-                    terminal.control.opened(opened.ok(), now);
-                } else if let Ok((remote, _)) = opened {
-                    self.delete_control(jobs, remote.name);
-                }
-            }
-            News::Deleted(result) => {
-                match result {
-                    Ok(()) => log.info(&format!("channel={} terminal closed", self.id)),
-                    Err(why) => log.warning(&format!("channel={} terminal may be left open: {why}", self.id)),
-                }
-                self.phase = Phase::Done;
-            }
-            News::Failed => {
-                log.error(&format!("channel={} a job failed: please report this as a bug", self.id));
-                if matches!(self.phase, Phase::Opening | Phase::Reconnecting | Phase::Deleting) {
-                    self.end(log, BROKEN, Some(FAULT.into()), now);
-                }
-            }
-            News::ControlDeleted(Ok(())) => {}
-            News::ControlDeleted(Err(why)) => {
-                log.warning(&format!("channel={} control terminal may be left open: {why}", self.id));
-            }
-        }
-        if matches!(self.phase, Phase::Done) {
-            self.forget_terminal(jobs);
+    }
+
+    /// The connection has ended: whatever it had over there is closed.
+    pub fn session_gone(&mut self, link: &mut AgentLink, jobs: &Jobs<Said>, now: Instant) {
+        match self {
+            Self::Asking(asking) => *self = Self::Done(asking.peer.id()),
+            Self::Terminal(terminal) => terminal.session_gone(jobs, now),
+            Self::Command(command) => command.session_gone(link, now),
+            Self::Done(_) => {}
         }
     }
 }
 
-const NO_THREAD: &str = "This bastion is out of resources.\nTry again later, or tell its administrator.";
-const FAULT: &str = "The gateway to your server has a fault.\nTell the administrator of this bastion.";
-const TERMINAL_GONE: &str = "Your terminal has ended: your server was stopped or restarted.\n\
-    Log in again to start a new one.";
-const NOT_RECONNECTED: &str = "The connection to your server could not be restored within 60 s.\n\
-    Log in again. Your terminal may still be listed under \"Running\" in Jupyter.";
+impl Asking {
+    /// What becomes of it, as soon as it has said that.
+    fn hear(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) -> Option<Channel> {
+        let gone = Some(Channel::Done(self.peer.id()));
+        if let Some(exec) = &self.exec {
+            let command = match self.peer.hear_bytes(exec.length) {
+                Ok(command) => command?,
+                Err(_) => return gone,
+            };
+            return self.exec.take().map_or(gone, |exec| self.exec(exec, command, log, now));
+        }
+        let (request, descriptors) = match self.peer.hear() {
+            Heard::Request(request, descriptors) => (request, descriptors),
+            Heard::Nothing => return None,
+            Heard::Gone => return gone,
+        };
+        match request {
+            SessionRequest::Shell { tty, environment } => {
+                log.info(&format!("channel={} shell requested", self.peer.id()));
+                let plain = self.access.config().terminal.mode == TerminalMode::Plain;
+                match tty {
+                    Some(tty) if plain => self.plain(&tty, &environment, descriptors, jobs, log, now),
+                    tty => self.command(Work::Process { command: None, tty }, descriptors, &environment, now),
+                }
+            }
+            SessionRequest::Exec { length, tty, environment } => {
+                let length = usize::try_from(length).ok().filter(|length| *length <= MAX_COMMAND);
+                let Some(length) = length else { return gone };
+                let exec = Exec { length, tty, environment, descriptors };
+                if length == 0 {
+                    return self.exec(exec, Vec::new(), log, now);
+                }
+                self.exec = Some(exec);
+                self.hear(jobs, log, now)
+            }
+            SessionRequest::Sftp { environment } => {
+                let umask = self.access.config().files.umask;
+                self.command(Work::Files { umask }, descriptors, &environment, now)
+            }
+            SessionRequest::Files { tool, command } => self.serve_files(tool, &command, log, now),
+            SessionRequest::Ready { .. } | SessionRequest::Resize { .. } => gone,
+            SessionRequest::Signal { .. } => gone,
+        }
+    }
+
+    fn exec(&mut self, exec: Exec, command: Vec<u8>, log: &mut Log, now: Instant) -> Option<Channel> {
+        let Exec { tty, environment, descriptors, .. } = exec;
+        // What it is may be private: sshd doesn't log it either.
+        log.info(&format!("channel={} command requested", self.peer.id()));
+        self.command(Work::Process { command: Some(command), tty }, descriptors, &environment, now)
+    }
+
+    /// `self` is given up with these: what comes takes its place.
+    fn take_peer(&mut self, now: Instant) -> Peer {
+        let id = self.peer.id();
+        std::mem::replace(&mut self.peer, Peer::none(id, now))
+    }
+
+    fn command(
+        &mut self,
+        work: Work,
+        descriptors: Vec<OwnedFd>,
+        environment: &BTreeMap<String, String>,
+        now: Instant,
+    ) -> Option<Channel> {
+        let gone = Channel::Done(self.peer.id());
+        let channel = CommandChannel::new(self.take_peer(now), work, descriptors, environment);
+        Some(channel.map_or(gone, |channel| Channel::Command(Box::new(channel))))
+    }
+
+    fn plain(
+        &mut self,
+        tty: &Tty,
+        offered: &BTreeMap<String, String>,
+        descriptors: Vec<OwnedFd>,
+        jobs: &Jobs<Said>,
+        log: &mut Log,
+        now: Instant,
+    ) -> Option<Channel> {
+        let gone = Some(Channel::Done(self.peer.id()));
+        let Ok([stdin, stdout, _]) = <[OwnedFd; 3]>::try_from(descriptors) else { return gone };
+        if [&stdin, &stdout].iter().any(|fd| socket::set_nonblocking(fd).is_err()) {
+            return gone;
+        }
+        let mut environment = Environment::new();
+        for (name, value) in offered {
+            environment.offer(name, value);
+        }
+        let (stdin, stdout, peer) = (stdin.into(), stdout.into(), self.take_peer(now));
+        let asked = Interactive { peer, stdin, stdout, size: tty.size, environment };
+        Some(Channel::Terminal(Box::new(TerminalChannel::new(asked, self.access.clone(), jobs, log, now))))
+    }
+
+    /// The session becomes a program that serves files, asks again for them elsewhere, or ends.
+    fn serve_files(&mut self, tool: FileTool, command: &str, log: &mut Log, now: Instant) -> Option<Channel> {
+        let id = self.peer.id();
+        log.info(&files::request_line(id, tool, command));
+        match files::answer(tool, &self.home, &self.access.config().files) {
+            SessionReply::Exit { status, message } => {
+                let why = message.as_deref().and_then(|text| text.lines().next()).unwrap_or_default();
+                log.info(&format!("channel={id} refused: {why}"));
+                self.peer.end(log, status, message, now);
+                Some(Channel::Done(id))
+            }
+            SessionReply::Elsewhere => {
+                self.peer.tell(&SessionReply::Elsewhere);
+                None
+            }
+            reply => {
+                self.peer.tell(&reply);
+                Some(Channel::Done(id))
+            }
+        }
+    }
+}

@@ -1,10 +1,10 @@
-//! May this session run a program that serves files? Pure.
+//! Who serves a session its files: a program in the jail, or the user's server? Pure.
 //!
 //! That the token may reach the home is not asked here: there is no session without a login, and no login with a token
 //! that cannot open this user's server. A token that cannot open the server cannot open the home either.
 //! [`crate::hub::model::verify`] is where that stands, its tests and those of [`crate::hub::scopes`] hold it.
 
-use crate::config::Files;
+use crate::config::{Backend, Files};
 use crate::control::{FileTool, HomeFault, HomeState, SessionReply};
 
 /// Status of a session that gets no files, as sftp(1) and scp(1) know it from other servers.
@@ -34,16 +34,19 @@ pub fn request_line(channel: u64, tool: FileTool, command: &str) -> String {
 /// The answer to [`crate::control::SessionRequest::Files`].
 #[must_use]
 pub fn answer(tool: FileTool, home: &HomeState, files: &Files) -> SessionReply {
-    let text = match home {
-        HomeState::Unconfigured => UNCONFIGURED,
-        // Before the fault of a home, which the tool would not have reached in any case.
-        _ if tool != FileTool::Sftp && !files.rsync => SWITCHED_OFF,
-        HomeState::Unavailable { fault, .. } => fault_text(*fault),
-        HomeState::Mounted => {
-            return SessionReply::Serve { arguments: arguments(tool, files), umask: files.umask };
+    if files.backend == Backend::Server || tool != FileTool::Sftp && !files.rsync {
+        return SessionReply::Elsewhere;
+    }
+    match home {
+        // The configuration has just been changed.
+        HomeState::Unconfigured => SessionReply::Elsewhere,
+        // Never elsewhere: another directory in the home's place might be empty, and a client that synchronises with that
+        // would delete its own files.
+        HomeState::Unavailable { fault, .. } => {
+            SessionReply::Exit { status: REFUSED, message: Some(fault_text(*fault).to_owned()) }
         }
-    };
-    SessionReply::Exit { status: REFUSED, message: Some(text.to_owned()) }
+        HomeState::Mounted => SessionReply::Serve { arguments: arguments(tool, files), umask: files.umask },
+    }
 }
 
 /// What the configuration adds: for sftp-server(8) only.
@@ -57,11 +60,6 @@ fn arguments(tool: FileTool, files: &Files) -> Vec<String> {
     }
 }
 
-const UNCONFIGURED: &str = "This bastion opens terminals only: sftp, scp and rsync have no files to serve here.\n\
-    Use the file browser of your Jupyter server to move files.";
-const SWITCHED_OFF: &str = "rsync and scp -O are switched off on this bastion.\n\
-    Use sftp, or scp without -O; the administrator can set files.rsync = true.";
-
 fn fault_text(fault: HomeFault) -> &'static str {
     match fault {
         HomeFault::Missing => {
@@ -71,7 +69,7 @@ fn fault_text(fault: HomeFault) -> &'static str {
         }
         HomeFault::NoAnswer => {
             "Your home directory did not answer in time: its file server is down or overloaded.\n\
-             Log in again in a few minutes; terminals work meanwhile."
+             Log in again in a few minutes; terminals and commands work meanwhile."
         }
         HomeFault::NotTheirs => {
             "The directory in the place of your home does not belong to you.\n\
@@ -94,9 +92,9 @@ mod tests {
     use super::*;
     use crate::config::LogLevel;
 
-    fn files(rsync: bool) -> Files {
+    fn files(backend: Backend, rsync: bool) -> Files {
         let sftp_options = vec!["-R".to_owned()];
-        Files { umask: 0o027, log_level: LogLevel::Info, sftp_options, rsync }
+        Files { backend, umask: 0o027, log_level: LogLevel::Info, sftp_options, rsync }
     }
 
     fn unavailable(fault: HomeFault) -> HomeState {
@@ -110,23 +108,35 @@ mod tests {
             arguments: arguments.iter().map(|one| (*one).to_owned()).collect(),
             umask: 0o027,
         };
-        let exit = |text: &str| SessionReply::Exit { status: 1, message: Some(text.to_owned()) };
+        let no_answer =
+            || SessionReply::Exit { status: 1, message: Some(fault_text(HomeFault::NoAnswer).to_owned()) };
+        let elsewhere = || SessionReply::Elsewhere;
         let late = unavailable(HomeFault::NoAnswer);
-        let no_answer = fault_text(HomeFault::NoAnswer);
         for (tool, home, rsync, expected) in [
             (Sftp, &HomeState::Mounted, false, serve(&["-l", "INFO", "-R"])),
             (Sftp, &HomeState::Mounted, true, serve(&["-l", "INFO", "-R"])),
             (Rsync, &HomeState::Mounted, true, serve(&[])),
             (Scp, &HomeState::Mounted, true, serve(&[])),
-            (Rsync, &HomeState::Mounted, false, exit(SWITCHED_OFF)),
-            (Scp, &HomeState::Mounted, false, exit(SWITCHED_OFF)),
-            (Sftp, &HomeState::Unconfigured, true, exit(UNCONFIGURED)),
-            (Rsync, &HomeState::Unconfigured, false, exit(UNCONFIGURED)),
-            (Sftp, &late, false, exit(no_answer)),
-            (Scp, &late, true, exit(no_answer)),
-            (Scp, &late, false, exit(SWITCHED_OFF)),
+            (Rsync, &HomeState::Mounted, false, elsewhere()),
+            (Scp, &HomeState::Mounted, false, elsewhere()),
+            (Sftp, &HomeState::Unconfigured, true, elsewhere()),
+            (Rsync, &HomeState::Unconfigured, true, elsewhere()),
+            (Rsync, &HomeState::Unconfigured, false, elsewhere()),
+            (Sftp, &late, false, no_answer()),
+            (Rsync, &late, true, no_answer()),
+            (Scp, &late, true, no_answer()),
+            (Scp, &late, false, elsewhere()),
         ] {
-            assert_eq!(answer(tool, home, &files(rsync)), expected, "{tool:?} {home:?} {rsync}");
+            assert_eq!(
+                answer(tool, home, &files(Backend::Homes, rsync)),
+                expected,
+                "{tool:?} {home:?} {rsync}"
+            );
+            assert_eq!(
+                answer(tool, home, &files(Backend::Server, rsync)),
+                elsewhere(),
+                "{tool:?} {home:?} {rsync}"
+            );
         }
     }
 
@@ -136,16 +146,15 @@ mod tests {
         let mut seen = Vec::new();
         for fault in [Missing, NoAnswer, NotTheirs, NotCreated, Failed] {
             let SessionReply::Exit { status: 1, message: Some(text) } =
-                answer(FileTool::Sftp, &unavailable(fault), &files(true))
+                answer(FileTool::Sftp, &unavailable(fault), &files(Backend::Homes, true))
             else {
                 unreachable!()
             };
             assert!(!text.contains("detail"));
             seen.push(text);
         }
-        seen.extend([UNCONFIGURED, SWITCHED_OFF].map(str::to_owned));
         assert!(seen.iter().all(|text| text.lines().count() == 2));
         seen.dedup();
-        assert_eq!(seen.len(), 7);
+        assert_eq!(seen.len(), 5);
     }
 }

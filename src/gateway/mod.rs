@@ -2,21 +2,26 @@
 //! user's server, and moves the bytes of every session of the connection.
 
 pub mod access; // what is needed to speak for the user
-pub mod channel; // one session: its phases, its jobs
+pub mod channel; // one session: what it asks for decides what becomes of it
 pub mod claim; // root takes the gateway over
+pub mod command; // a session that is a stream of the agent
 pub mod control_terminal; // the second terminal that watches the first
 pub mod files; // may a session have files?
 pub mod groups; // of the user, for shares
 pub mod handle; // the gateway's address and secret
 pub mod input; // client to server, paced
 pub mod job; // what may block
+pub mod link; // the agent in the user's server
 pub mod login; // is this token good for this user?
+pub mod news; // what jobs report
 pub mod output; // the bounded queue to the client
+pub mod peer; // the session program of a channel
 pub mod remote; // calls to the user's server
 pub mod request; // what the PAM module asks
 pub mod screen; // server to client
 pub mod serve; // the poll loop
 pub mod terminal; // one remote terminal
+pub mod terminal_channel; // a session that is a plain terminal
 pub mod transfer_log; // what is done to files, for the log
 
 use crate::log::Log;

@@ -1,9 +1,12 @@
 //! The poll loop of a gateway that has been claimed.
 
 use super::access::Access;
-use super::channel::{Channel, Said};
+use super::channel::Channel;
 use super::claim::Claimed;
 use super::job::Jobs;
+use super::link::AgentLink;
+use super::news::{LINK, News, Said};
+use super::peer::Peer;
 use super::transfer_log::TransferLog;
 use crate::control::HomeState;
 use crate::log::Log;
@@ -31,6 +34,7 @@ pub fn serve(claimed: Claimed, access: Access, terminated: SignalFd, log: &mut L
         Err(e) => return log.error(&format!("gateway: could not prepare for jobs: {e}")),
     };
     let Claimed { claim, sessions, transfers, uid, home } = claimed;
+    let now = Instant::now();
     let mut serve = Serve {
         claim,
         sessions,
@@ -38,12 +42,13 @@ pub fn serve(claimed: Claimed, access: Access, terminated: SignalFd, log: &mut L
         home: Rc::new(home),
         transfers: TransferLog::new(transfers, access.config().files.log_level),
         terminated,
+        link: AgentLink::new(access.clone(), now),
         access,
         jobs,
         channels: Vec::new(),
         last_id: 0,
         closing: None,
-        busy: Some(Instant::now()),
+        busy: Some(now),
     };
     if let Err(e) = serve.run(log) {
         log.error(&format!("gateway: poll loop: {e}"));
@@ -62,6 +67,7 @@ struct Serve {
     /// Readable when we are asked to end.
     terminated: SignalFd,
     access: Access,
+    link: AgentLink,
     jobs: Jobs<Said>,
     channels: Vec<Channel>,
     last_id: u64,
@@ -75,25 +81,31 @@ impl Serve {
     fn run(&mut self, log: &mut Log) -> io::Result<()> {
         loop {
             let now = Instant::now();
-            while let Some(Said { channel, news }) = self.jobs.next() {
-                if let Some(channel) = self.channels.iter_mut().find(|c| c.id() == channel) {
-                    channel.news(news, &self.jobs, log, now);
+            while let Some(said) = self.jobs.next() {
+                self.dispatch(said, log, now);
+            }
+            self.link.read(&self.jobs, log, now);
+            while let Some(event) = self.link.event(&self.jobs, log, now) {
+                let channel = event.stream().and_then(|stream| {
+                    self.channels.iter_mut().find(|channel| channel.has(stream, &self.link))
+                });
+                if let Some(channel) = channel {
+                    channel.event(event, &mut self.link, log, now);
                 }
             }
             for channel in &mut self.channels {
-                channel.drive(&self.jobs, log, now);
+                channel.drive(&mut self.link, &self.jobs, log, now);
             }
             self.channels.retain(|channel| !channel.is_done());
+            self.link.write(&self.jobs, log, now);
             self.transfers.relay(log, now);
             if let Some(until) = self.closing {
-                if self.channels.is_empty() {
+                if self.channels.is_empty() && self.link.is_done() {
                     return Ok(());
                 }
                 if now >= until {
-                    log.warning(&format!(
-                        "{} terminals may be left open: no time to close them",
-                        self.channels.len()
-                    ));
+                    let left = self.channels.len() + usize::from(!self.link.is_done());
+                    log.warning(&format!("{left} terminals may be left open: no time to close them"));
                     return Ok(());
                 }
             }
@@ -102,9 +114,26 @@ impl Serve {
         }
     }
 
+    /// Hands a job's report on.
+    fn dispatch(&mut self, Said { channel, news }: Said, log: &mut Log, now: Instant) {
+        match news {
+            News::Progress(progress) if channel == LINK => {
+                for channel in &self.channels {
+                    channel.progress(&progress);
+                }
+            }
+            news if channel == LINK => self.link.news(news, &self.jobs, log, now),
+            news => {
+                if let Some(channel) = self.channels.iter_mut().find(|c| c.id() == channel) {
+                    channel.news(news, &self.jobs, log, now);
+                }
+            }
+        }
+    }
+
     /// Gives memory back while nothing is going on.
     fn rest(&mut self, now: Instant) {
-        if self.channels.iter().any(Channel::is_busy) {
+        if self.link.is_busy() || self.channels.iter().any(Channel::is_busy) {
             self.busy = Some(now);
         } else if self.busy.is_some_and(|at| now >= at + IDLE) {
             self.busy = None;
@@ -121,15 +150,18 @@ impl Serve {
             wanted.push((self.terminated.as_fd(), PollFlags::POLLIN));
         }
         wanted.extend(self.transfers.interest().map(|fd| (fd, PollFlags::POLLIN)));
+        self.link.interest(&mut wanted);
         for channel in &self.channels {
-            channel.interest(&mut wanted);
+            channel.interest(&self.link, &mut wanted);
         }
         // What was due by now has just been done.
-        let due = self.channels.iter().filter_map(|channel| channel.deadline(now));
+        let due = self.channels.iter().filter_map(|channel| channel.deadline(&self.link, now));
         let rest = self.busy.map(|at| at + IDLE).filter(|at| *at > now);
-        let at_once = self.channels.iter().any(Channel::is_unfinished).then_some(now);
+        let unfinished = self.link.is_unfinished() || self.channels.iter().any(Channel::is_unfinished);
+        let at_once = unfinished.then_some(now);
         let timeout = due
             .chain(at_once)
+            .chain(self.link.deadline(now))
             .chain(rest)
             .chain(self.closing)
             .chain(self.transfers.deadline())
@@ -149,7 +181,7 @@ impl Serve {
             drop(wanted);
             // The claimant says nothing more: whatever comes is its end, and so the connection's.
             if claim || terminated {
-                self.close(Instant::now());
+                self.close(log, Instant::now());
             } else if sessions {
                 self.accept(log);
             }
@@ -157,11 +189,12 @@ impl Serve {
         Ok(())
     }
 
-    fn close(&mut self, now: Instant) {
+    fn close(&mut self, log: &mut Log, now: Instant) {
         self.closing = Some(now + CLOSING);
         for channel in &mut self.channels {
-            channel.session_gone(&self.jobs, now);
+            channel.session_gone(&mut self.link, &self.jobs, now);
         }
+        self.link.end(&self.jobs, log, now);
     }
 
     fn accept(&mut self, log: &mut Log) {
@@ -175,7 +208,8 @@ impl Serve {
         }
         self.last_id += 1;
         let (access, home) = (self.access.clone(), self.home.clone());
-        self.channels.push(Channel::new(self.last_id, access, home, session, Instant::now()));
+        let peer = Peer::new(self.last_id, session, Instant::now());
+        self.channels.push(Channel::new(peer, access, home));
     }
 
     fn welcome(&self, session: &OwnedFd) -> Result<(), String> {

@@ -47,8 +47,7 @@ pub fn hide_from_pam_and_sshd(plan: &Plan) -> Result<Vec<String>, Failure> {
         hiding.hide(&dir).map_err(step("an empty directory in the place of homes.path"))?;
     }
     let mut notes = Vec::new();
-    let roots = plan.homes.iter().map(|homes| &homes.root);
-    for path in roots.chain(plan.shares.iter().map(|share| &share.source)) {
+    for path in plan.root.iter().chain(plan.shares.iter().map(|share| &share.source)) {
         if let Err(e) = hiding.hide(path) {
             notes.push(format!("{} cannot be hidden from PAM: {e}", path.display()));
         }

@@ -1,12 +1,12 @@
 //! What of this host's files a session is to see: its home, and shares.
 
 use super::request::Request;
-use crate::config::{Config, Share};
+use crate::config::{Backend, Config, Share};
 use crate::homes;
 use accounts::UserName;
 use accounts::homes::Homes;
 use accounts::uid::{Ids, Rule};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long homes and shares may take, from the start of the jail.
@@ -20,8 +20,10 @@ pub struct Plan {
     pub user: UserName,
     /// The session's.
     pub ids: Ids,
-    /// `None`: this host has no homes.
+    /// `None`: this host has no homes, or none that are to be served.
     pub homes: Option<Homes>,
+    /// Where the homes are all the same, which nobody in the session is to see.
+    pub root: Option<PathBuf>,
     /// Where the session sees its home: absolute.
     pub home_dir: String,
     /// Whether the uid is this user's alone, should a quota have to be set.
@@ -52,7 +54,8 @@ impl Plan {
             ids: request.ids,
             home_dir,
             owns_uid_alone: homes::create::owns_uid_alone(&settings),
-            homes: settings.homes,
+            root: settings.homes.as_ref().map(|homes| homes.root.clone()),
+            homes: settings.homes.filter(|_| config.files.backend == Backend::Homes),
             shares: config.shares,
             rsync: config.files.rsync,
             time,
@@ -66,5 +69,30 @@ impl Plan {
     pub fn clashes(&self, share: &Share) -> bool {
         let home = Path::new(&self.home_dir);
         self.homes.is_some() && (share.path.starts_with(home) || home.starts_with(&share.path))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homes_that_are_not_served_are_not_mounted_but_hidden() {
+        let request = format!("user alice\nuid 20001\ngid 20001\nsshd 4711\nhandle {}\n\n", "0a".repeat(32));
+        let request = Request::parse(request.as_bytes()).unwrap();
+        for (text, mounted, hidden) in [
+            ("", false, None),
+            ("[homes]\nroot = '/srv/homes'", true, Some("/srv/homes")),
+            ("[homes]\nroot = '/srv/homes'\n[files]\nbackend = 'server'", false, Some("/srv/homes")),
+        ] {
+            let config = Config::from_str(text, Path::new("config.toml")).unwrap();
+            let plan = Plan::new(config, &request, Instant::now()).unwrap();
+            assert_eq!(
+                (plan.homes.is_some(), plan.root.as_deref()),
+                (mounted, hidden.map(Path::new)),
+                "{text}"
+            );
+        }
     }
 }

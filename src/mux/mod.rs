@@ -84,6 +84,23 @@ pub enum Event {
     Noise(Vec<u8>),
 }
 
+impl Event {
+    /// Which stream it is about, if about one.
+    #[must_use]
+    pub fn stream(&self) -> Option<StreamId> {
+        match self {
+            Self::Opened(id)
+            | Self::Refused(id, _)
+            | Self::Data(id, ..)
+            | Self::Eof(id, _)
+            | Self::Stop(id)
+            | Self::Exit(id, _)
+            | Self::Closed(id) => Some(*id),
+            Self::Hello(_) | Self::Bye(_) | Self::Noise(_) => None,
+        }
+    }
+}
+
 /// The agent broke the protocol: the link is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation(&'static str);
@@ -413,7 +430,7 @@ impl Mux {
             frame::encode(&Packet::link(kind, number), salt, &mut self.scratch, &mut text);
         }
         while text.len() < MESSAGE {
-            let Some(packet) = self.sending.next() else { break };
+            let Some(packet) = self.sending.take() else { break };
             frame::encode(&packet, salt, &mut self.scratch, &mut text);
         }
         if let Some(reason) = self.reason.take() {

@@ -68,7 +68,7 @@ impl Sending {
     }
 
     /// The next packet to be sent.
-    pub fn next(&mut self) -> Option<Packet<'_>> {
+    pub fn take(&mut self) -> Option<Packet<'_>> {
         if !self.is_ready() {
             return None;
         }

@@ -298,7 +298,7 @@ fn lossy(losses: &[bool]) -> Vec<u8> {
         assert!(turns < 1000);
         now += Duration::from_millis(1100);
         let mut ask = false;
-        while let Some(packet) = sending.next() {
+        while let Some(packet) = sending.take() {
             if losses.next() == Some(true) {
                 continue;
             }

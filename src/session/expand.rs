@@ -150,7 +150,8 @@ mod tests {
         ] {
             assert_eq!(words(home, command).unwrap(), expected, "{command}");
         }
-        let option = arguments(tool(b"rsync").unwrap(), b"rsync --server --temp-dir ~/t* .").unwrap();
+        let command = b"rsync --server --temp-dir ~/t* .";
+        let option = arguments(tool(command).unwrap(), command).unwrap();
         let option = expand(option, Path::new("/home/alice"), home).unwrap();
         assert_eq!(option[1], "--temp-dir=/home/alice/t*");
         let absolute = format!("scp -f {}/?.csv", home.display());

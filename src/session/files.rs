@@ -1,13 +1,12 @@
 //! sftp, scp and rsync: this process becomes the distribution's own program, in the jail and as the user.
 
-use super::client::{self, Broken};
 use super::expand::expand;
-use super::transfer;
+use super::gateway::{Broken, Gateway};
+use super::{End, transfer};
 use crate::control::{FileTool, SessionReply, SessionRequest};
 use crate::sys::process;
 use accounts::paths::LOG_SOCKET;
 use nix::sys::stat::{Mode, umask};
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -22,45 +21,27 @@ use std::{env, io};
 const ENVIRONMENT: [&str; 6] = ["SSH_CLIENT", "SSH_CONNECTION", "USER", "LOGNAME", "LANG", "TZ"];
 
 /// How much of a command the log gets, in bytes.
-const MAX_COMMAND: usize = 1024;
+const MAX_LOGGED: usize = 1024;
 
-/// Why files are not served: the status, and what the user is told.
-pub struct Unserved {
-    /// For sshd.
-    pub status: u8,
-    /// Two lines.
-    pub message: String,
-}
-
-impl Unserved {
-    fn refused(message: impl Into<String>) -> Self {
-        Self { status: super::REFUSED, message: message.into() }
-    }
-}
-
-impl<E: Into<Broken>> From<E> for Unserved {
-    fn from(e: E) -> Self {
-        Self { status: super::BROKEN, message: e.into().to_string() }
-    }
-}
-
-/// Asks the gateway, and becomes the program that serves `tool`. `command` is what the client has asked for.
+/// Asks the gateway, and becomes the program that serves `tool`. `command` is what the client has asked for. Returns the
+/// gateway if this host has no such files: then it is the user's server that serves them.
 ///
 /// # Errors
-/// [`Unserved`]; on success it does not return.
-pub fn serve(tool: FileTool, command: &[u8]) -> Result<Infallible, Unserved> {
-    let asked = String::from_utf8_lossy(command.get(..MAX_COMMAND).unwrap_or(command)).into_owned();
-    let (configured, mask) = match client::ask(&SessionRequest::Files { tool, command: asked })? {
+/// How the session ends instead; on success it does not return.
+pub fn serve(gateway: Gateway, tool: FileTool, command: &[u8]) -> Result<Gateway, End> {
+    let asked = String::from_utf8_lossy(command.get(..MAX_LOGGED).unwrap_or(command)).into_owned();
+    let (configured, mask) = match gateway.ask(&SessionRequest::Files { tool, command: asked })? {
         SessionReply::Serve { arguments, umask } => (arguments, umask),
-        SessionReply::Exit { status, message } => {
-            return Err(Unserved { status, message: message.unwrap_or_default() });
-        }
+        SessionReply::Elsewhere => return Ok(gateway),
+        SessionReply::Exit { status, message } => return Err(End::Exit { status, message }),
         _ => return Err(Broken::GatewayLost.into()),
     };
+    // Closed before everything is, below: nothing may own a descriptor then.
+    drop(gateway);
     let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     // sshd has tried this as well, and goes on in / when it fails: files would end up, or be looked for, elsewhere.
     let home = home.filter(|home| env::set_current_dir(home).is_ok()).ok_or_else(|| {
-        Unserved::refused(
+        End::refused(
             "Your home directory cannot be entered: the file server may be gone, or the directory replaced.\n\
              Log in again; if that doesn't help, tell the administrator of this bastion.",
         )
@@ -69,9 +50,9 @@ pub fn serve(tool: FileTool, command: &[u8]) -> Result<Infallible, Unserved> {
         FileTool::Sftp => configured.into_iter().map(OsString::from).collect(),
         FileTool::Rsync | FileTool::Scp => transfer::arguments(tool, command)
             .and_then(|arguments| expand(arguments, &home, Path::new(".")))
-            .map_err(|refusal| Unserved::refused(refusal.to_string()))?,
+            .map_err(|refusal| End::refused(refusal.to_string()))?,
     };
-    r#become(tool, arguments, mask)
+    Err(r#become(tool, arguments, mask))
 }
 
 /// Where the distribution has the program. Never searched for.
@@ -92,12 +73,15 @@ fn log_as_standard_error() -> io::Result<Stdio> {
     Ok(OwnedFd::from(log).into())
 }
 
-fn r#become(tool: FileTool, mut arguments: Vec<OsString>, mask: u32) -> Result<Infallible, Unserved> {
+/// Returns only if that fails.
+fn r#become(tool: FileTool, mut arguments: Vec<OsString>, mask: u32) -> End {
     let program = program(tool);
     // That there is no core file and no new privilege was settled at the start of this process; both outlast the exec.
     umask(Mode::from_bits_truncate(mask & 0o777));
     // Everything of ours is closed on exec; this is for what sshd may have left open.
-    process::close_from(3)?;
+    if let Err(e) = process::close_from(3) {
+        return e.into();
+    }
     let wanted = env::vars_os().filter(|(name, _)| {
         name.to_str().is_some_and(|name| ENVIRONMENT.contains(&name) || name.starts_with("LC_"))
     });
@@ -118,5 +102,5 @@ fn r#become(tool: FileTool, mut arguments: Vec<OsString>, mask: u32) -> Result<I
              Try it with fewer files at once; if that doesn't help, tell the administrator."
         )
     };
-    Err(Unserved { status: super::BROKEN, message })
+    End::Exit { status: super::BROKEN, message: Some(message) }
 }

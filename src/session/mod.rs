@@ -1,22 +1,30 @@
 //! ForceCommand and login shell of every hub user: runs in the jail, as the user.
 //!
 //! It holds no secret and moves no bytes: it hands its standard input, output and error to the gateway,
-//! keeps the terminal's mode and size right, shows the progress of a starting server, and ends with the
-//! status that the gateway names. For sftp, scp and rsync it becomes the program that serves them, once the gateway
-//! has agreed.
+//! keeps the terminal's mode and size right, shows the progress of a starting server, and ends as the gateway
+//! says: with the status of the remote process, or by its signal. For sftp, scp and rsync it becomes the program that
+//! serves them, if the gateway says that this host has the files; otherwise they are served in the user's server like
+//! any other command.
 
-mod client;
+mod conversation;
+mod descriptors;
+mod environment;
 mod expand;
 mod files;
+mod gateway;
 mod progress;
 mod route;
 mod sftp_refusal;
+mod signals;
 mod transfer;
 
 use crate::control::FileTool;
 use crate::sys::process;
+use conversation::Job;
+use gateway::{Broken, Gateway};
 use route::Route;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 
 /// Status of a session that was refused for what it asked.
@@ -24,39 +32,79 @@ const REFUSED: u8 = 1;
 /// Status of a session that broke: as ssh(1) reports its own failures.
 const BROKEN: u8 = 255;
 
-/// Runs the session and returns its exit status.
+/// How a session ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// With a status.
+    Exit {
+        /// For sshd.
+        status: u8,
+        /// For the user, two lines; nothing after a clean end.
+        message: Option<String>,
+    },
+    /// By a signal.
+    Killed {
+        /// Its name without SIG.
+        signal: String,
+        /// As in [`End::Exit`].
+        message: Option<String>,
+    },
+}
+
+impl End {
+    fn refused(message: impl Into<String>) -> Self {
+        Self::Exit { status: REFUSED, message: Some(message.into()) }
+    }
+}
+
+impl<E: Into<Broken>> From<E> for End {
+    fn from(e: E) -> Self {
+        Self::Exit { status: BROKEN, message: Some(e.into().to_string()) }
+    }
+}
+
+/// Runs the session and returns its exit status, or ends by a signal as the remote process did.
 #[must_use]
 pub fn run() -> u8 {
     // Users may share a uid: nobody else's process is to trace this one or read its memory.
     if let Err(e) = process::harden() {
-        complain(&client::Broken::from(e).to_string());
+        complain(&Broken::from(e).to_string());
         return BROKEN;
     }
     let command = std::env::var_os("SSH_ORIGINAL_COMMAND").map(OsStringExt::into_vec);
-    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    match route::route(command.as_deref(), terminal) {
-        Route::Shell => client::shell().unwrap_or_else(|broken| {
-            complain(&broken.to_string());
+    let route = route::route(command.as_deref());
+    let end = serve(route, command.as_deref().unwrap_or_default()).unwrap_or_else(|end| end);
+    let (End::Exit { message, .. } | End::Killed { message, .. }) = &end;
+    if let Some(message) = message {
+        complain(message);
+        if route == Route::Files(FileTool::Sftp) {
+            sftp_refusal::refuse(message);
+        }
+    }
+    match end {
+        End::Exit { status, .. } => status,
+        End::Killed { signal, .. } => {
+            signals::die_of(&signal);
             BROKEN
-        }),
-        Route::Files(tool) => match files::serve(tool, command.as_deref().unwrap_or_default()) {
-            Ok(never) => match never {},
-            Err(files::Unserved { status, message }) => {
-                complain(&message);
-                if tool == FileTool::Sftp {
-                    sftp_refusal::refuse(&message);
-                }
-                status
-            }
-        },
-        Route::Refuse(why) => {
-            complain(why);
-            REFUSED
         }
     }
 }
 
+fn serve(route: Route, command: &[u8]) -> Result<End, End> {
+    let gateway = Gateway::connect()?;
+    let (gateway, job) = match route {
+        Route::Shell => (gateway, Job::Shell),
+        Route::Exec => (gateway, Job::Command(command)),
+        Route::Files(tool) => {
+            let job = if tool == FileTool::Sftp { Job::Sftp } else { Job::Command(command) };
+            (files::serve(gateway, tool, command)?, job)
+        }
+    };
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    Ok(conversation::run(&gateway, job, terminal)?)
+}
+
 /// Tells the user. A client that has gone is no reason to panic, as `eprintln!` would.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = descriptors::write_all(std::io::stderr().as_fd(), format!("{text}\n").as_bytes());
 }

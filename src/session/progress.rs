@@ -1,35 +1,99 @@
-//! The line that tells the user how far the start of the server is.
+//! What the user is told while the server starts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Nothing is shown of a start that takes less than this.
-pub const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(1);
 
-/// Renders the hub's progress for a terminal that is `cols` wide: one line that rewrites itself.
-///
-/// `message` is already printable. The line stays shorter than the window, because a wrapped line could not
-/// be rewritten with a carriage return.
-#[must_use]
-pub fn line(percent: Option<u8>, message: &str, cols: u16) -> String {
+/// Takes the progress line away before the terminal is handed over or a message is shown.
+const ERASE: &str = "\r\x1b[K";
+
+/// How it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// On a terminal: one line that rewrites itself.
+    Rewritten,
+    /// Without one: a line for each news.
+    Lines,
+    /// Not at all.
+    Silent,
+}
+
+/// The news of a starting server, and what has been shown of them.
+pub struct Waiting {
+    style: Style,
+    since: Instant,
+    latest: String,
+    changed: bool,
+    shown: bool,
+}
+
+impl Waiting {
+    /// Since `now`.
+    pub fn new(style: Style, now: Instant) -> Self {
+        Self { style, since: now, latest: String::new(), changed: false, shown: false }
+    }
+
+    /// Takes news; `message` is printable already.
+    pub fn heard(&mut self, percent: Option<u8>, message: &str) {
+        let text = text(percent, message);
+        self.changed |= text != self.latest && self.style != Style::Silent;
+        self.latest = text;
+    }
+
+    /// How long until there is something to show; `None` when nothing is waiting to be shown.
+    pub fn due(&self, now: Instant) -> Option<Duration> {
+        // A millisecond more than the quiet time, so that poll(2)'s rounding doesn't wake us early.
+        let quiet = QUIET + Duration::from_millis(1);
+        self.changed.then(|| quiet.saturating_sub(now.saturating_duration_since(self.since)))
+    }
+
+    /// What is to be shown now, in a window that is `cols` wide.
+    pub fn show(&mut self, cols: u16, now: Instant) -> Option<String> {
+        if !self.changed || now.saturating_duration_since(self.since) < QUIET {
+            return None;
+        }
+        (self.changed, self.shown) = (false, true);
+        match self.style {
+            Style::Rewritten => Some(rewritten(&self.latest, cols)),
+            Style::Lines => Some(format!("{}\n", self.latest)),
+            Style::Silent => None,
+        }
+    }
+
+    /// The wait is over, nothing more will be shown: what takes away what was.
+    pub fn end(&mut self) -> Option<&'static str> {
+        (self.changed, self.latest) = (false, String::new());
+        let shown = std::mem::take(&mut self.shown);
+        (shown && self.style == Style::Rewritten).then_some(ERASE)
+    }
+}
+
+fn text(percent: Option<u8>, message: &str) -> String {
     let percent = percent.map(|percent| format!(" {}%", percent.min(100))).unwrap_or_default();
     let gap = if message.is_empty() { "" } else { " " };
-    let text = format!("Starting your server:{percent}{gap}{message}");
+    format!("Starting your server:{percent}{gap}{message}")
+}
+
+/// The line stays shorter than the window, because a wrapped line could not be rewritten with a carriage return.
+fn rewritten(text: &str, cols: u16) -> String {
     let room = usize::from(cols).saturating_sub(1);
     let shown: String = if text.chars().count() > room {
         text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
     } else {
-        text
+        text.to_owned()
     };
     // ECMA-48 EL: erase to the end of the line.
     format!("\r{shown}\x1b[K")
 }
 
-/// Takes the progress line away before the terminal is handed over or a message is shown.
-pub const ERASE: &str = "\r\x1b[K";
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn line(percent: Option<u8>, message: &str, cols: u16) -> String {
+        rewritten(&text(percent, message), cols)
+    }
 
     #[test]
     fn a_line_fits_its_window() {
@@ -38,5 +102,42 @@ mod tests {
         let narrow = line(Some(50), &"ü".repeat(200), 40);
         assert_eq!(narrow.chars().count(), 39 + 1 + 3);
         assert_eq!(line(None, "x", 0), "\r…\x1b[K");
+    }
+
+    #[test]
+    fn the_first_second_is_quiet() {
+        let start = Instant::now();
+        for (style, expected) in [
+            (Style::Rewritten, Some("\rStarting your server: 50% b\x1b[K")),
+            (Style::Lines, Some("Starting your server: 50% b\n")),
+            (Style::Silent, None),
+        ] {
+            let mut waiting = Waiting::new(style, start);
+            assert_eq!(waiting.due(start), None);
+            waiting.heard(Some(10), "a");
+            waiting.heard(Some(50), "b");
+            let early = start + Duration::from_millis(400);
+            assert_eq!(waiting.show(80, early), None);
+            let due = waiting.due(early);
+            assert_eq!(due, expected.map(|_| Duration::from_millis(601)));
+            assert_eq!(waiting.show(80, early + Duration::from_millis(601)).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_twice_and_only_what_rewrites_is_erased() {
+        let start = Instant::now();
+        let late = start + QUIET;
+        for (style, erased) in [(Style::Rewritten, Some(ERASE)), (Style::Lines, None)] {
+            let mut waiting = Waiting::new(style, start);
+            assert_eq!(waiting.end(), None);
+            waiting.heard(None, "a");
+            assert!(waiting.show(80, late).is_some());
+            waiting.heard(None, "a");
+            assert_eq!((waiting.due(late), waiting.show(80, late)), (None, None));
+            waiting.heard(None, "b");
+            assert_eq!(waiting.end(), erased);
+            assert_eq!((waiting.due(late), waiting.show(80, late), waiting.end()), (None, None, None));
+        }
     }
 }

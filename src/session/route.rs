@@ -4,32 +4,25 @@ use super::transfer;
 use crate::control::FileTool;
 
 /// What is to be done for a session.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    /// An interactive terminal in the user's server.
+    /// A login shell in the user's server.
     Shell,
-    /// One of the programs that serve files, in the jail.
+    /// A command in the user's server.
+    Exec,
+    /// Files: the gateway knows whether a program in the jail serves them, or the user's server.
     Files(FileTool),
-    /// Nothing; the text tells the user why and what works instead.
-    Refuse(&'static str),
 }
 
-const NO_COMMANDS: &str = "This bastion opens terminals and serves files: commands are not available yet.\n\
-    Log in without a command, for example: ssh alice@bastion";
-const NO_TERMINAL: &str = "A shell needs a terminal here: your ssh client did not ask for one.\n\
-    Log in with: ssh -t alice@bastion";
-
 /// Decides from `SSH_ORIGINAL_COMMAND` (absent for a shell; sshd puts a subsystem's configured command line
-/// there, see `ForceCommand` in `sshd_config(5)`) and whether the client asked for a terminal.
-///
-/// Files are served with a terminal as well as without, as sshd itself does: `ssh -t -s alice@bastion sftp`.
+/// there, see `ForceCommand` in `sshd_config(5)`). Whether the client has asked for a terminal makes no difference, as
+/// with sshd itself: `ssh -t -s alice@bastion sftp`.
 #[must_use]
-pub fn route(command: Option<&[u8]>, terminal: bool) -> Route {
+pub fn route(command: Option<&[u8]>) -> Route {
     match command {
-        None if terminal => Route::Shell,
-        None => Route::Refuse(NO_TERMINAL),
+        None => Route::Shell,
         Some(command) if is_sftp(command) => Route::Files(FileTool::Sftp),
-        Some(command) => transfer::tool(command).map_or(Route::Refuse(NO_COMMANDS), Route::Files),
+        Some(command) => transfer::tool(command).map_or(Route::Exec, Route::Files),
     }
 }
 
@@ -47,30 +40,30 @@ mod tests {
     #[test]
     fn every_kind_of_session_has_its_answer() {
         const SFTP: Route = Route::Files(FileTool::Sftp);
-        const NO: Route = Route::Refuse(NO_COMMANDS);
-        let table: &[(Option<&[u8]>, bool, Route)] = &[
-            (None, true, Route::Shell),
-            (None, false, Route::Refuse(NO_TERMINAL)),
-            (Some(b"/usr/lib/openssh/sftp-server"), false, SFTP),
-            (Some(b"/usr/lib/openssh/sftp-server"), true, SFTP),
-            (Some(b"/usr/lib/openssh/sftp-server -f AUTH -l INFO"), false, SFTP),
-            (Some(b"/usr/lib/sftp-server"), false, SFTP),
-            (Some(b"internal-sftp"), false, SFTP),
-            (Some(b"internal-sftp -l VERBOSE -u 0077"), false, SFTP),
-            (Some(b"internal-sftp; id"), false, NO),
-            (Some(b"x/sftp-server"), false, NO),
-            (Some(b"sftp-server"), false, NO),
-            (Some(b"scp -t ."), false, Route::Files(FileTool::Scp)),
-            (Some(b"rsync --server -e.LsfxCIvu . ."), true, Route::Files(FileTool::Rsync)),
-            (Some(b"rsync"), false, Route::Files(FileTool::Rsync)),
-            (Some(b"rsync-ssl"), false, NO),
-            (Some(b"ls"), false, NO),
-            (Some(b"htop"), true, NO),
-            (Some(b""), true, NO),
-            (Some(b"\xff\0\n; sftp-server"), true, NO),
+        let table: &[(Option<&[u8]>, Route)] = &[
+            (None, Route::Shell),
+            (Some(b"/usr/lib/openssh/sftp-server"), SFTP),
+            (Some(b"/usr/lib/openssh/sftp-server -f AUTH -l INFO"), SFTP),
+            (Some(b"/usr/lib/sftp-server"), SFTP),
+            (Some(b"internal-sftp"), SFTP),
+            (Some(b"internal-sftp -l VERBOSE -u 0077"), SFTP),
+            (Some(b"internal-sftp; id"), Route::Exec),
+            (Some(b"x/sftp-server"), Route::Exec),
+            (Some(b"sftp-server"), Route::Exec),
+            (Some(b"scp -t ."), Route::Files(FileTool::Scp)),
+            (Some(b"scp -r -f 'a b'"), Route::Files(FileTool::Scp)),
+            (Some(b"scp a b"), Route::Exec),
+            (Some(b"rsync --server -e.LsfxCIvu . ."), Route::Files(FileTool::Rsync)),
+            (Some(b"rsync"), Route::Exec),
+            (Some(b"rsync -a here there"), Route::Exec),
+            (Some(b"rsync-ssl --server"), Route::Exec),
+            (Some(b"ls"), Route::Exec),
+            (Some(b"git-upload-pack 'repo'"), Route::Exec),
+            (Some(b""), Route::Exec),
+            (Some(b"\xff\n; sftp-server"), Route::Exec),
         ];
-        for (command, terminal, expected) in table {
-            assert_eq!(&route(*command, *terminal), expected, "{command:?} {terminal}");
+        for (command, expected) in table {
+            assert_eq!(&route(*command), expected, "{command:?}");
         }
     }
 }

@@ -5,9 +5,10 @@
 //! speak): it greets, and answers every request with a failure and the message. No request is ever granted, and
 //! no directory ever looks empty.
 
+use super::descriptors::write_all;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -29,9 +30,10 @@ const THREE: u32 = 3;
 const FAILURE: u32 = 4;
 
 /// Answers on standard output what comes on standard input, until the client has gone, or has had enough time. Somebody
-/// at a terminal has read the message, and speaks no such protocol.
+/// at a terminal has read the message, and speaks no such protocol. Nor is anybody answered who has been greeted by a
+/// server before, which has now failed: an answer might end up in the middle of one of its own.
 pub fn refuse(message: &str) {
-    let (stdin, mut stdout) = (io::stdin(), io::stdout());
+    let (stdin, stdout) = (io::stdin(), io::stdout());
     if stdin.is_terminal() {
         return;
     }
@@ -49,18 +51,26 @@ pub fn refuse(message: &str) {
         let mut buffer = [0; 4096];
         match nix::unistd::read(&stdin, &mut buffer) {
             Ok(0) => return,
-            Err(Errno::EINTR) => continue,
+            Err(Errno::EINTR | Errno::EAGAIN) => continue,
             Ok(length) => pending.extend_from_slice(buffer.get(..length).unwrap_or_default()),
             Err(_) => return,
+        }
+        if left == MAX_REQUESTS && !may_greet(&pending) {
+            return;
         }
         let Some(answers) = answers(&mut pending, message, &mut left) else { return };
         if !answers.is_empty() && left == MAX_REQUESTS - 1 {
             until = Instant::now() + PATIENCE;
         }
-        if stdout.write_all(&answers).and_then(|()| stdout.flush()).is_err() {
+        if write_all(stdout.as_fd(), &answers).is_err() {
             return;
         }
     }
+}
+
+/// Whether this is the start of what a client says first.
+fn may_greet(pending: &[u8]) -> bool {
+    pending.get(4).is_none_or(|kind| *kind == INIT)
 }
 
 /// Takes whole packets off the start of `pending` and answers each. `None`: this is no client of ours, or it has been
@@ -117,6 +127,15 @@ mod tests {
         assert_eq!(answers(&mut pending, "no", &mut left), Some(expected));
         assert!(pending.is_empty());
         assert_eq!(left, 6);
+    }
+
+    #[test]
+    fn who_has_been_greeted_by_another_is_left() {
+        for (bytes, expected) in
+            [(GREETING, true), (&GREETING[..3], true), (b"", true), (REALPATH, false), (b"EHLO x\r\n", false)]
+        {
+            assert_eq!(may_greet(bytes), expected, "{}", bytes.escape_ascii());
+        }
     }
 
     #[test]

@@ -90,6 +90,23 @@ pub fn ignore_signal(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends this process by a signal, as if it had never been caught or blocked. Returns if that is none that ends one.
+///
+/// # Errors
+/// The system's; `EINVAL` for SIGSTOP, which is no end.
+pub fn die_of(signal: Signal) -> io::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigSet, raise, sigaction};
+    if signal != Signal::SIGKILL {
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: SIG_DFL runs no code of ours.
+        unsafe { sigaction(signal, &default) }?;
+    }
+    let mut unblocked = SigSet::empty();
+    unblocked.add(signal);
+    unblocked.thread_unblock()?;
+    Ok(raise(signal)?)
+}
+
 /// Keeps every page of this process, present and future, out of swap: a secret then never reaches a disk.
 ///
 /// MCL_ONFAULT locks a page when it is first used, so that reserved but untouched memory costs nothing. Root
@@ -189,6 +206,17 @@ pub fn daemonize_keeping_stdout() -> io::Result<()> {
 /// The system's.
 pub fn discard_stdout() -> io::Result<()> {
     Ok(dup2_stdout(dev_null()?)?)
+}
+
+/// Points standard input and output at /dev/null: whoever else has them can close them now.
+///
+/// # Errors
+/// The system's.
+pub fn discard_stdin_and_stdout() -> io::Result<()> {
+    let null = dev_null()?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    Ok(())
 }
 
 /// Points standard input, output and error at /dev/null.
@@ -339,6 +367,26 @@ mod tests {
         for (uid, gid) in [(0, 1), (1, 0), (u32::MAX, 1), (1, u32::MAX)] {
             assert_eq!(drop_privileges(uid, gid).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
+    }
+
+    #[test]
+    fn a_process_dies_of_a_signal_that_it_ignored_and_blocked() {
+        use nix::sys::wait::{WaitStatus, waitpid};
+        for signal in [Signal::SIGTERM, Signal::SIGPIPE, Signal::SIGSEGV, Signal::SIGKILL] {
+            // SAFETY: as in_child(); the child only makes system calls.
+            match unsafe { fork() }.unwrap() {
+                ForkResult::Child => {
+                    let mut blocked = nix::sys::signal::SigSet::empty();
+                    blocked.add(signal);
+                    let _ = (harden(), ignore_signal(signal), blocked.thread_block(), die_of(signal));
+                    exit_now(0)
+                }
+                ForkResult::Parent { child } => {
+                    assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Signaled(child, signal, false));
+                }
+            }
+        }
+        assert!(die_of(Signal::SIGSTOP).is_err());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use nix::cmsg_space;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    UnixCredentials, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, socket, socketpair,
-    sockopt,
+    UnixCredentials, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, setsockopt, socket,
+    socketpair, sockopt,
 };
 use std::io;
 use std::io::{IoSlice, IoSliceMut};
@@ -125,6 +125,20 @@ pub fn send(fd: BorrowedFd<'_>, message: &[u8], descriptors: &[BorrowedFd<'_>]) 
     }
 }
 
+/// Sees to it that a packet of `bytes` can be sent: a whole one must fit the socket's buffer (socket(7), SO_SNDBUF),
+/// whose default an administrator may have made small.
+///
+/// # Errors
+/// The system's.
+pub fn make_room(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    // What the kernel adds to each packet counts as well.
+    let wanted = bytes.saturating_add(4096);
+    if getsockopt(&fd, sockopt::SndBuf)? < wanted {
+        setsockopt(&fd, sockopt::SndBuf, &wanted)?;
+    }
+    Ok(())
+}
+
 /// Receives one packet and at most `max_descriptors` descriptors. 0 bytes: the peer has closed.
 ///
 /// # Errors
@@ -173,6 +187,23 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+
+    #[test]
+    fn the_longest_command_is_one_packet() {
+        use crate::control::MAX_COMMAND;
+        let (here, there) = pair().unwrap();
+        setsockopt(&here, sockopt::SndBuf, &4096).unwrap();
+        let command = vec![b'x'; MAX_COMMAND];
+        let why = send(here.as_fd(), &command, &[]).unwrap_err();
+        assert_eq!(why.raw_os_error(), Some(libc::EMSGSIZE));
+        make_room(here.as_fd(), MAX_COMMAND).unwrap();
+        // After another message that nobody has read yet.
+        send(here.as_fd(), b"length", &[]).unwrap();
+        send(here.as_fd(), &command, &[]).unwrap();
+        let mut buffer = vec![0; MAX_COMMAND];
+        assert_eq!(recv(there.as_fd(), &mut buffer, 0).unwrap().0, 6);
+        assert_eq!(recv(there.as_fd(), &mut buffer, 0).unwrap().0, MAX_COMMAND);
+    }
 
     #[test]
     fn a_packet_carries_descriptors_and_the_peer_is_known() {

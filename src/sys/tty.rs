@@ -1,9 +1,11 @@
-//! The client's terminal: raw mode and back, and its size.
+//! The client's terminal: raw mode and back, its size, and its modes.
 
 use crate::control::WindowSize;
 use nix::sys::termios::{self, SetArg, Termios};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+mod modes;
 
 mod request {
     #![allow(unsafe_code, missing_docs)]
@@ -49,5 +51,38 @@ pub fn window_size(fd: BorrowedFd<'_>) -> WindowSize {
         WindowSize { rows: size.ws_row, cols: size.ws_col }
     } else {
         WindowSize { rows: 24, cols: 80 }
+    }
+}
+
+/// The terminal's modes, as opcodes and values of RFC 4254, section 8; none if `fd` is no terminal.
+#[must_use]
+pub fn modes(fd: BorrowedFd<'_>) -> Vec<(u8, u32)> {
+    termios::tcgetattr(fd).map(|found| modes::encode(&found.into())).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use nix::pty::openpty;
+
+    #[test]
+    fn raw_and_back_with_the_modes_as_they_were() {
+        let pty = openpty(None, None).unwrap();
+        let before = modes(pty.slave.as_fd());
+        // ISIG, ICANON and ECHO are on in a new terminal (tty_std_termios).
+        assert!([50, 51, 53].iter().all(|mode| before.contains(&(*mode, 1))), "{before:?}");
+        let raw = RawMode::enter(pty.slave.as_fd()).unwrap();
+        assert!([50, 51, 53].iter().all(|mode| modes(pty.slave.as_fd()).contains(&(*mode, 0))));
+        drop(raw);
+        assert_eq!(modes(pty.slave.as_fd()), before);
+    }
+
+    #[test]
+    fn what_is_no_terminal_has_no_modes() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(modes(file.as_fd()), []);
+        assert_eq!(window_size(file.as_fd()), WindowSize { rows: 24, cols: 80 });
+        assert!(RawMode::enter(file.as_fd()).is_err());
     }
 }

@@ -100,6 +100,11 @@ impl Environment {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// All that were taken.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// For a server that is asked to run its own shell ([`crate::terminado::rest::create_body`]): the same
     /// variables, and those removed that contradict the window.
     #[must_use]

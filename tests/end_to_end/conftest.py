@@ -191,9 +191,11 @@ class Server:
                  timeout, 0.1)
 
 
-def _server(hub, user):
+def _server(hub, client, user):
     server = Server(hub, user)
     yield server
+    # An agent stays for as long as its connection.
+    client.close_all()
     try:
         server.no_terminals()
     finally:
@@ -208,21 +210,21 @@ def _server(hub, user):
 
 
 @pytest.fixture
-def alice(hub):
+def alice(hub, client):
     """Alice with a running server; all its terminals must be gone after the test."""
-    yield from _server(hub, "alice")
+    yield from _server(hub, client, "alice")
 
 
 @pytest.fixture
-def bob(hub):
+def bob(hub, client):
     """Bob with a running server."""
-    yield from _server(hub, "bob")
+    yield from _server(hub, client, "bob")
 
 
 @pytest.fixture
-def carol(hub):
+def carol(hub, client):
     """Carol with a running server."""
-    yield from _server(hub, "carol")
+    yield from _server(hub, client, "carol")
 
 
 @pytest.fixture

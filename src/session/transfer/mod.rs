@@ -54,12 +54,18 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Whether a command is one of these programs, and which.
+/// Whether a command is one end of a transfer, as a client's other end asks for it: `rsync --server`, `scp -t`, `scp -f`;
+/// and which. Not more than a look: what follows is for [`arguments`] to judge.
 #[must_use]
 pub fn tool(command: &[u8]) -> Option<FileTool> {
-    match command.split(u8::is_ascii_whitespace).next()? {
-        b"rsync" | b"/usr/bin/rsync" => Some(FileTool::Rsync),
-        b"scp" | b"/usr/bin/scp" => Some(FileTool::Scp),
+    let mut words = command.split(u8::is_ascii_whitespace);
+    let program = words.next()?;
+    let mut words = words.filter(|word| !word.is_empty());
+    match program {
+        b"rsync" | b"/usr/bin/rsync" => (words.next()? == b"--server").then_some(FileTool::Rsync),
+        b"scp" | b"/usr/bin/scp" => {
+            words.map_while(scp::cluster).any(scp::names_direction).then_some(FileTool::Scp)
+        }
         _ => None,
     }
 }
@@ -96,15 +102,31 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_two_programs_are_known() {
+    fn only_ends_of_a_transfer_are_known() {
         for (command, expected) in [
             (&b"rsync --server . x"[..], Some(FileTool::Rsync)),
-            (b"/usr/bin/rsync", Some(FileTool::Rsync)),
+            (b"/usr/bin/rsync\t --server", Some(FileTool::Rsync)),
+            (b"rsync --server --daemon .", Some(FileTool::Rsync)),
+            (b"rsync --server; id", None),
+            (b"rsync", None),
+            (b"rsync --version", None),
+            (b"rsync -a x --server", None),
             (b"scp\t-t .", Some(FileTool::Scp)),
             (b"/usr/bin/scp -f x", Some(FileTool::Scp)),
+            (b"scp -v -r -p -d -t x", Some(FileTool::Scp)),
+            (b"scp -qrt dir", Some(FileTool::Scp)),
+            (b"scp -t $(id)", Some(FileTool::Scp)),
+            (b"scp", None),
+            (b"scp a b", None),
+            (b"scp -r a b", None),
+            (b"scp -r a -t", None),
+            (b"scp -r -- -t", None),
+            (b"scp - -t", None),
+            (b"scp -oPort=22 x alice@there:", None),
+            (b"scp -S sh -t x", None),
             (b"/tmp/rsync --server", None),
-            (b"rsync;id", None),
-            (b" rsync", None),
+            (b"rsync;id --server", None),
+            (b" rsync --server", None),
             (b"sudo rsync --server", None),
             (b"'rsync' --server", None),
             (b"", None),
@@ -127,7 +149,8 @@ mod tests {
             "scp x y",
             "scp -t a b",
         ] {
-            let refusal = arguments(tool(command.as_bytes()).unwrap(), command.as_bytes()).unwrap_err();
+            let tool = if command.starts_with("scp") { FileTool::Scp } else { FileTool::Rsync };
+            let refusal = arguments(tool, command.as_bytes()).unwrap_err();
             assert_eq!(refusal.to_string().lines().count(), 2, "{refusal}");
             assert!(refusal.to_string().chars().all(|c| c == '\n' || !c.is_control()), "{refusal:?}");
         }

@@ -6,6 +6,23 @@ use super::{Argument, Refusal, Word, shown};
 /// Letters besides `t` (take files) and `f` (send them): recursive, times and modes, into a directory, verbose, quiet.
 const LETTERS: &[u8] = b"rpdvq";
 
+/// The letters of a word that has nothing but options of ours.
+#[must_use]
+pub fn cluster(word: &[u8]) -> Option<&[u8]> {
+    let known = |letter: &u8| LETTERS.contains(letter) || is_direction(*letter);
+    word.strip_prefix(b"-").filter(|letters| !letters.is_empty() && letters.iter().all(known))
+}
+
+/// Whether one of the letters says that scp is an end of a transfer.
+#[must_use]
+pub fn names_direction(letters: &[u8]) -> bool {
+    letters.iter().any(|letter| is_direction(*letter))
+}
+
+fn is_direction(letter: u8) -> bool {
+    matches!(letter, b't' | b'f')
+}
+
 /// The arguments for the program from the words behind its name.
 ///
 /// # Errors

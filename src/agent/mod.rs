@@ -1,0 +1,185 @@
+//! What is run in the user's server: the agent of docs/mux.md, how it is started and what it says before it speaks the
+//! protocol. Pure.
+
+use crate::terminado::shell::Nonce;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// Finds a Python and runs [`LOADER`] in it.
+const BOOT: &str = include_str!("boot.sh");
+/// Holds the terminal and waits for the source.
+const LOADER: &str = include_str!("loader.py");
+/// What both ends agree on.
+const PROTOCOL: &str = include_str!("protocol.py");
+/// The agent itself.
+const AGENT: &str = include_str!("agent.py");
+/// What is typed into a server's own shell, in place of [`command`].
+const TYPED: &str = include_str!("typed.txt");
+/// An SFTP server, for images that have none.
+pub const FILES: &str = include_str!("files.py");
+
+/// Longest output in which markers are looked for, in bytes: a shell's greeting comes first where the command is typed.
+const MAX_PRINTED: usize = 256 * 1024;
+/// Longest marker, in bytes.
+const MAX_MARKER: usize = 512;
+
+/// The `shell_command` that starts the agent.
+#[must_use]
+pub fn command(nonce: &Nonce) -> Vec<String> {
+    ["/bin/sh", "-c", BOOT, "jupyterhub-openssh", nonce.as_str(), LOADER].map(str::to_owned).into()
+}
+
+/// A line that does the same when it is typed into a shell; then [`boot`] has to be sent, after [`Marker::Typed`].
+#[must_use]
+pub fn typed(nonce: &Nonce) -> String {
+    let length = boot(nonce).len().to_string();
+    let line = TYPED.lines().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    // A carriage return, as the Enter key sends it.
+    line.replace("{NONCE}", nonce.as_str()).replace("{LENGTH}", &length) + "\r"
+}
+
+/// What the typed line waits for: [`command`], as a shell's text.
+#[must_use]
+pub fn boot(nonce: &Nonce) -> String {
+    // Neither the loader nor a nonce has a single quote; a test holds that.
+    format!("set -- {} '{LOADER}'\n{BOOT}", nonce.as_str())
+}
+
+/// The line that carries the agent's source.
+#[must_use]
+pub fn source() -> String {
+    format!("~{}\n", STANDARD.encode([PROTOCOL, AGENT].concat()))
+}
+
+/// What is said before the agent greets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marker {
+    /// `sh`
+    Shell,
+    /// `typed`
+    Typed,
+    /// `no-python`
+    NoPython,
+    /// `loader`
+    Loader,
+    /// `bad-source`
+    BadSource,
+}
+
+/// Finds the markers with one nonce in what a terminal prints.
+#[derive(Debug, Default)]
+pub struct Markers {
+    prefix: String,
+    printed: String,
+}
+
+impl Markers {
+    /// For the markers with `nonce`.
+    #[must_use]
+    pub fn new(nonce: &Nonce) -> Self {
+        Self { prefix: prefix(nonce), printed: String::new() }
+    }
+
+    /// Takes what was printed.
+    pub fn push(&mut self, text: &str) {
+        self.printed.push_str(text);
+        if self.printed.len() > MAX_PRINTED {
+            // A marker may have begun at the end.
+            let mut cut = self.printed.len() - MAX_MARKER;
+            while !self.printed.is_char_boundary(cut) {
+                cut -= 1;
+            }
+            self.printed.drain(..cut);
+        }
+    }
+
+    /// The next marker. What stood before it is forgotten.
+    pub fn take(&mut self) -> Option<Marker> {
+        loop {
+            let start = self.printed.find(&self.prefix)? + self.prefix.len();
+            let length = self.printed.get(start..)?.find("\x1b\\")?;
+            let marker = match self.printed.get(start..start + length)? {
+                "sh" => Some(Marker::Shell),
+                "typed" => Some(Marker::Typed),
+                "no-python" => Some(Marker::NoPython),
+                "loader" => Some(Marker::Loader),
+                "bad-source" => Some(Marker::BadSource),
+                _ => None,
+            };
+            self.printed.drain(..start + length + 2);
+            if marker.is_some() {
+                return marker;
+            }
+        }
+    }
+
+    /// What was printed after the last marker.
+    #[must_use]
+    pub fn take_rest(&mut self) -> String {
+        std::mem::take(&mut self.printed)
+    }
+}
+
+fn prefix(nonce: &Nonce) -> String {
+    format!("\x1b]7730;{};", nonce.as_str())
+}
+
+/// Does the guardian say there that the agent has ended?
+#[must_use]
+pub fn is_gone(nonce: &Nonce, text: &str) -> bool {
+    text.contains(&(prefix(nonce) + "gone;"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn nonce() -> Nonce {
+        Nonce::from_bytes([0xab; 16])
+    }
+
+    #[test]
+    fn what_is_sent_is_what_can_be_sent() {
+        // One argument may have 120 KB; a terminal's line that a shell edits has 4095 bytes, and less is better.
+        assert!(command(&nonce()).iter().all(|argument| argument.len() < 8 * 1024));
+        let line = typed(&nonce());
+        assert!(line.len() < 900 && !line.trim_end().contains(['\n', '\r']), "{} bytes", line.len());
+        assert!(line.contains(&boot(&nonce()).len().to_string()));
+        assert!(!LOADER.contains('\'') && LOADER.is_ascii() && BOOT.is_ascii());
+        // Its echo is no marker.
+        let mut markers = Markers::new(&nonce());
+        markers.push(&line);
+        assert_eq!(markers.take(), None);
+        assert!(source().len() < 200 * 1024);
+    }
+
+    #[test]
+    fn markers_are_found_in_any_portions() {
+        let mark = |word: &str| format!("\x1b]7730;{};{word}\x1b\\", "ab".repeat(16));
+        let text = format!("motd\r\n{}$ {}{}rest", mark("sh"), mark("strange"), mark("loader"));
+        for size in [1, 3, 7, 1000] {
+            let mut markers = Markers::new(&nonce());
+            let mut found = Vec::new();
+            for piece in text.as_bytes().chunks(size) {
+                markers.push(std::str::from_utf8(piece).unwrap());
+                found.extend(std::iter::from_fn(|| markers.take()));
+            }
+            assert_eq!(found, [Marker::Shell, Marker::Loader], "{size}");
+            assert_eq!(markers.take_rest(), "rest");
+        }
+        assert!(is_gone(&nonce(), &mark("gone;it was killed")));
+        assert!(!is_gone(&Nonce::from_bytes([1; 16]), &mark("gone;it was killed")));
+    }
+
+    #[test]
+    fn a_flood_before_the_marker_is_bounded() {
+        let mut markers = Markers::new(&nonce());
+        for _ in 0..100 {
+            markers.push(&"ü".repeat(10_000));
+            assert!(markers.printed.len() <= MAX_PRINTED);
+        }
+        markers.push(&format!("\x1b]7730;{};typed\x1b\\", "ab".repeat(16)));
+        assert_eq!(markers.take(), Some(Marker::Typed));
+    }
+}

@@ -1,0 +1,493 @@
+//! A session whose work is a stream of the agent: a command, a shell, or files in the user's server.
+
+use super::job::Jobs;
+use super::link::{AgentLink, Standing};
+use super::news::Said;
+use super::output::Output;
+use super::peer::{BROKEN, Heard, Peer};
+use super::terminal_channel::Interactive;
+use crate::agent;
+use crate::control::{SessionReply, SessionRequest, Tty};
+use crate::hub::progress::Progress;
+use crate::hub::text::printable;
+use crate::log::Log;
+use crate::mux::protocol::MAX_PAYLOAD;
+use crate::mux::{Description, Event, Exit, Part, StreamId};
+use crate::sys::socket;
+use crate::terminado::shell::Environment;
+use nix::poll::PollFlags;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Credit of a part without a terminal, in bytes.
+const WINDOW: usize = 256 * 1024;
+/// The same with one: what is underway when Ctrl-C is typed will still be shown.
+const TTY_WINDOW: usize = 64 * 1024;
+/// After this long without a connection somebody at a terminal is told.
+const NOTICE: Duration = Duration::from_secs(2);
+/// Longest SSH_CLIENT and SSH_CONNECTION, in bytes: two addresses and two ports.
+const MAX_ADDRESSES: usize = 128;
+
+/// What is to be done.
+pub enum Work {
+    /// A command, or the login shell.
+    Process {
+        /// None: the login shell.
+        command: Option<Vec<u8>>,
+        /// The client's terminal, if it has one.
+        tty: Option<Tty>,
+    },
+    /// An SFTP server.
+    Files {
+        /// Of what it makes.
+        umask: u32,
+    },
+}
+
+enum Phase {
+    /// There is no agent yet.
+    Waiting,
+    /// There is one; the session is switching to raw mode.
+    Attaching,
+    /// Bytes move.
+    Running { stream: StreamId, generation: u64 },
+    /// The stream is over: its last output goes to the client, who may take any time for it, as with sshd.
+    Ending { exit: Option<Exit> },
+    /// It should become a plain terminal.
+    Plain,
+    /// Over.
+    Done,
+}
+
+/// One direction to the client.
+struct Sink {
+    file: Option<File>,
+    output: Output,
+    /// Bytes of ours in it, for which no credit is due.
+    ours: usize,
+}
+
+impl Sink {
+    fn new(fd: OwnedFd) -> Self {
+        Self { file: Some(fd.into()), output: Output::default(), ours: 0 }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.file.is_some() && !self.output.is_empty()
+    }
+
+    /// How much was written; the error of a client that has gone.
+    fn write(&mut self) -> io::Result<usize> {
+        let Some(file) = &mut self.file else { return Ok(0) };
+        let before = self.output.len();
+        let outcome = self.output.write_to(file);
+        let written = before - self.output.len();
+        let ours = written.min(self.ours);
+        self.ours -= ours;
+        outcome.map(|()| written - ours)
+    }
+}
+
+/// See the module.
+pub struct CommandChannel {
+    peer: Peer,
+    work: Work,
+    environment: Environment,
+    /// What the stream's process gets.
+    variables: BTreeMap<String, String>,
+    phase: Phase,
+    stdin: Option<File>,
+    output: Sink,
+    error: Sink,
+    /// How it ended, once the agent has said that.
+    exit: Option<Exit>,
+    /// It has asked for an agent.
+    asked: bool,
+    /// It has been told that the connection is lost.
+    noticed: bool,
+}
+
+impl CommandChannel {
+    /// For a session that has handed over its descriptors. `None` when those can't be used.
+    #[must_use]
+    pub fn new(
+        peer: Peer,
+        work: Work,
+        descriptors: Vec<OwnedFd>,
+        offered: &BTreeMap<String, String>,
+    ) -> Option<Self> {
+        let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(descriptors).ok()?;
+        if [&stdin, &stdout, &stderr].iter().any(|fd| socket::set_nonblocking(fd).is_err()) {
+            return None;
+        }
+        let mut environment = Environment::new();
+        for (name, value) in offered {
+            environment.offer(name, value);
+        }
+        let mut variables: BTreeMap<String, String> =
+            environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        variables.extend(addresses(offered));
+        Some(Self {
+            peer,
+            work,
+            environment,
+            variables,
+            phase: Phase::Waiting,
+            stdin: Some(stdin.into()),
+            output: Sink::new(stdout),
+            error: Sink::new(stderr),
+            exit: None,
+            asked: false,
+            noticed: false,
+        })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.peer.id()
+    }
+
+    /// Is it over?
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done)
+    }
+
+    /// Its stream of this agent.
+    #[must_use]
+    pub fn stream(&self, link: &AgentLink) -> Option<StreamId> {
+        match self.phase {
+            Phase::Running { stream, generation } if generation == link.generation() => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn tty(&self) -> Option<&Tty> {
+        match &self.work {
+            Work::Process { tty, .. } => tty.as_ref(),
+            Work::Files { .. } => None,
+        }
+    }
+
+    /// What to poll for.
+    pub fn interest<'a>(&'a self, link: &AgentLink, fds: &mut Vec<(BorrowedFd<'a>, PollFlags)>) {
+        fds.extend(self.peer.fd().map(|fd| (fd, PollFlags::POLLIN)));
+        let reads = self.stream(link).is_some_and(|stream| link.streams().room(stream) > 0);
+        if let (true, Some(stdin)) = (reads, &self.stdin) {
+            fds.push((stdin.as_fd(), PollFlags::POLLIN));
+        }
+        for sink in [&self.output, &self.error] {
+            if let (true, Some(file)) = (sink.is_waiting(), &sink.file) {
+                fds.push((file.as_fd(), PollFlags::POLLOUT));
+            }
+        }
+    }
+
+    /// When to look at it again after `now`, apart from events.
+    #[must_use]
+    pub fn deadline(&self, link: &AgentLink, now: Instant) -> Option<Instant> {
+        let at = match self.phase {
+            Phase::Running { .. } if self.tty().is_some() && !self.noticed => {
+                link.lost_since().map(|at| at + NOTICE)
+            }
+            _ => None,
+        };
+        at.filter(|at| *at > now)
+    }
+
+    /// The user's server is being started.
+    pub fn progress(&self, progress: &Progress) {
+        if matches!(self.phase, Phase::Waiting) {
+            let Progress { percent, message, .. } = progress.clone();
+            self.peer.tell(&SessionReply::Progress { percent, message });
+        }
+    }
+
+    /// Should it become a plain terminal?
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        matches!(self.phase, Phase::Plain)
+    }
+
+    /// What a plain terminal needs of it. `None`: it can't be one.
+    #[must_use]
+    pub fn into_interactive(self) -> Option<Interactive> {
+        let size = self.tty()?.size;
+        let (stdin, stdout) = (self.stdin?, self.output.file?);
+        Some(Interactive { peer: self.peer, stdin, stdout, size, environment: self.environment })
+    }
+
+    /// Does everything that can be done now.
+    pub fn drive(&mut self, link: &mut AgentLink, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        self.hear_session(link, log, now);
+        if matches!(self.phase, Phase::Waiting) {
+            self.wait(link, jobs, log, now);
+        }
+        self.check_link(link, log, now);
+        self.read_client(link, now);
+        self.write_client(link, now);
+        let drained = !self.output.is_waiting() && !self.error.is_waiting();
+        if let (Phase::Ending { exit }, true) = (&mut self.phase, drained) {
+            let exit = exit.take();
+            self.finish(exit, log, now);
+        }
+    }
+
+    /// The agent has said something about the stream.
+    pub fn event(&mut self, event: Event, link: &mut AgentLink, log: &mut Log, now: Instant) {
+        match event {
+            Event::Data(stream, part, bytes) => {
+                let sink = self.sink(part);
+                if sink.file.is_some() {
+                    sink.output.push(&bytes);
+                    self.write_client(link, now);
+                } else {
+                    link.mux().consumed(stream, part, bytes.len(), now);
+                }
+            }
+            Event::Stop(_) => self.stdin = None,
+            Event::Exit(_, exit) => self.exit = Some(exit),
+            Event::Closed(_) => {
+                self.phase = Phase::Ending { exit: self.exit.take() };
+            }
+            Event::Refused(_, why) => {
+                let why = printable(&why, 200);
+                log.warning(&format!("channel={} the agent refused: {why}", self.id()));
+                let text =
+                    format!("Your server could not run this: {why}.\nTry again, or restart your server.");
+                self.end(log, BROKEN, Some(text), now);
+            }
+            Event::Opened(_) | Event::Eof(..) | Event::Hello(_) | Event::Bye(_) | Event::Noise(_) => {}
+        }
+    }
+
+    fn sink(&mut self, part: Part) -> &mut Sink {
+        match part {
+            Part::Output => &mut self.output,
+            Part::Error => &mut self.error,
+        }
+    }
+
+    // --- the session program ---
+
+    fn hear_session(&mut self, link: &mut AgentLink, log: &mut Log, now: Instant) {
+        loop {
+            let request = match self.peer.hear() {
+                Heard::Request(request, _) => request,
+                Heard::Nothing => return,
+                Heard::Gone => return self.session_gone(link, now),
+            };
+            let stream = self.stream(link);
+            match request {
+                SessionRequest::Ready { size } if matches!(self.phase, Phase::Attaching) => {
+                    self.set_size(size);
+                    self.open(link, now);
+                }
+                SessionRequest::Resize { size } => {
+                    self.set_size(size);
+                    if let Some(stream) = stream {
+                        link.mux().resize(stream, size.rows, size.cols, now);
+                    }
+                }
+                SessionRequest::Signal { name } => {
+                    let known = name.len() <= 16 && name.bytes().all(|b| b.is_ascii_alphanumeric());
+                    match (stream, known) {
+                        (Some(stream), true) => link.mux().signal(stream, &name, now),
+                        // There is no process yet: it is the session that ends.
+                        (None, true) if matches!(self.phase, Phase::Waiting | Phase::Attaching) => {
+                            self.peer.end_by_signal(log, name, now);
+                            return self.done();
+                        }
+                        _ => {}
+                    }
+                }
+                // Too late: the agent was lost meanwhile.
+                SessionRequest::Ready { .. } => {}
+                // Only our own program talks here; whatever else does gets no second chance.
+                _ => return self.session_gone(link, now),
+            }
+        }
+    }
+
+    fn set_size(&mut self, size: crate::control::WindowSize) {
+        if let Work::Process { tty: Some(tty), .. } = &mut self.work {
+            tty.size = size;
+        }
+    }
+
+    /// The session has gone, or is to go.
+    pub fn session_gone(&mut self, link: &mut AgentLink, now: Instant) {
+        if let Some(stream) = self.stream(link) {
+            link.mux().close(stream, now);
+        }
+        self.peer.leave();
+        self.done();
+    }
+
+    fn end(&mut self, log: &mut Log, status: u8, message: Option<String>, now: Instant) {
+        self.peer.end(log, status, message, now);
+        self.done();
+    }
+
+    fn done(&mut self) {
+        self.phase = Phase::Done;
+        (self.stdin, self.output.file, self.error.file) = (None, None, None);
+    }
+
+    fn finish(&mut self, exit: Option<Exit>, log: &mut Log, now: Instant) {
+        match exit {
+            Some(Exit::Status(status)) => self.end(log, status, None, now),
+            Some(Exit::Signal(signal)) => {
+                self.peer.end_by_signal(log, signal, now);
+                self.done();
+            }
+            None => self.end(log, BROKEN, Some(NO_EXIT.to_owned()), now),
+        }
+    }
+
+    // --- the agent ---
+
+    fn wait(&mut self, link: &mut AgentLink, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        let first = !std::mem::replace(&mut self.asked, true);
+        link.want(first, jobs, log, now);
+        match link.standing() {
+            Standing::Making => {}
+            Standing::Ready if self.tty().is_some() => {
+                self.phase = Phase::Attaching;
+                self.peer.tell(&SessionReply::Attach);
+            }
+            Standing::Ready => {
+                // Nothing is shown of a start any more.
+                self.peer.tell(&SessionReply::Attach);
+                self.open(link, now);
+            }
+            Standing::Failed(failure) => {
+                let shell = matches!(self.work, Work::Process { command: None, tty: Some(_) });
+                if shell && failure.plain {
+                    self.phase = Phase::Plain;
+                } else {
+                    self.end(log, BROKEN, Some(failure.for_user), now);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, link: &mut AgentLink, now: Instant) {
+        let source = (!link.has_sftp_server()).then_some(agent::FILES);
+        let (description, window) = match &self.work {
+            Work::Process { command, tty } => {
+                let window = if tty.is_some() { TTY_WINDOW } else { WINDOW };
+                (Description::process(command.as_deref(), tty.as_ref(), &self.variables), window)
+            }
+            Work::Files { umask } => (Description::Files { source, umask: *umask }, WINDOW),
+        };
+        let generation = link.generation();
+        // There are more streams than channels can be, and the description is shorter than it may be: this does not fail.
+        self.phase = match link.mux().open(&description, window, now) {
+            Some(stream) => Phase::Running { stream, generation },
+            None => Phase::Ending { exit: None },
+        };
+    }
+
+    /// Ends with the agent, if that is lost; tells somebody at a terminal of a connection that is.
+    fn check_link(&mut self, link: &AgentLink, log: &mut Log, now: Instant) {
+        match self.phase {
+            Phase::Running { generation, .. } if generation != link.generation() => {
+                self.lose(link, log, now);
+            }
+            Phase::Attaching if !matches!(link.standing(), Standing::Ready) => self.lose(link, log, now),
+            Phase::Running { .. } if self.tty().is_some() => {
+                let lost = link.lost_since();
+                if !self.noticed && lost.is_some_and(|at| now >= at + NOTICE) {
+                    self.noticed = true;
+                    self.notice("connection to your server lost; reconnecting for up to 60 s");
+                } else if self.noticed && lost.is_none() {
+                    self.noticed = false;
+                    self.notice("reconnected");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn lose(&mut self, link: &AgentLink, log: &mut Log, now: Instant) {
+        let message = link.failure().map(|failure| failure.for_user.clone());
+        self.end(log, BROKEN, Some(message.unwrap_or_else(|| NO_EXIT.to_owned())), now);
+    }
+
+    fn notice(&mut self, text: &str) {
+        let text = format!("\r\n[jupyterhub-openssh: {text}]\r\n");
+        self.output.ours += text.len();
+        self.output.output.push(text.as_bytes());
+    }
+
+    // --- the client ---
+
+    fn read_client(&mut self, link: &mut AgentLink, now: Instant) {
+        let Some(stream) = self.stream(link) else { return };
+        let mut buffer = [0; MAX_PAYLOAD];
+        // A few turns, so that nobody else has to wait for a flood.
+        for _ in 0..4 {
+            let room = link.mux().room(stream);
+            let (Some(stdin), Some(part), true) = (&mut self.stdin, buffer.get_mut(..room), room > 0) else {
+                return;
+            };
+            match stdin.read(part) {
+                Ok(0) if self.tty().is_some() => return self.session_gone(link, now),
+                Ok(0) => {
+                    link.mux().eof(stream, now);
+                    self.stdin = None;
+                }
+                Ok(n) => {
+                    link.mux().send(stream, buffer.get(..n).unwrap_or_default(), now);
+                    if n < room {
+                        return;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // A terminal that was hung up (tty(4)), or a socket that was reset.
+                Err(_) => return self.session_gone(link, now),
+            }
+        }
+    }
+
+    fn write_client(&mut self, link: &mut AgentLink, now: Instant) {
+        let stream = self.stream(link);
+        for part in [Part::Output, Part::Error] {
+            let sink = self.sink(part);
+            if !sink.is_waiting() {
+                continue;
+            }
+            let written = sink.write();
+            if written.is_err() {
+                // Its reader has gone: so shall the program learn.
+                sink.output.clear();
+                sink.file = None;
+            }
+            let Some(stream) = stream else { continue };
+            match written {
+                Ok(0) => {}
+                Ok(bytes) => link.mux().consumed(stream, part, bytes, now),
+                Err(_) => link.mux().stop(stream, part, now),
+            }
+        }
+    }
+}
+
+/// SSH_CLIENT and SSH_CONNECTION, as sshd sets them: addresses and ports.
+fn addresses(offered: &BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> + '_ {
+    let harmless = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'%' | b' ' | b'-' | b'_');
+    ["SSH_CLIENT", "SSH_CONNECTION"].into_iter().filter_map(move |name| {
+        let value = offered.get(name)?;
+        let good = value.len() <= MAX_ADDRESSES && value.bytes().all(harmless);
+        good.then(|| (name.to_owned(), value.clone()))
+    })
+}
+
+const NO_EXIT: &str =
+    "Your server ended this without saying how.\nTry again; if that does not help, restart your server.";

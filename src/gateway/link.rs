@@ -1,0 +1,675 @@
+//! The link to the agent in the user's server (docs/mux.md): one for the whole connection, made when the first channel needs
+//! it. It owns the agent's terminal; the channels speak through [`AgentLink::mux`].
+
+use super::access::Access;
+use super::job::{Cancel, Jobs};
+use super::news::{self, LINK, News, Said};
+use super::remote::{self, Lost, RECONNECT, Remote};
+use super::terminal_channel::{FAULT, NO_THREAD};
+use crate::agent::{self, Marker, Markers};
+use crate::hub::text::printable;
+use crate::log::Log;
+use crate::mux::{self, Hello, Mux, frame};
+use crate::terminado::codec::{self, Incoming};
+use crate::terminado::rest::{TerminalName, create_body};
+use crate::terminado::shell::Nonce;
+use crate::terminado::socket::{Closed, Event, TerminalSocket};
+use nix::poll::PollFlags;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+use tungstenite::Utf8Bytes;
+
+/// Messages read, and written, in one turn of the loop.
+const TURN: usize = 64;
+/// Time from the terminal's start to the agent's greeting, when a shell with its start-up files comes first.
+const BOOT: Duration = Duration::from_secs(60);
+/// Something that isn't ours has been printed, then nothing for so long: a shell's prompt.
+const QUIET: Duration = Duration::from_millis(200);
+/// Nothing at all has been printed for so long: perhaps a shell without a prompt.
+const MUTE: Duration = Duration::from_secs(3);
+/// An agent that is silent for so long has lost us.
+const SILENCE: Duration = Duration::from_secs(25);
+/// A WebSocket that drops so soon after it was reconnected does not count as one; so many in a row are enough.
+const SHORT_LIVED: Duration = Duration::from_secs(10);
+const MAX_DROPS: u32 = 8;
+/// Time for the agent to end by itself, before its terminal is deleted.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// An agent without a stream is sent home after this long: an open WebSocket keeps the user's server from being culled.
+const IDLE: Duration = Duration::from_secs(60);
+/// Most different noises that are logged of a link.
+const LOGGED_NOISE: u32 = 5;
+
+/// Why there is no agent.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Two lines.
+    pub for_user: String,
+    /// May a plain terminal do better?
+    pub plain: bool,
+}
+
+enum Phase {
+    /// There is none.
+    Idle,
+    /// A job opens its terminal.
+    Opening,
+    /// Its terminal is there.
+    Booting { since: Instant, printed: Option<Instant>, typed: bool },
+    /// Its source has been sent.
+    Greeting { since: Instant },
+    /// It is there.
+    Live,
+    /// A job reconnects the WebSocket.
+    Reconnecting,
+    /// It has been told to end.
+    Ending { until: Instant },
+}
+
+/// How the link stands, for a channel that needs it.
+pub enum Standing {
+    /// Streams can be opened.
+    Ready,
+    /// It is being made.
+    Making,
+    /// It could not be made, or was lost.
+    Failed(Failure),
+}
+
+/// See the module.
+pub struct AgentLink {
+    access: Access,
+    phase: Phase,
+    name: Option<TerminalName>,
+    socket: Option<TerminalSocket>,
+    mux: Mux,
+    nonce: Option<Nonce>,
+    markers: Markers,
+    hello: Option<Hello>,
+    cancel: Cancel,
+    /// Jobs that still have to report.
+    jobs: u32,
+    /// A message that didn't fit into the socket's buffer.
+    pending: Option<Utf8Bytes>,
+    unfinished: bool,
+    /// Counts agents: what belongs to an earlier one is over.
+    generation: u64,
+    failure: Option<Failure>,
+    /// There is no use in trying again.
+    hopeless: bool,
+    /// The WebSocket was lost at that time, and the agent has not been heard since.
+    lost: Option<Instant>,
+    resumed: Option<Instant>,
+    drops: u32,
+    idle: Instant,
+    noises: u32,
+}
+
+impl AgentLink {
+    /// None yet.
+    #[must_use]
+    pub fn new(access: Access, now: Instant) -> Self {
+        Self {
+            access,
+            phase: Phase::Idle,
+            name: None,
+            socket: None,
+            mux: Mux::new(0, now),
+            nonce: None,
+            markers: Markers::default(),
+            hello: None,
+            cancel: Cancel::default(),
+            jobs: 0,
+            pending: None,
+            unfinished: false,
+            generation: 0,
+            failure: None,
+            hopeless: false,
+            lost: None,
+            resumed: None,
+            drops: 0,
+            idle: now,
+            noises: 0,
+        }
+    }
+
+    // --- for channels ---
+
+    /// What is needed to speak for the user.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Which agent this is: a channel whose number differs has lost its own.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A channel needs the link: makes it, if there is none. What failed is tried again for a channel that asks for the
+    /// first time.
+    pub fn want(&mut self, first: bool, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        let again = self.failure.is_none() || first && !self.hopeless;
+        if matches!(self.phase, Phase::Idle) && again {
+            self.failure = None;
+            self.make(jobs, log, now);
+        }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match (&self.phase, &self.failure) {
+            (Phase::Live | Phase::Reconnecting, _) if self.hello.is_some() => Standing::Ready,
+            (Phase::Idle, Some(failure)) => Standing::Failed(failure.clone()),
+            _ => Standing::Making,
+        }
+    }
+
+    /// Why the last agent was lost.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// Since when the WebSocket has been away, while it is.
+    #[must_use]
+    pub fn lost_since(&self) -> Option<Instant> {
+        self.lost
+    }
+
+    /// The streams.
+    pub fn mux(&mut self) -> &mut Mux {
+        &mut self.mux
+    }
+
+    /// The same, to be looked at.
+    #[must_use]
+    pub fn streams(&self) -> &Mux {
+        &self.mux
+    }
+
+    /// Does the image have an SFTP server of its own?
+    #[must_use]
+    pub fn has_sftp_server(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.sftp_server.is_some())
+    }
+
+    // --- for the loop ---
+
+    /// Nothing is left of it?
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && self.jobs == 0
+    }
+
+    /// Does it need the HTTP client?
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.jobs > 0
+    }
+
+    /// What to poll for.
+    pub fn interest<'a>(&'a self, fds: &mut Vec<(BorrowedFd<'a>, PollFlags)>) {
+        if let Some(socket) = &self.socket {
+            let mut flags = PollFlags::POLLIN;
+            flags.set(PollFlags::POLLOUT, socket.wants_write());
+            fds.push((socket.as_fd(), flags));
+        }
+    }
+
+    /// Is there something to do at once, which poll(2) does not announce?
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.socket.is_some() && self.unfinished
+    }
+
+    /// When to look at it again after `now`, apart from events.
+    #[must_use]
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Booting { since, printed, typed } => {
+                let prompt = printed.map_or(since + MUTE, |at| at + QUIET);
+                Some(if typed { since + BOOT } else { prompt })
+            }
+            Phase::Greeting { since } => Some(since + BOOT),
+            Phase::Ending { until } => Some(until),
+            Phase::Live => {
+                let idle = (!self.mux.has_streams()).then(|| self.idle + IDLE);
+                let mux = self.mux.deadline();
+                [Some(self.mux.heard() + SILENCE), idle, mux].into_iter().flatten().min()
+            }
+            Phase::Idle | Phase::Opening | Phase::Reconnecting => None,
+        };
+        let pong = self.socket.as_ref().and_then(TerminalSocket::due);
+        phase.into_iter().chain(pong).filter(|at| *at > now).min()
+    }
+
+    /// Moves what has come from the agent into [`AgentLink::event`].
+    pub fn read(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        self.unfinished = true;
+        for _ in 0..TURN {
+            let Some(socket) = &mut self.socket else { return };
+            let text = match socket.read() {
+                Ok(Some(Event::Text(text))) => text,
+                Ok(Some(Event::Pong(_))) => continue,
+                Ok(None) => {
+                    self.unfinished = false;
+                    break;
+                }
+                Err(closed) => return self.dropped(&closed, jobs, log, now),
+            };
+            match codec::decode(&text) {
+                Ok(Incoming::Stdout(text)) => self.hear(&text, jobs, log, now),
+                Ok(Incoming::Setup | Incoming::Other) => {}
+                Ok(Incoming::Disconnect) => return self.ended(jobs, log, now),
+                Err(_) => {
+                    let closed = Closed::Protocol("a message was not understood".into());
+                    return self.dropped(&closed, jobs, log, now);
+                }
+            }
+        }
+        self.check_time(jobs, log, now);
+    }
+
+    /// What is due without anything having come.
+    fn check_time(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        match self.phase {
+            Phase::Booting { since, .. } | Phase::Greeting { since } if now >= since + BOOT => {
+                let why = format!("the agent did not greet within {} s", BOOT.as_secs());
+                self.fail(NOT_STARTED, true, &why, jobs, log, now);
+            }
+            Phase::Booting { since, printed, typed: false }
+                if now >= printed.map_or(since + MUTE, |at| at + QUIET) =>
+            {
+                log.info("the server did not take our command for its terminal: it is typed");
+                self.phase = Phase::Booting { since, printed, typed: true };
+                if let Some(nonce) = &self.nonce {
+                    let line = agent::typed(nonce);
+                    self.say(&line);
+                }
+            }
+            Phase::Live if now >= self.mux.heard() + SILENCE => {
+                let why = Closed::Lost(std::io::ErrorKind::TimedOut.into());
+                self.dropped(&why, jobs, log, now);
+            }
+            Phase::Live if !self.mux.has_streams() && now >= self.idle + IDLE => {
+                log.info("agent unused: ended");
+                self.end(jobs, log, now);
+            }
+            Phase::Ending { until } if now >= until => self.let_go(jobs, now),
+            _ => {}
+        }
+        if self.mux.has_streams() {
+            self.idle = now;
+        }
+        if self.lost.is_some_and(|at| matches!(self.phase, Phase::Live) && self.mux.heard() > at) {
+            self.lost = None;
+        }
+    }
+
+    /// The next event of a stream.
+    pub fn event(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) -> Option<mux::Event> {
+        loop {
+            match self.mux.event()? {
+                mux::Event::Hello(hello) => {
+                    log.info(&format!("agent greeted: Python {}", printable(&hello.python, 60)));
+                    self.hello = Some(hello);
+                    if matches!(self.phase, Phase::Greeting { .. }) {
+                        self.phase = Phase::Live;
+                    }
+                    self.idle = now;
+                }
+                mux::Event::Bye(why) => {
+                    if !matches!(self.phase, Phase::Ending { .. }) {
+                        let why = format!("the agent has ended: {}", printable(&why, 200));
+                        self.fail(AGENT_ENDED, false, &why, jobs, log, now);
+                    }
+                }
+                mux::Event::Noise(noise) => self.noise(&noise, jobs, log, now),
+                event => return Some(event),
+            }
+        }
+    }
+
+    fn noise(&mut self, noise: &[u8], jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        let text = String::from_utf8_lossy(noise);
+        if self.nonce.as_ref().is_some_and(|nonce| agent::is_gone(nonce, &text)) {
+            return self.guardian_says_gone(jobs, log, now);
+        }
+        self.noises += 1;
+        if self.noises <= LOGGED_NOISE {
+            log.info(&format!("the agent's terminal shows: {}", printable(&text, 100)));
+        }
+    }
+
+    fn guardian_says_gone(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        if matches!(self.phase, Phase::Live | Phase::Greeting { .. }) {
+            self.fail(AGENT_ENDED, false, "the agent was killed or has crashed", jobs, log, now);
+        }
+    }
+
+    /// Sends what the channels have queued.
+    pub fn write(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        if let Err(violation) = self.mux.check() {
+            return self.fail(BROKE_PROTOCOL, false, &violation.to_string(), jobs, log, now);
+        }
+        if let Err(closed) = self.try_write(now) {
+            self.dropped(&closed, jobs, log, now);
+        }
+    }
+
+    fn try_write(&mut self, now: Instant) -> Result<(), Closed> {
+        let speaks = matches!(self.phase, Phase::Live | Phase::Ending { .. });
+        let Some(socket) = &mut self.socket else { return Ok(()) };
+        socket.flush()?;
+        for _ in 0..TURN {
+            // What the network doesn't take yet is better kept where it can still be put in order.
+            if socket.wants_write() {
+                break;
+            }
+            let message = match self.pending.take() {
+                Some(message) => message,
+                None if speaks => match self.mux.transmit(now) {
+                    Some(text) => codec::stdin(&text).into(),
+                    None => break,
+                },
+                None => break,
+            };
+            if socket.send_text(message.clone())?.is_err() {
+                self.pending = Some(message);
+                break;
+            }
+            socket.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The connection is over: so is the agent.
+    pub fn end(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        match self.phase {
+            Phase::Idle | Phase::Ending { .. } => {}
+            // What the job brings is deleted then.
+            Phase::Opening => self.cancel.cancel(),
+            Phase::Live => {
+                self.mux.bye("the SSH connection has ended");
+                self.phase = Phase::Ending { until: now + GOODBYE };
+                self.write(jobs, log, now);
+            }
+            Phase::Booting { .. } | Phase::Greeting { .. } | Phase::Reconnecting => {
+                self.cancel.cancel();
+                self.let_go(jobs, now);
+            }
+        }
+    }
+
+    /// A job has reported.
+    pub fn news(&mut self, news: News, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        self.jobs -= 1;
+        match news {
+            News::Opened(Ok(remote)) => self.opened(remote, jobs, log, now),
+            News::Opened(Err(why)) => {
+                self.phase = Phase::Idle;
+                self.failure = Some(Failure { for_user: why.for_user, plain: false });
+                self.generation += 1;
+                if !self.cancel.is_cancelled() {
+                    log.warning(&why.for_log);
+                }
+            }
+            News::Reconnected(Ok(socket)) if matches!(self.phase, Phase::Reconnecting) => {
+                log.info("agent reconnected");
+                self.socket = Some(socket);
+                self.pending = None;
+                self.unfinished = true;
+                self.mux.reconnected(now);
+                self.resumed = Some(now);
+                self.phase = Phase::Live;
+            }
+            News::Reconnected(Err(lost)) if matches!(self.phase, Phase::Reconnecting) => {
+                let (text, why) = match lost {
+                    Lost::Gone => (SERVER_GONE, "the agent's terminal has ended with its server".to_owned()),
+                    Lost::TimedOut(why) => {
+                        (NOT_RECONNECTED, format!("agent not reconnected within 60 s: {why}"))
+                    }
+                };
+                self.fail(text, false, &why, jobs, log, now);
+            }
+            News::Deleted(Ok(())) => log.info("agent's terminal closed"),
+            News::Deleted(Err(why)) => log.warning(&format!("agent's terminal may be left open: {why}")),
+            News::Failed => {
+                log.error("a job failed: please report this as a bug");
+                if matches!(self.phase, Phase::Opening | Phase::Reconnecting) {
+                    self.fail(FAULT, false, "a job failed", jobs, log, now);
+                }
+            }
+            News::Progress(_) | News::Reconnected(_) | News::Control(_) | News::ControlDeleted(_) => {}
+        }
+    }
+
+    // --- its life ---
+
+    fn make(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        let Ok(nonce) = Nonce::random() else {
+            return self.fail(NO_THREAD, false, "no random numbers", jobs, log, now);
+        };
+        self.cancel = Cancel::default();
+        self.mux = Mux::new(frame::salt(nonce.as_str()), now);
+        self.markers = Markers::new(&nonce);
+        self.hello = None;
+        self.pending = None;
+        self.lost = None;
+        self.drops = 0;
+        self.noises = 0;
+        let body = create_body(Some(&agent::command(&nonce)), &[]);
+        let plain = create_body(None, &[]);
+        self.nonce = Some(nonce);
+        self.phase = Phase::Opening;
+        let cancel = self.cancel.clone();
+        let started = news::spawn(jobs, LINK, &self.access, "agent", move |access, report| {
+            let opened = remote::open(&access, &body, &plain, &cancel, &mut |progress| {
+                report(News::Progress(progress.clone()));
+            });
+            report(News::Opened(opened));
+        });
+        if started {
+            self.jobs += 1;
+        } else {
+            self.fail(NO_THREAD, false, "no thread for a job", jobs, log, now);
+        }
+    }
+
+    fn opened(&mut self, remote: Remote, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        log.info(&format!("agent's terminal {} opened", remote.name));
+        self.name = Some(remote.name);
+        self.socket = Some(remote.socket);
+        self.unfinished = true;
+        self.phase = Phase::Booting { since: now, printed: None, typed: false };
+        if self.cancel.is_cancelled() {
+            self.let_go(jobs, now);
+        } else {
+            self.read(jobs, log, now);
+        }
+    }
+
+    /// Takes what the terminal has printed.
+    fn hear(&mut self, text: &str, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        let mut rest = text;
+        if let Phase::Booting { since, typed, .. } = self.phase {
+            self.phase = Phase::Booting { since, printed: Some(now), typed };
+            self.markers.push(text);
+            loop {
+                match self.markers.take() {
+                    Some(Marker::Shell) => {
+                        // It is ours that runs: nothing has to be typed.
+                        self.phase = Phase::Booting { since, printed: Some(now), typed: true };
+                    }
+                    Some(Marker::Typed) => {
+                        if let Some(nonce) = &self.nonce {
+                            let boot = agent::boot(nonce);
+                            self.say(&boot);
+                        }
+                    }
+                    Some(Marker::Loader) => {
+                        self.phase = Phase::Greeting { since };
+                        let source = agent::source();
+                        self.say(&source);
+                        break;
+                    }
+                    Some(Marker::NoPython) => {
+                        self.hopeless = true;
+                        return self.fail(
+                            NO_PYTHON,
+                            true,
+                            "no Python 3.6 or newer in the server",
+                            jobs,
+                            log,
+                            now,
+                        );
+                    }
+                    Some(Marker::BadSource) => {
+                        return self.fail(
+                            NOT_STARTED,
+                            true,
+                            "the agent's source did not arrive",
+                            jobs,
+                            log,
+                            now,
+                        );
+                    }
+                    None => return,
+                }
+            }
+            rest = "";
+            let after = self.markers.take_rest();
+            self.receive(after.as_bytes(), jobs, log, now);
+        }
+        self.receive(rest.as_bytes(), jobs, log, now);
+    }
+
+    fn receive(&mut self, bytes: &[u8], jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        if let Err(violation) = self.mux.receive(bytes, now) {
+            return self.fail(BROKE_PROTOCOL, false, &violation.to_string(), jobs, log, now);
+        }
+        let unfinished = self.mux.unfinished_line();
+        let last_words = (unfinished.contains(&0x1b) && unfinished.len() < 512)
+            .then(|| String::from_utf8_lossy(unfinished).into_owned());
+        if let (Some(words), Some(nonce)) = (last_words, &self.nonce) {
+            if agent::is_gone(nonce, &words) {
+                self.guardian_says_gone(jobs, log, now);
+            }
+        }
+    }
+
+    /// Types a text of our own, in messages that no server chokes on.
+    fn say(&mut self, text: &str) {
+        let Some(socket) = &mut self.socket else { return };
+        for piece in text.as_bytes().chunks(8 * 1024) {
+            let piece = std::str::from_utf8(piece).unwrap_or_default();
+            // A failure shows at the next read. All of it fits: the buffer holds 256 KiB.
+            let _ = socket.send_text(codec::stdin(piece));
+        }
+    }
+
+    /// The WebSocket has dropped.
+    fn dropped(&mut self, why: &Closed, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        self.socket = None;
+        match self.phase {
+            Phase::Live => {}
+            // Perhaps it was just that: there is nothing to lose by making sure.
+            Phase::Ending { .. } => return self.let_go(jobs, now),
+            _ => {
+                let why = format!("connection to the server lost while the agent was started: {why}");
+                return self.fail(NOT_STARTED, false, &why, jobs, log, now);
+            }
+        }
+        let lost = *self.lost.get_or_insert(now);
+        self.drops = if self.resumed.is_some_and(|at| now < at + SHORT_LIVED) { self.drops + 1 } else { 0 };
+        log.warning(&format!("connection to the agent lost: {why}"));
+        let Some(name) = self.name.clone() else { return };
+        if self.drops >= MAX_DROPS || now >= lost + RECONNECT {
+            return self.fail(NOT_RECONNECTED, false, "the agent was lost again and again", jobs, log, now);
+        }
+        self.phase = Phase::Reconnecting;
+        let cancel = self.cancel.clone();
+        let started = news::spawn(jobs, LINK, &self.access, "reconnect", move |access, report| {
+            report(News::Reconnected(remote::reconnect(&access, &name, &cancel)));
+        });
+        if started {
+            self.jobs += 1;
+        } else {
+            self.fail(NO_THREAD, false, "no thread for a job", jobs, log, now);
+        }
+    }
+
+    /// The terminal has ended, and the server says so.
+    fn ended(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        // There is nothing left to be deleted.
+        (self.name, self.socket) = (None, None);
+        if matches!(self.phase, Phase::Ending { .. }) {
+            log.info("agent ended");
+            self.let_go(jobs, now);
+        } else {
+            let text = if matches!(self.phase, Phase::Live) { AGENT_ENDED } else { NOT_STARTED };
+            let plain = !matches!(self.phase, Phase::Live);
+            self.fail(text, plain, "the agent's terminal has ended", jobs, log, now);
+        }
+    }
+
+    /// All streams are over.
+    fn fail(
+        &mut self,
+        for_user: &str,
+        plain: bool,
+        for_log: &str,
+        jobs: &Jobs<Said>,
+        log: &mut Log,
+        now: Instant,
+    ) {
+        log.warning(for_log);
+        self.failure = Some(Failure { for_user: for_user.to_owned(), plain });
+        // If it still listens it shall end.
+        if let Some(text) = self.goodbye(for_log, now) {
+            self.say(&text);
+            let _ = self.socket.as_mut().map(TerminalSocket::flush);
+        }
+        self.let_go(jobs, now);
+    }
+
+    fn goodbye(&mut self, why: &str, now: Instant) -> Option<String> {
+        self.hello.as_ref()?;
+        let mut last = Mux::new(frame::salt(self.nonce.as_ref()?.as_str()), now);
+        last.bye(why);
+        last.transmit(now)
+    }
+
+    /// Forgets the agent and deletes its terminal, if it may be there.
+    fn let_go(&mut self, jobs: &Jobs<Said>, now: Instant) {
+        if let Some(socket) = self.socket.take() {
+            socket.close();
+        }
+        self.generation += 1;
+        self.phase = Phase::Idle;
+        self.hello = None;
+        self.pending = None;
+        self.lost = None;
+        self.mux = Mux::new(0, now);
+        let Some(name) = self.name.take() else { return };
+        let started = news::spawn(jobs, LINK, &self.access, "delete", move |access, report| {
+            report(News::Deleted(remote::delete(&access, &name)));
+        });
+        self.jobs += u32::from(started);
+    }
+}
+
+const NO_PYTHON: &str = "Your server has no Python 3.6 or newer, which commands and files need here.\n\
+    Log in without a command for a terminal, or use an image with Python.";
+const NOT_STARTED: &str = "Your server opened a terminal, but our agent did not start in it.\n\
+    Look for start-up files in your home that don't end, such as .bashrc; then try again.";
+const AGENT_ENDED: &str = "The agent in your server has ended, and with it what it ran for this connection.\n\
+    Try again; if it was killed, your server may be short of memory.";
+const BROKE_PROTOCOL: &str = "The agent in your server sent what no agent sends; the connection to it was ended.\n\
+    Try again; if that does not help, restart your server on the hub's home page.";
+const SERVER_GONE: &str = "Your server was stopped or restarted, and with it what it ran for this connection.\n\
+    Try again to start it anew.";
+const NOT_RECONNECTED: &str = "The connection to your server could not be restored within 60 s.\n\
+    What it ran for this connection ends. Try again later.";

@@ -1,0 +1,134 @@
+//! The session program of one channel: what it says, and what it is told.
+
+use crate::control::{MAX_MESSAGE, SessionReply, SessionRequest};
+use crate::log::Log;
+use crate::sys::socket;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+/// Status of a session that broke, as ssh(1) reports its own failures.
+pub const BROKEN: u8 = 255;
+
+/// Most descriptors that come with a request: standard input, output and error.
+const DESCRIPTORS: usize = 3;
+
+/// What was heard.
+pub enum Heard {
+    /// A request, and what came with it.
+    Request(SessionRequest, Vec<OwnedFd>),
+    /// Nothing now.
+    Nothing,
+    /// It has gone, or said something that our program never says.
+    Gone,
+}
+
+/// See the module.
+pub struct Peer {
+    id: u64,
+    socket: Option<OwnedFd>,
+    since: Instant,
+}
+
+impl Peer {
+    /// For a session that has just connected; its channel's number is `id`.
+    #[must_use]
+    pub fn new(id: u64, socket: OwnedFd, now: Instant) -> Self {
+        Self { id, socket: Some(socket), since: now }
+    }
+
+    /// One that isn't there.
+    #[must_use]
+    pub fn none(id: u64, now: Instant) -> Self {
+        Self { id, socket: None, since: now }
+    }
+
+    /// The channel's number.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Is it still there, as far as we know?
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// What to poll(2) for input.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The next request.
+    #[must_use]
+    pub fn hear(&self) -> Heard {
+        let mut buffer = [0; MAX_MESSAGE];
+        match self.packet(&mut buffer) {
+            Ok(Some((bytes, descriptors))) => {
+                match serde_json::from_slice(buffer.get(..bytes).unwrap_or_default()) {
+                    Ok(request) => Heard::Request(request, descriptors),
+                    // Only our own program talks here; whatever else does gets no second chance.
+                    Err(_) => Heard::Gone,
+                }
+            }
+            Ok(None) => Heard::Nothing,
+            Err(_) => Heard::Gone,
+        }
+    }
+
+    /// The raw packet of `length` bytes that follows a request; `None` while it has not come.
+    ///
+    /// # Errors
+    /// The session has gone, or sent something else.
+    pub fn hear_bytes(&self, length: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut buffer = vec![0; length];
+        match self.packet(&mut buffer)? {
+            Some((bytes, descriptors)) if bytes == length && descriptors.is_empty() => Ok(Some(buffer)),
+            Some(_) => Err(io::ErrorKind::InvalidData.into()),
+            None => Ok(None),
+        }
+    }
+
+    fn packet(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
+        let Some(socket) = &self.socket else { return Ok(None) };
+        match socket::recv(socket.as_fd(), buffer, DESCRIPTORS) {
+            Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(received) => Ok(Some(received)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Says something. A session that doesn't listen is gone, which shows at the next look.
+    pub fn tell(&self, reply: &SessionReply) {
+        if let (Some(socket), Ok(message)) = (&self.socket, serde_json::to_vec(reply)) {
+            let _ = socket::send(socket.as_fd(), &message, &[]);
+        }
+    }
+
+    /// The session is over: it is told its status, and a message if something went wrong.
+    pub fn end(&mut self, log: &mut Log, status: u8, message: Option<String>, now: Instant) {
+        self.log_end(log, &format!("status={status}"), now);
+        self.tell(&SessionReply::Exit { status, message });
+        self.leave();
+    }
+
+    /// The same of a session whose process was ended by a signal.
+    pub fn end_by_signal(&mut self, log: &mut Log, signal: String, now: Instant) {
+        self.log_end(log, &format!("signal={signal}"), now);
+        self.tell(&SessionReply::Killed { signal, message: None });
+        self.leave();
+    }
+
+    fn log_end(&self, log: &mut Log, how: &str, now: Instant) {
+        let seconds = now.saturating_duration_since(self.since).as_secs();
+        log.info(&format!("channel={} ended {how} seconds={seconds}", self.id));
+    }
+
+    /// Nothing more is said to it.
+    pub fn leave(&mut self) {
+        self.socket = None;
+    }
+}

@@ -1,0 +1,205 @@
+//! The session's end of the socket to its gateway.
+
+use crate::control::{MAX_MESSAGE, SessionReply, SessionRequest};
+use crate::sys::socket;
+use accounts::paths::GATEWAY_SOCKET;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long the gateway may take to answer a question. It does not ask anybody else.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// Why a session could not be served. Display is for the user: what happened, what to do.
+#[derive(Debug)]
+pub enum Broken {
+    /// The gateway's socket is not there or refuses: no jail, or the gateway has gone.
+    NoGateway(io::Error),
+    /// The gateway went away in mid-session.
+    GatewayLost,
+    /// The gateway is there, and says nothing.
+    NoAnswer,
+    /// A system call failed that doesn't.
+    System(io::Error),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoGateway(e) => write!(
+                f,
+                "This session has no gateway to your Jupyter server ({e}).\n\
+                 Log in again; if it happens again, tell the administrator of this bastion."
+            ),
+            Self::GatewayLost => f.write_str(
+                "The gateway to your Jupyter server has ended unexpectedly.\n\
+                 Log in again. Your terminal may still be listed under \"Running\" in Jupyter.",
+            ),
+            Self::NoAnswer => write!(
+                f,
+                "The gateway of this session did not answer within {} s.\n\
+                 Log in again; if it happens again, tell the administrator of this bastion.",
+                ANSWER.as_secs()
+            ),
+            Self::System(e) => write!(
+                f,
+                "The session could not go on: {e}.\nLog in again; if it happens again, tell the administrator."
+            ),
+        }
+    }
+}
+
+impl From<io::Error> for Broken {
+    fn from(e: io::Error) -> Self {
+        Self::System(e)
+    }
+}
+
+impl From<Errno> for Broken {
+    fn from(e: Errno) -> Self {
+        Self::System(e.into())
+    }
+}
+
+/// A connection to the gateway: one session's.
+pub struct Gateway(OwnedFd);
+
+impl Gateway {
+    /// Connects to it.
+    ///
+    /// # Errors
+    /// [`Broken::NoGateway`]
+    pub fn connect() -> Result<Self, Broken> {
+        socket::connect_path(Path::new(GATEWAY_SOCKET)).map(Self).map_err(Broken::NoGateway)
+    }
+
+    /// Says something, and hands over descriptors.
+    ///
+    /// # Errors
+    /// [`Broken`]. None when the gateway has gone: its last word may still be waiting to be heard.
+    pub fn say(&self, request: &SessionRequest, descriptors: &[BorrowedFd<'_>]) -> Result<(), Broken> {
+        self.send(&serde_json::to_vec(request).map_err(|e| Broken::System(e.into()))?, descriptors)
+    }
+
+    /// Sends a packet of plain bytes.
+    ///
+    /// # Errors
+    /// As [`Gateway::say`].
+    pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), Broken> {
+        socket::make_room(self.0.as_fd(), bytes.len())?;
+        self.send(bytes, &[])
+    }
+
+    fn send(&self, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Broken> {
+        match socket::send(self.0.as_fd(), packet, descriptors) {
+            // Reset: it left something unread. What it has said before is there all the same.
+            Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Waits for what the gateway says next.
+    ///
+    /// # Errors
+    /// [`Broken::GatewayLost`] after its last word; [`Broken::System`] for what isn't understood.
+    pub fn hear(&self) -> Result<SessionReply, Broken> {
+        let mut buffer = [0; MAX_MESSAGE];
+        loop {
+            return match socket::recv(self.0.as_fd(), &mut buffer, 0) {
+                Ok((0, _)) => Err(Broken::GatewayLost),
+                Ok((n, _)) => serde_json::from_slice(buffer.get(..n).unwrap_or_default())
+                    .map_err(|e| Broken::System(e.into())),
+                // The error of a socket comes once, before what is still to be read (unix(7)).
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => continue,
+                Err(e) => Err(e.into()),
+            };
+        }
+    }
+
+    /// Asks a question that the gateway answers at once.
+    ///
+    /// # Errors
+    /// [`Broken`]
+    pub fn ask(&self, request: &SessionRequest) -> Result<SessionReply, Broken> {
+        self.say(request, &[])?;
+        let until = Instant::now() + ANSWER;
+        loop {
+            let left = PollTimeout::try_from(until.saturating_duration_since(Instant::now()));
+            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, left.unwrap_or(PollTimeout::MAX)) {
+                Ok(0) => return Err(Broken::NoAnswer),
+                Ok(_) => return self.hear(),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Gateway {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+impl From<OwnedFd> for Gateway {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn reply(there: &OwnedFd, reply: &SessionReply) {
+        socket::send(there.as_fd(), &serde_json::to_vec(reply).unwrap(), &[]).unwrap();
+    }
+
+    /// The gateway closes with our words unread: what it has said is heard all the same.
+    #[test]
+    fn the_last_word_is_heard() {
+        let (here, there) = socket::pair().unwrap();
+        let gateway = Gateway::from(here);
+        gateway.say(&SessionRequest::Signal { name: "TERM".into() }, &[]).unwrap();
+        let end = SessionReply::Exit { status: 7, message: None };
+        reply(&there, &end);
+        drop(there);
+        gateway.say(&SessionRequest::Signal { name: "TERM".into() }, &[]).unwrap();
+        assert_eq!(gateway.hear().unwrap(), end);
+        assert!(matches!(gateway.hear(), Err(Broken::GatewayLost)));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        let (here, there) = socket::pair().unwrap();
+        socket::send(there.as_fd(), b"{\"exec\":1}", &[]).unwrap();
+        assert!(matches!(Gateway::from(here).hear(), Err(Broken::System(_))));
+    }
+
+    #[test]
+    fn a_question_is_answered() {
+        let (here, there) = socket::pair().unwrap();
+        reply(&there, &SessionReply::Elsewhere);
+        let answer = Gateway::from(here).ask(&SessionRequest::Signal { name: "TERM".into() });
+        assert_eq!(answer.unwrap(), SessionReply::Elsewhere);
+    }
+
+    #[test]
+    fn every_fault_has_two_lines() {
+        let error = || io::Error::from(io::ErrorKind::NotFound);
+        for broken in
+            [Broken::NoGateway(error()), Broken::GatewayLost, Broken::NoAnswer, Broken::System(error())]
+        {
+            assert_eq!(broken.to_string().lines().count(), 2, "{broken}");
+        }
+    }
+}
