@@ -324,6 +324,7 @@ def need(section):
 #---
 # The streams, and processes without a terminal.
 import _signal
+import gc
 from fcntl import fcntl
 
 WINDOW = 262144
@@ -870,6 +871,7 @@ def serve():
     link.receivers = {OPENING: receive_opening, OPEN: receive_open, DATA: receive_data, EOF: receive_eof,
                       CREDIT: receive_credit, STOP: receive_stop, RESIZE: receive_resize, SIGNAL: receive_signal,
                       CLOSE: receive_close}
+    gc.enable()
     null = posix.open("/dev/null", posix.O_RDWR)
     for fd in range(3):
         posix.dup2(null, fd)

@@ -1,9 +1,9 @@
-# An SFTP server: version 3 (draft-ietf-secsh-filexfer-02) with the extensions of OpenSSH's PROTOCOL file. It serves a Jupyter
+# An SFTP server: version 3 (draft-ietf-secsh-filexfer-02) with the extensions of OpenSSH's PROTOCOL file, for a Jupyter
 # server that has no sftp-server of its own. Standard library, Python >= 3.6.
-# The agent runs this source in a child, connected to the client by standard input and output, with the number `umask` as a
-# global variable where the bastion has one. It is a program as well: sftp -D "python3 files.py".
-# It answers as sftp-server of OpenSSH 9 does; tests/agent_files asks both the same. It runs as the user in the user's own
-# server: all that it may not do, the kernel refuses.
+# The agent runs this source in a child, connected to the client by standard input and output, with the number `umask`
+# as a global variable where the bastion has one. It is a program as well: sftp -D "python3 files.py".
+# It answers as sftp-server of OpenSSH 9 does; tests/agent_files asks both the same. It runs as the user in the user's
+# own server: what it may not do, the kernel refuses.
 import errno, grp, os, pwd, stat, struct, time
 
 #: Sizes that OpenSSH allows (sftp-common.h, sftp-server.c), and what is read and answered at once.
@@ -21,8 +21,8 @@ STATUS, HANDLE, DATA, NAME, ATTRS = range(101, 106)
 EXTENDED, EXTENDED_REPLY = 200, 201
 
 OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE, NO_CONNECTION, CONNECTION_LOST, UNSUPPORTED = range(9)
-TEXTS = (b"Success", b"End of file", b"No such file", b"Permission denied", b"Failure", b"Bad message", b"No connection",
-         b"Connection lost", b"Operation unsupported")
+TEXTS = (b"Success", b"End of file", b"No such file", b"Permission denied", b"Failure", b"Bad message",
+         b"No connection", b"Connection lost", b"Operation unsupported")
 CODES = {
     errno.ENOENT: NO_SUCH_FILE, errno.ENOTDIR: NO_SUCH_FILE, errno.EBADF: NO_SUCH_FILE, errno.ELOOP: NO_SUCH_FILE,
     errno.EPERM: PERMISSION_DENIED, errno.EACCES: PERMISSION_DENIED, errno.EFAULT: PERMISSION_DENIED,
@@ -528,7 +528,8 @@ class Server:
 
     def users_groups_by_id(self, request, packet):
         body = []
-        for ids, names, lookup in (packet.string(), self.users, pwd.getpwuid), (packet.string(), self.groups, grp.getgrgid):
+        uids, gids = packet.string(), packet.string()
+        for ids, names, lookup in (uids, self.users, pwd.getpwuid), (gids, self.groups, grp.getgrgid):
             if len(ids) % 4:
                 raise Malformed("an id that isn't whole")
             found = [known(names, lookup, number) for number, in U32.iter_unpack(ids)]

@@ -1,5 +1,5 @@
 # Loads the agent, see docs/mux.md. Argument: nonce. No single quotes here: src/agent/typed.txt says why.
-import posix, sys, _signal
+import gc, posix, sys, _signal
 from binascii import a2b_base64, b2a_base64
 from termios import *
 
@@ -60,6 +60,7 @@ while b"\n" not in text[-65536:]:
         posix._exit(1)
     text += data
 line, _, left = text.partition(b"\n")
+gc.disable()
 try:
     # Compiled by sections, each when it is needed: HELLO need not wait for the whole.
     line = line[line.rfind(b"~") + 1:] + b"\n"

@@ -13,7 +13,7 @@ const LOADER: &str = include_str!("loader.py");
 const PROTOCOL: &str = include_str!("protocol.py");
 /// The agent itself.
 const AGENT: &str = include_str!("agent.py");
-/// What is typed into a server's own shell, in place of [`command`].
+/// What is typed into a server's own shell, in place of [`command`]: its last line.
 const TYPED: &str = include_str!("typed.txt");
 /// An SFTP server, for images that have none.
 pub const FILES: &str = include_str!("files.py");
@@ -33,9 +33,10 @@ pub fn command(nonce: &Nonce) -> Vec<String> {
 #[must_use]
 pub fn typed(nonce: &Nonce) -> String {
     let length = boot(nonce).len().to_string();
-    let line = TYPED.lines().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
-    // A carriage return, as the Enter key sends it.
-    line.replace("{NONCE}", nonce.as_str()).replace("{LENGTH}", &length) + "\r"
+    let line = TYPED.trim_end().lines().last().unwrap_or_default();
+    let line = line.replace("{NONCE}", nonce.as_str()).replace("{LENGTH}", &length);
+    // A blank keeps it out of most shells' histories; a carriage return is what the Enter key sends.
+    format!(" {line}\r")
 }
 
 /// What the typed line waits for: [`command`], as a shell's text.

@@ -55,12 +55,12 @@ def encode(kind, number=0, stream=0, part=0, payload=b"", salt=0):
 
 def decode(line, salt):
     """(kind, number, stream, part, payload) of a line without its line feed, or None for noise."""
-    candidate = line[line.rfind(b"~") + 1:]
+    _, mark, candidate = line.rpartition(b"~")
     try:
         body = base64.b64decode(candidate, validate=True)
     except ValueError:
         return None
-    if len(body) < 18 or zlib.crc32(body[:-4], salt) != int.from_bytes(body[-4:], "big"):
+    if not mark or len(body) < 18 or zlib.crc32(body[:-4], salt) != int.from_bytes(body[-4:], "big"):
         return None
     return (*struct.unpack_from(">BQIB", body), body[14:-4])
 
@@ -214,7 +214,7 @@ class Peer:
     def start(self):
         """From `loader` to HELLO."""
         self.wait_raw(self.marker(b"loader"))
-        del self.raw[:]
+        self.before = bytes(self.raw)
         self.send_source()
         self.wait(lambda: self.hello)
         self.ready = time.monotonic()

@@ -7,7 +7,8 @@ import subprocess
 import time
 from collections import namedtuple
 
-(INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT, OPENDIR, READDIR, REMOVE, MKDIR, RMDIR, REALPATH,
+(INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT, OPENDIR, READDIR, REMOVE, MKDIR, RMDIR,
+ REALPATH,
  STAT, RENAME, READLINK, SYMLINK) = range(1, 21)
 STATUS, HANDLE, DATA, NAME, ATTRS = range(101, 106)
 EXTENDED, EXTENDED_REPLY = 200, 201
@@ -117,7 +118,8 @@ class Connection:
 
     def __init__(self, argv, cwd, env=None, **options):
         self.process = subprocess.Popen(argv, cwd=cwd, env={**os.environ, "HOME": str(cwd), **(env or {})},
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        bufsize=0,
                                         **options)
         self.number = 0
         self.received = bytearray()
@@ -204,7 +206,8 @@ class Connection:
 class Both:
     """Asks our server and OpenSSH's the same, each in a directory of its own, and fails where they differ.
 
-    `@/` at the beginning of a path stands for that directory. Where OpenSSH's server isn't installed only ours is asked.
+    `@/` at the beginning of a path stands for that directory. Where OpenSSH's server isn't installed only ours
+    is asked.
     """
 
     def __init__(self, connections, roots):

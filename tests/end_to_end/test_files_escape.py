@@ -233,21 +233,31 @@ def test_processes_that_serve_files_have_no_privileges(bastion, place):
 
 #: The command that Debian's sftp subsystem is cannot be told from the subsystem, and serves sftp as well.
 COMMANDS = ("id", "sh", "sh -i", "/bin/sh", "scp", "sftp-server;id", "/usr/lib/openssh/sftp-server;id", "x internal-sftp",
-            "rsync --server . .", "$(internal-sftp)", "$(id)", "`id`", "scp -t /etc", "cat /etc/passwd", "\nid", "-c id",
-            "/usr/lib/jupyterhub-openssh/jail", "x" * 100_000)
+            "rsync --version", "$(internal-sftp)", "$(id)", "`id`", "cat /etc/passwd", "\nid", "-c id",
+            "/usr/lib/jupyterhub-openssh/jail", "x" * 100_000, "hostname", "touch /srv/homes/alice/pwned ~/pwned")
 
 
-def test_no_command_is_run(bastion, place):
-    transport = place.login()
-    for command in COMMANDS:
-        channel = transport.open_session()
-        channel.settimeout(20)
-        channel.exec_command(command)
-        said = b"".join(iter(lambda: channel.recv_stderr(4096), b""))
-        out = b"".join(iter(lambda: channel.recv(4096), b""))
-        assert channel.recv_exit_status() != 0 and said, command[:200]
-        assert b"uid=" not in out and b"root:" not in out and place.home.names() == [], (command[:200], out)
-    transport.close()
+def test_no_command_is_run_here(bastion, hub, alice, make_place):
+    """Commands run in the user's server, which has other files; the jail has no program for them."""
+    home = make_place("erin", 1000, 100)
+    home.user, home.token = "alice", alice.token
+    top = local_home(bastion.box.path("/srv/homes"))
+    top.mkdir("alice", owner=(1000, 100))
+    with bastion.configured(hub.url, BY_HOME):
+        transport = home.login()
+        for command in COMMANDS:
+            channel = transport.open_session()
+            channel.settimeout(20)
+            channel.exec_command(command)
+            channel.shutdown_write()
+            out = b"".join(iter(lambda: channel.recv(4096), b""))
+            said = b"".join(iter(lambda: channel.recv_stderr(4096), b""))
+            channel.recv_exit_status()
+            assert b"uid=1000" not in out + said and b"localadmin" not in out and b"bastion" not in out, (command[:200], out, said)
+            assert top.names("alice") == [], f"{command[:200]} had an effect"
+        transport.close()
+    local_home(hub.box.path("/mnt/home/alice")).remove("pwned")
+    top.remove("alice")
 
 
 def test_no_other_subsystem(place):

@@ -1,11 +1,14 @@
-"""rsync and scp -O: refused as the package comes; with files.rsync = true they serve the home, and nothing else is run."""
+"""rsync and scp -O: with files.rsync = true they serve the home, and nothing else is run; else they are commands."""
 
-import re
+import shutil
 
 import pytest
 
-from lib import expect, filechecks
+from lib import filechecks
 from lib.clientchecks import rsync_command
+from lib.files import local_home
+from lib.hub import HUB_UID
+from lib.shellplace import ShellPlace
 from lib.storage import BY_HOME
 
 ON = BY_HOME + "[files]\nrsync = true\n"
@@ -27,15 +30,29 @@ def rsync(bastion, hub, place):
         yield place
 
 
-def test_off_by_default(place):
-    with place.scratch() as here:
-        (here / "file").write_text("x")
-        for command in (rsync_command(place, "-a", f"{here}/", f"{place.host}:tree/"),
-                        place.command("scp", "-O", here / "file", f"{place.host}:file"),
-                        place.command("scp", "-O", f"{place.host}:file", here / "back")):
-            done = place.run(command, check=False)
-            assert done.returncode and re.search(expect.NO_RSYNC, done.stderr), done
-    assert place.home.names() == []
+@pytest.fixture
+def server(bastion, client, hub, hub_homes, make_place, scratch):
+    """Erin's running server, and her home on the bastion, which is another directory."""
+    hub.unsteer("erin")
+    home = make_place("erin", 1000, 100).home
+    hub.start_server("erin")
+    place = ShellPlace(client, bastion, "erin", hub.token("erin"), local_home(hub_homes / "erin"), (HUB_UID, HUB_UID),
+                       "/mnt/home/erin", scratch, running=lambda: hub.server_processes("erin"))
+    place.on_the_bastion = home
+    yield place
+    client.close_all()
+    hub.stop_server("erin")
+    for one in hub.server_processes("erin"):
+        one.kill()
+    shutil.rmtree(hub_homes / "erin")
+
+
+def test_off_by_default(bastion, hub, server):
+    """Then they are commands as others are, in the user's server and with its files."""
+    with bastion.configured(hub.url, BY_HOME):
+        filechecks.check_rsync(server)
+        filechecks.check_scp_of_old(server)
+    assert server.on_the_bastion.names() == []
 
 
 def test_rsync(rsync):
@@ -98,26 +115,31 @@ def run(transport, command):
     return channel.recv_exit_status(), out, errors
 
 
+#: What no client sends. The other end of a transfer it is all the same, so it is refused, and not handed on to the user's server.
 HOSTILE = (
-    "rsync --daemon", "rsync --server --daemon .", "rsync --server --config=/etc/passwd --daemon . .", "rsync --daemon --config=x",
-    "rsync -e sh . x:", "rsync -e 'sh -c id' x: .", "rsync --rsh=sh x: .", "rsync --server -e sh . .", "rsync --server --rsh=sh . .",
-    "rsync --server -logDtpre.iLsfxCIvu --rsync-path=sh . .", "rsync --server; id", "rsync --server . . ; touch pwned",
-    "rsync --server . . && id", "rsync --server . . | sh", "rsync --server $(touch pwned) .", "rsync --server `touch pwned` .",
-    "rsync --server . . > pwned", "rsync --server . .\ntouch pwned", "rsync --server -vD --write-devices . .",
-    "rsync --server -v --copy-devices . .", "rsync --server --devices --specials . .", "rsync --server -v --log-file=pwned . .",
-    "rsync --server --log-file=/home/dora/pwned . .", "rsync --server --files-from=/etc/passwd . .", "rsync", "rsync .", "rsync a b",
-    "rsync --version", "rsync --help", "rsync --server --address=127.0.0.1 . .", "rsync --server --sockopts=x . .",
-    "rsync --server --early-input=/etc/passwd . .", "rsync --server --password-file=/etc/passwd . .", "rsync --server --fake-super . .",
-    "rsync --server --super . .", "rsync --server --usermap=*:0 . .", "rsync --server --write-batch=pwned . .", "rsync --server",
-    "rsync --server --read-batch=x . .", "rsync --server --dparam=x . .", "rsync --server --unknown-option . .", "/tmp/rsync --server . .",
-    "RSYNC_RSH=sh rsync --server . .", "env rsync --server . .", "exec rsync --server . .", "./rsync --server . .", "~/rsync --server . .",
-    "scp", "scp -t", "scp -f", "scp a b", "scp -S sh -t .", "scp -o ProxyCommand=id -t .", "scp -F x -t .", "scp -t . ; touch pwned",
-    "scp -t $(touch pwned)", "scp -t `touch pwned`", "scp -3 -t .", "scp -t -f .", "scp -D sh -t .", "./scp -t .", "scp -J x -t .", "id", "sh",
-    "ls", "", " ", "'", '"', "\\", "rsync --server 'unclosed", "rsync --server . " + "x" * 200_000,
+    "rsync --server --daemon .", "rsync --server --config=/etc/passwd --daemon . .", "rsync --server -e sh . .",
+    "rsync --server --rsh=sh . .", "rsync --server -logDtpre.iLsfxCIvu --rsync-path=sh . .", "rsync --server; id",
+    "rsync --server . . ; touch pwned", "rsync --server . . && id", "rsync --server . . | sh", "rsync --server $(touch pwned) .",
+    "rsync --server `touch pwned` .", "rsync --server . . > pwned", "rsync --server . .\ntouch pwned",
+    "rsync --server -vD --write-devices . .", "rsync --server -v --copy-devices . .", "rsync --server --devices --specials . .",
+    "rsync --server -v --log-file=pwned . .", "rsync --server --log-file=/home/dora/pwned . .",
+    "rsync --server --files-from=/etc/passwd . .", "rsync --server --address=127.0.0.1 . .", "rsync --server --sockopts=x . .",
+    "rsync --server --early-input=/etc/passwd . .", "rsync --server --password-file=/etc/passwd . .",
+    "rsync --server --fake-super . .", "rsync --server --super . .", "rsync --server --usermap=*:0 . .",
+    "rsync --server --write-batch=pwned . .", "rsync --server", "rsync --server --read-batch=x . .",
+    "rsync --server --dparam=x . .", "rsync --server --unknown-option . .", "scp -t", "scp -f",
+    "scp -t . ; touch pwned", "scp -t $(touch pwned)", "scp -t `touch pwned`", "scp -3 -t .", "scp -t -f .",
+    "rsync --server 'unclosed", "rsync --server . " + "x" * 120_000,
+)
+#: Commands as others are.
+ELSEWHERE = (
+    "rsync -e sh . x:", "rsync -e 'sh -c id' x: .", "rsync --rsh=sh x: .", "rsync", "rsync .", "rsync a b", "rsync --version",
+    "/tmp/rsync --server . .", "RSYNC_RSH=sh rsync --version", "env rsync --version", "exec rsync --version", "./rsync --server . .",
+    "~/rsync --server . .", "scp", "scp a b", "./scp -t .", "id", "sh", "ls", "", " ", "'", '"', "\\", "cat /etc/hostname", "touch pwned",
 )
 
 
-def test_nothing_else_is_run(bastion, rsync):
+def test_nothing_else_is_served(bastion, rsync):
     bastion.box.write("/srv/homes/dora/rsync", "#!/bin/sh\ntouch pwned\n", mode=0o755)
     transport = rsync.login()
     for command in HOSTILE:
@@ -127,6 +149,20 @@ def test_nothing_else_is_run(bastion, rsync):
         assert rsync.home.names() == ["rsync"], f"{command[:200]} had an effect"
         assert len(bastion.sessions()) == 0
     transport.close()
+
+
+def test_commands_run_in_the_users_server(bastion, hub, server):
+    """And never on the bastion, whatever they look like."""
+    server.on_the_bastion.write("rsync", "#!/bin/sh\ntouch pwned\n", mode=0o755, owner=(1000, 100))
+    with bastion.configured(hub.url, ON):
+        transport = server.login()
+        for command in ELSEWHERE:
+            status, out, errors = run(transport, command)
+            assert b"uid=1000" not in out + errors and b"bastion" not in out + errors, (command, status, out, errors)
+            assert server.on_the_bastion.names() == ["rsync"], f"{command} had an effect"
+        assert run(transport, "hostname; pwd") == (0, b"jupyter\n/mnt/home/erin\n", b"")
+        transport.close()
+    assert "pwned" in server.home.names()
 
 
 def test_no_file_of_the_user_gives_options_another_meaning(bastion, rsync):

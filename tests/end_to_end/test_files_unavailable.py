@@ -80,9 +80,18 @@ def test_an_owner_that_is_not_the_sessions(bastion, hub, alice, place, rule):
 
 
 def test_without_homes(bastion, hub, alice, place):
-    """No [homes] at all: sftp says that there are none here, and the home is no directory one could fill."""
+    """No [homes] at all: her own server serves her files, and this host is no part of it; see test_commands_files.py."""
+    top = local_home(bastion.box.path("/srv/homes"))
     with bastion.configured(hub.url):
-        refused(place, "unconfigured", bastion.syslog.mark())
+        said = sftp(place, "pwd")
+        assert "working directory: /mnt/home/alice\n" in said.stdout and top.names() == [], said
+
+
+@pytest.mark.parametrize("backend", ["auto", "homes"])
+def test_homes_that_fail_are_not_replaced(bastion, hub, alice, place, backend):
+    """By those of the user's server: a client would take the one for the other, and delete or overwrite."""
+    with bastion.configured(hub.url, FIXED + f'[files]\nbackend = "{backend}"\n'):
+        refused(place, "missing", bastion.syslog.mark())
 
 
 def test_a_home_that_cannot_be_created(bastion, hub, client, alice, place):

@@ -9,7 +9,6 @@ import pytest
 from lib import expect
 from lib.client import Refused
 from lib.faultyhub import answer, drip, hang
-from lib.place import Place, sftp
 
 
 def refuse(client, bastion, case, user, token, seconds=11.0, method="login"):
@@ -188,25 +187,6 @@ def test_a_hanging_real_hub(bastion, client, hub):
         refuse(client, bastion, "hub-hanging", "alice", token)
     finally:
         hub.resume()
-
-
-def test_commands_are_refused_for_now(bastion, client, alice):
-    """Part 3 of 5 brings them; until then a sentence and status 1."""
-    transport = client.login(bastion, "alice", alice.token)
-    for command in ("id", "scp -t .", "rsync --server . ."):
-        channel = transport.open_session()
-        channel.settimeout(20)
-        channel.exec_command(command)
-        said = b"".join(iter(lambda: channel.recv_stderr(4096), b"")).decode()
-        assert channel.recv_exit_status() == 1 and re.search(expect.NO_COMMANDS, said), (command, said)
-    transport.close()
-
-
-def test_sftp_without_homes(bastion, client, alice, scratch):
-    """This host has none: sftp says so, and what to use instead; see test_files.py for hosts with homes."""
-    place = Place(client, bastion, "alice", alice.token, None, None, None, scratch)
-    said = sftp(place, "ls", check=False)
-    assert said.returncode and re.search(expect.NO_FILES["unconfigured"][0], said.stderr, re.I | re.S), said.stderr
 
 
 @pytest.mark.parametrize("kind", ["local", "remote"])

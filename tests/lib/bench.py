@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 
-from lib import bench_files, bench_many, bench_terminal
+from lib import bench_commands, bench_files, bench_many, bench_terminal
 from lib.bastion import Bastion
 from lib.bench_terminal import Raw, Session
 from lib.client import Client
@@ -20,7 +20,7 @@ from lib.paths import built_package
 from lib.syslog import Syslog
 
 PARTS = {"login": bench_terminal.login, "echo": bench_terminal.echo, "printed": bench_terminal.printed,
-         "many": bench_many.many, "sftp": bench_files.sftp}
+         "many": bench_many.many, "sftp": bench_files.sftp, "commands": bench_commands.commands}
 
 
 class Bench:
@@ -28,6 +28,8 @@ class Bench:
 
     #: Where the homes are on the bastion.
     HOMES = "/srv/homes"
+    #: Where it has those of the hub's own servers, for comparison.
+    HUB_HOMES = "/srv/hub"
 
     def __init__(self, network, client, bastion, hub, scratch):
         self.network, self.client, self.bastion, self.hub, self.scratch = network, client, bastion, hub, scratch
@@ -86,13 +88,16 @@ def main():
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="jupyterhub-openssh-bench-"))
         network = Network()
         stack.callback(network.close)
-        hub = Hub(network, users=("alice",), log=stack.enter_context(open(f"{directory}/hub.log", "w")))
-        stack.callback(hub.close)
-        hub.start_server("alice")
         memory = "/dev/shm" if os.path.ismount("/dev/shm") else None
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="jupyterhub-openssh-bench-", dir=memory))
-        os.mkdir(f"{scratch}/homes")
-        bastion = Bastion(network, suite, package, hub.url, binds=[(f"{scratch}/homes", Bench.HOMES)])
+        binds = [(f"{scratch}/homes", Bench.HOMES), (f"{scratch}/hub-homes", Bench.HUB_HOMES)]
+        for path, _ in binds:
+            os.mkdir(path)
+        hub = Hub(network, users=("alice",), log=stack.enter_context(open(f"{directory}/hub.log", "w")),
+                  homes=f"{scratch}/hub-homes")
+        stack.callback(hub.close)
+        hub.start_server("alice")
+        bastion = Bastion(network, suite, package, hub.url, binds=binds)
         stack.callback(bastion.close)
         as_with_systemd(bastion)
         bench = Bench(network, Client(network, directory), bastion, hub, scratch)

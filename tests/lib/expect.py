@@ -43,7 +43,6 @@ RECONNECTED = r"(?i)reconnect|connected again|connection .*(restored|back)"
 #: What sftp says instead of files: (message, log line). sshd throws away what a subsystem writes to standard error, so it
 #: has to come in the answers of the protocol itself.
 NO_FILES = {
-    "unconfigured": (r"no files to serve here\.\nUse the file browser", r""),
     "missing": (r"no home directory .*\nStart your Jupyter server once", r"/srv/homes/\S+ does not exist"),
     "not-theirs": (r"does not belong to you\.\nTell the administrator",
                    r"/srv/homes/\S+ (belongs to|is not a directory|is a symbolic link)"),
@@ -51,7 +50,3 @@ NO_FILES = {
     "failed": (r"cannot be reached from this bastion\.\nLog in again", r"homes\.root /srv/not-mounted"),
     "closed": (r"cannot be entered.*\nLog in again", r""),
 }
-
-#: What is said about commands, and about rsync and scp -O while files.rsync is false.
-NO_COMMANDS = r"."
-NO_RSYNC = r"rsync and scp -O are switched off on this bastion\.\nUse sftp, or scp without -O"
