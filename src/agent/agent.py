@@ -101,6 +101,11 @@ class Link:
             self.blocked = blocked
             poll.modify(self.fd, select.POLLIN | select.POLLOUT if blocked else select.POLLIN)
 
+    def room(self):
+        """How much bulk may be sent; nothing rather than crumbs."""
+        room = LINK_WINDOW - self.in_flight
+        return room if room >= 8192 else 0
+
     def acknowledged(self, number):
         if number > self.next:
             raise Violation("packet %d was acknowledged and never sent" % number)
@@ -110,8 +115,8 @@ class Link:
         self.progress = self.now
         for _ in range(done):
             self.in_flight -= self.unacknowledged.popleft()[1]
-        # In turns: who had room last is the last now.
-        while self.waiting and self.in_flight < LINK_WINDOW:
+        # In turns; who finds no room any more waits again.
+        for _ in range(len(self.waiting) if self.room() else 0):
             self.waiting.popleft()()
 
     def repeat(self):
@@ -373,9 +378,8 @@ class Source:
 
     def read(self):
         """Read once and send it. False: that was all for now."""
-        room = LINK_WINDOW - link.in_flight
-        # Not for crumbs.
-        if room < 8192:
+        room = link.room()
+        if not room:
             self.pause()
             if not self.queued:
                 self.queued = True

@@ -52,14 +52,24 @@ if posix.fork() == 0:
 posix.close(ear)
 posix.write(0, b"This terminal carries an SSH connection (jupyterhub-openssh). Please leave it alone: "
     b"closing it ends that connection.\r\n")
+try:
+    posix.fchmod(0, 0o600)
+except OSError:
+    pass
 say("loader")
 text = b""
-while b"\n" not in text[-65536:]:
+while 1:
+    line, end, left = text.partition(b"\n")
+    if end and b"~" in line:
+        break
+    if end:
+        # Somebody has typed.
+        text = left
+        continue
     data = posix.read(0, 65536)
     if not data or len(text) > 1 << 20:
         posix._exit(1)
     text += data
-line, _, left = text.partition(b"\n")
 gc.disable()
 try:
     # Compiled by sections, each when it is needed: HELLO need not wait for the whole.

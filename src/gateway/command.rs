@@ -16,10 +16,11 @@ use crate::mux::{Description, Event, Exit, Part, StreamId};
 use crate::sys::socket;
 use crate::terminado::shell::Environment;
 use nix::poll::PollFlags;
+use nix::sys::socket::{Shutdown, shutdown};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Credit of a part without a terminal, in bytes.
@@ -29,7 +30,7 @@ const TTY_WINDOW: usize = 64 * 1024;
 /// After this long without a connection somebody at a terminal is told.
 const NOTICE: Duration = Duration::from_secs(2);
 /// Longest SSH_CLIENT and SSH_CONNECTION, in bytes: two addresses and two ports.
-const MAX_ADDRESSES: usize = 128;
+const MAX_ADDRESSES: usize = 256;
 
 /// What is to be done.
 pub enum Work {
@@ -68,15 +69,26 @@ struct Sink {
     output: Output,
     /// Bytes of ours in it, for which no credit is due.
     ours: usize,
+    /// Nothing more comes.
+    complete: bool,
 }
 
 impl Sink {
     fn new(fd: OwnedFd) -> Self {
-        Self { file: Some(fd.into()), output: Output::default(), ours: 0 }
+        Self { file: Some(fd.into()), output: Output::default(), ours: 0, complete: false }
     }
 
     fn is_waiting(&self) -> bool {
         self.file.is_some() && !self.output.is_empty()
+    }
+
+    /// Passes the end on, once everything before it has been.
+    fn end(&mut self) {
+        if let (true, true, Some(file)) = (self.complete, self.output.is_empty(), &self.file) {
+            // sshd may have given the session one socket for several purposes, or the session may hold it, too.
+            let _ = shutdown(file.as_raw_fd(), Shutdown::Write);
+            self.file = None;
+        }
     }
 
     /// How much was written; the error of a client that has gone.
@@ -260,6 +272,11 @@ impl CommandChannel {
                 let text =
                     format!("Your server could not run this: {why}.\nTry again, or restart your server.");
                 self.end(log, BROKEN, Some(text), now);
+            }
+            Event::Eof(_, part) if self.tty().is_none() => {
+                let sink = self.sink(part);
+                sink.complete = true;
+                sink.end();
             }
             Event::Opened(_) | Event::Eof(..) | Event::Hello(_) | Event::Bye(_) | Event::Noise(_) => {}
         }
@@ -464,6 +481,7 @@ impl CommandChannel {
                 continue;
             }
             let written = sink.write();
+            sink.end();
             if written.is_err() {
                 // Its reader has gone: so shall the program learn.
                 sink.output.clear();

@@ -25,8 +25,8 @@ const TURN: usize = 64;
 const BOOT: Duration = Duration::from_secs(60);
 /// Something that isn't ours has been printed, then nothing for so long: a shell's prompt.
 const QUIET: Duration = Duration::from_millis(200);
-/// Nothing at all has been printed for so long: perhaps a shell without a prompt.
-const MUTE: Duration = Duration::from_secs(3);
+/// Nothing at all has been printed for so long: perhaps a shell without a prompt. An image that is slow says nothing either.
+const MUTE: Duration = Duration::from_secs(10);
 /// An agent that is silent for so long has lost us.
 const SILENCE: Duration = Duration::from_secs(25);
 /// A WebSocket that drops so soon after it was reconnected does not count as one; so many in a row are enough.
@@ -90,6 +90,8 @@ pub struct AgentLink {
     jobs: u32,
     /// A message that didn't fit into the socket's buffer.
     pending: Option<Utf8Bytes>,
+    /// Text that came and isn't looked at yet, and how much of it is.
+    backlog: (String, usize),
     unfinished: bool,
     /// Counts agents: what belongs to an earlier one is over.
     generation: u64,
@@ -120,6 +122,7 @@ impl AgentLink {
             cancel: Cancel::default(),
             jobs: 0,
             pending: None,
+            backlog: (String::new(), 0),
             unfinished: false,
             generation: 0,
             failure: None,
@@ -154,6 +157,8 @@ impl AgentLink {
             self.failure = None;
             self.make(jobs, log, now);
         }
+        // It is about to be used.
+        self.idle = now;
     }
 
     /// How it stands.
@@ -221,7 +226,12 @@ impl AgentLink {
     /// Is there something to do at once, which poll(2) does not announce?
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
-        self.socket.is_some() && self.unfinished
+        self.socket.is_some() && (self.unfinished || !self.backlog.0.is_empty())
+    }
+
+    /// When the agent has been silent for too long.
+    fn silent_at(&self) -> Instant {
+        self.resumed.map_or(self.mux.heard(), |at| at.max(self.mux.heard())) + SILENCE
     }
 
     /// When to look at it again after `now`, apart from events.
@@ -237,7 +247,8 @@ impl AgentLink {
             Phase::Live => {
                 let idle = (!self.mux.has_streams()).then(|| self.idle + IDLE);
                 let mux = self.mux.deadline();
-                [Some(self.mux.heard() + SILENCE), idle, mux].into_iter().flatten().min()
+                let lost = self.lost.map(|at| at + RECONNECT);
+                [Some(self.silent_at()), lost, idle, mux].into_iter().flatten().min()
             }
             Phase::Idle | Phase::Opening | Phase::Reconnecting => None,
         };
@@ -248,7 +259,12 @@ impl AgentLink {
     /// Moves what has come from the agent into [`AgentLink::event`].
     pub fn read(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         self.unfinished = true;
+        self.work_off(jobs, log, now);
         for _ in 0..TURN {
+            // What has been heard is acted upon before more is: so nobody can make it pile up here.
+            if self.mux.has_events() || !self.backlog.0.is_empty() {
+                break;
+            }
             let Some(socket) = &mut self.socket else { return };
             let text = match socket.read() {
                 Ok(Some(Event::Text(text))) => text,
@@ -289,7 +305,10 @@ impl AgentLink {
                     self.say(&line);
                 }
             }
-            Phase::Live if now >= self.mux.heard() + SILENCE => {
+            Phase::Live if self.lost.is_some_and(|at| now >= at + RECONNECT) && !self.is_heard_again() => {
+                self.fail(NOT_RECONNECTED, false, "the agent does not answer", jobs, log, now);
+            }
+            Phase::Live if now >= self.silent_at() => {
                 let why = Closed::Lost(std::io::ErrorKind::TimedOut.into());
                 self.dropped(&why, jobs, log, now);
             }
@@ -303,9 +322,14 @@ impl AgentLink {
         if self.mux.has_streams() {
             self.idle = now;
         }
-        if self.lost.is_some_and(|at| matches!(self.phase, Phase::Live) && self.mux.heard() > at) {
+        if self.is_heard_again() {
             self.lost = None;
         }
+    }
+
+    /// Has the agent been heard since the WebSocket was reconnected?
+    fn is_heard_again(&self) -> bool {
+        matches!(self.phase, Phase::Live) && self.resumed.is_some_and(|at| self.mux.heard() > at)
     }
 
     /// The next event of a stream.
@@ -405,7 +429,7 @@ impl AgentLink {
 
     /// A job has reported.
     pub fn news(&mut self, news: News, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        self.jobs -= 1;
+        self.jobs = self.jobs.saturating_sub(1);
         match news {
             News::Opened(Ok(remote)) => self.opened(remote, jobs, log, now),
             News::Opened(Err(why)) => {
@@ -457,7 +481,9 @@ impl AgentLink {
         self.markers = Markers::new(&nonce);
         self.hello = None;
         self.pending = None;
+        self.backlog = (String::new(), 0);
         self.lost = None;
+        self.resumed = None;
         self.drops = 0;
         self.noises = 0;
         let body = create_body(Some(&agent::command(&nonce)), &[]);
@@ -493,7 +519,6 @@ impl AgentLink {
 
     /// Takes what the terminal has printed.
     fn hear(&mut self, text: &str, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        let mut rest = text;
         if let Phase::Booting { since, typed, .. } = self.phase {
             self.phase = Phase::Booting { since, printed: Some(now), typed };
             self.markers.push(text);
@@ -539,11 +564,27 @@ impl AgentLink {
                     None => return,
                 }
             }
-            rest = "";
-            let after = self.markers.take_rest();
-            self.receive(after.as_bytes(), jobs, log, now);
+            self.backlog = (self.markers.take_rest(), 0);
+            return self.work_off(jobs, log, now);
         }
-        self.receive(rest.as_bytes(), jobs, log, now);
+        if let Some(piece) = text.as_bytes().get(..mux::PIECE) {
+            self.receive(piece, jobs, log, now);
+            self.backlog = (text.to_owned(), piece.len());
+        } else {
+            self.receive(text.as_bytes(), jobs, log, now);
+        }
+    }
+
+    /// Looks at what has come, as long as nothing has to be done about it.
+    fn work_off(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        while !self.mux.has_events() && !self.backlog.0.is_empty() {
+            let (text, done) = std::mem::take(&mut self.backlog);
+            let end = text.len().min(done + mux::PIECE);
+            self.receive(text.as_bytes().get(done..end).unwrap_or_default(), jobs, log, now);
+            if end < text.len() && self.socket.is_some() {
+                self.backlog = (text, end);
+            }
+        }
     }
 
     fn receive(&mut self, bytes: &[u8], jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
@@ -573,6 +614,7 @@ impl AgentLink {
     /// The WebSocket has dropped.
     fn dropped(&mut self, why: &Closed, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         self.socket = None;
+        self.backlog = (String::new(), 0);
         match self.phase {
             Phase::Live => {}
             // Perhaps it was just that: there is nothing to lose by making sure.
@@ -651,7 +693,9 @@ impl AgentLink {
         self.phase = Phase::Idle;
         self.hello = None;
         self.pending = None;
+        self.backlog = (String::new(), 0);
         self.lost = None;
+        self.resumed = None;
         self.mux = Mux::new(0, now);
         let Some(name) = self.name.take() else { return };
         let started = news::spawn(jobs, LINK, &self.access, "delete", move |access, report| {

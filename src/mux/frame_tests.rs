@@ -98,26 +98,46 @@ fn noise_is_told_from_packets() {
     assert_eq!(pieces.last(), Some(&candidate("ok")));
 }
 
-/// The same packets as in the tests of the agent.
+/// The same packets and noise as in the tests of the agent.
 #[test]
 fn the_agents_packets_are_ours() {
     let text = include_str!("../../tests/vectors/mux.json");
-    let vectors: Vec<serde_json::Value> = serde_json::from_str(text).unwrap();
-    assert!(!vectors.is_empty());
-    for vector in vectors {
-        let number = |key: &str| vector[key].as_u64().unwrap();
+    let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+    let list = |name: &str| vectors[name].as_array().filter(|list| !list.is_empty()).unwrap().clone();
+    let packet_of = |vector: &serde_json::Value, payload: &mut Vec<u8>| {
         let hex = vector["payload_hex"].as_str().unwrap();
-        let payload: Vec<u8> =
+        *payload =
             (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
-        let packet = Packet {
-            kind: number("kind").try_into().unwrap(),
-            number: number("number"),
-            stream: number("stream").try_into().unwrap(),
-            part: number("part").try_into().unwrap(),
-            payload: &payload,
-        };
-        let written = line(&packet, number("salt").try_into().unwrap());
-        assert_eq!(written.trim_end(), vector["line"].as_str().unwrap().trim_end());
+        let number = |key: &str| vector[key].as_u64().unwrap();
+        let small = |key: &str| u32::try_from(number(key)).unwrap();
+        let (kind, part) = (number("kind").try_into().unwrap(), number("part").try_into().unwrap());
+        (kind, number("number"), small("stream"), part, small("salt"))
+    };
+    for vector in list("packets") {
+        let mut payload = Vec::new();
+        let (kind, number, stream, part, salt) = packet_of(&vector, &mut payload);
+        let packet = Packet { kind, number, stream, part, payload: &payload };
+        assert_eq!(line(&packet, salt), vector["line"].as_str().unwrap());
+    }
+    let candidates = |vector: &serde_json::Value| {
+        let pieces = split(&[vector["line"].as_str().unwrap().as_bytes()]);
+        pieces
+            .into_iter()
+            .filter_map(|piece| if let Owned::Candidate(text) = piece { Some(text) } else { None })
+    };
+    for vector in list("after_noise") {
+        let mut payload = Vec::new();
+        let (kind, number, stream, part, salt) = packet_of(&vector, &mut payload);
+        let mut scratch = Vec::new();
+        let candidate = candidates(&vector).next().unwrap();
+        let expected = Packet { kind, number, stream, part, payload: &payload };
+        assert_eq!(decode(&candidate, salt, &mut scratch), Some(expected), "{vector}");
+    }
+    for vector in list("noise") {
+        let salt = u32::try_from(vector["salt"].as_u64().unwrap()).unwrap();
+        for candidate in candidates(&vector) {
+            assert_eq!(decode(&candidate, salt, &mut Vec::new()), None, "{vector}");
+        }
     }
 }
 

@@ -21,8 +21,11 @@ use stream::Stream;
 const MESSAGE: usize = 32 * 1024;
 /// Most bytes without a packet between: an agent, or something else in its terminal, floods.
 const MAX_NOISE: usize = 64 << 20;
-/// How much of a noise is shown, in bytes.
+/// How much of a noise is shown, in bytes, and how many of them wait to be.
 const SHOWN_NOISE: usize = 200;
+const MAX_NOISES: usize = 16;
+/// Most bytes for one [`Mux::receive`]: a few hundred packets, however small.
+pub const PIECE: usize = 16 * 1024;
 /// Most streams at once.
 const MAX_STREAMS: usize = 256;
 /// Most bytes of a goodbye, as sent and as taken.
@@ -123,13 +126,19 @@ pub struct Mux {
     streams: BTreeMap<StreamId, Stream>,
     next_stream: u32,
     greeted: bool,
-    /// Unnumbered packets to be sent before anything else.
+    /// Unnumbered packets to be sent before anything else, at most one of a kind.
     urgent: VecDeque<(u8, u64)>,
+    /// Number of the last PING.
+    ping: u64,
+    /// The agent has said goodbye: nothing after that counts.
+    over: bool,
     reason: Option<String>,
     events: VecDeque<Event>,
     noise: usize,
+    /// Noises among the events.
+    noises: usize,
     scratch: Vec<u8>,
-    /// Last valid packet from the agent, last text to it.
+    /// Last sign of life of the agent, last text to it. What a terminal repeats after a reconnect is no sign of life.
     heard: Instant,
     said: Instant,
 }
@@ -147,9 +156,12 @@ impl Mux {
             next_stream: 1,
             greeted: false,
             urgent: VecDeque::new(),
+            ping: 0,
+            over: false,
             reason: None,
             events: VecDeque::new(),
             noise: 0,
+            noises: 0,
             scratch: Vec::new(),
             heard: now,
             said: now,
@@ -158,7 +170,8 @@ impl Mux {
 
     // --- from the agent ---
 
-    /// Takes what the terminal has printed.
+    /// Takes what the terminal has printed. To keep the events few, give it no more than [`PIECE`] bytes at once, and take
+    /// the events between.
     ///
     /// # Errors
     /// [`Violation`]: nothing that comes after it counts.
@@ -169,7 +182,7 @@ impl Mux {
             Piece::Noise(noise) => self.hear_noise(noise),
             Piece::Candidate(candidate) => match frame::decode(candidate, self.salt, &mut scratch) {
                 Some(packet) => {
-                    (self.noise, self.heard) = (0, now);
+                    self.noise = 0;
                     self.take(&packet, now)
                 }
                 None => {
@@ -184,7 +197,17 @@ impl Mux {
 
     /// What has come of it.
     pub fn event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front()?;
+        if matches!(event, Event::Noise(_)) {
+            self.noises -= 1;
+        }
+        Some(event)
+    }
+
+    /// Is there an event?
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// What was printed last and isn't a line yet.
@@ -199,8 +222,8 @@ impl Mux {
             return Err(Violation("nothing but noise"));
         }
         let shown = noise.get(..SHOWN_NOISE).unwrap_or(noise);
-        let waiting = self.events.iter().filter(|event| matches!(event, Event::Noise(_))).take(16).count();
-        if !shown.iter().all(u8::is_ascii_whitespace) && waiting < 16 {
+        if self.noises < MAX_NOISES && !shown.iter().all(u8::is_ascii_whitespace) {
+            self.noises += 1;
             self.events.push_back(Event::Noise(shown.to_vec()));
         }
         Ok(())
@@ -208,11 +231,20 @@ impl Mux {
 
     fn ask_again(&mut self, now: Instant) {
         if self.greeted && self.receiving.may_ask(now) {
-            self.urgent.push_back((kind::RESUME, self.receiving.expected()));
+            self.urge(kind::RESUME, self.receiving.expected());
         }
     }
 
+    /// The newest of a kind says all.
+    fn urge(&mut self, kind: u8, number: u64) {
+        self.urgent.retain(|(waiting, _)| *waiting != kind);
+        self.urgent.push_back((kind, number));
+    }
+
     fn take(&mut self, packet: &Packet<'_>, now: Instant) -> Result<(), Violation> {
+        if self.over {
+            return Ok(());
+        }
         if !self.greeted && packet.kind != kind::HELLO && packet.kind != kind::BYE {
             return Err(Violation("it did not greet"));
         }
@@ -220,7 +252,10 @@ impl Mux {
             return self.take_unnumbered(packet, now);
         }
         match self.receiving.look(packet, now) {
-            Turn::Take => self.take_numbered(packet, now),
+            Turn::Take => {
+                self.heard = now;
+                self.take_numbered(packet, now)
+            }
             Turn::Repetition => Ok(()),
             Turn::Gap => {
                 self.ask_again(now);
@@ -232,18 +267,20 @@ impl Mux {
     fn take_unnumbered(&mut self, packet: &Packet<'_>, now: Instant) -> Result<(), Violation> {
         let bad_ack = |_| Violation("it acknowledged what was never sent");
         match packet.kind {
-            kind::ACK => self.sending.acknowledge(packet.number, now).map_err(bad_ack)?,
+            kind::ACK => {
+                if self.sending.acknowledge(packet.number, now).map_err(bad_ack)? {
+                    self.heard = now;
+                }
+            }
             kind::RESUME => {
                 self.sending.acknowledge(packet.number, now).map_err(bad_ack)?;
                 self.sending.repeat(now);
             }
-            kind::PING => {
-                // One answer is enough for many questions.
-                self.urgent.retain(|(kind, _)| *kind != kind::PONG);
-                self.urgent.push_back((kind::PONG, packet.number));
-            }
+            kind::PING => self.urge(kind::PONG, packet.number),
+            kind::PONG if packet.number == self.ping => self.heard = now,
             kind::PONG => {}
             kind::BYE => {
+                self.over = true;
                 let reason = packet.payload.get(..MAX_REASON).unwrap_or(packet.payload);
                 self.events.push_back(Event::Bye(String::from_utf8_lossy(reason).into_owned()));
             }
@@ -255,6 +292,7 @@ impl Mux {
                 }
                 // After a reconnect the terminal repeats it.
                 if !std::mem::replace(&mut self.greeted, true) {
+                    self.heard = now;
                     self.events.push_back(Event::Hello(hello));
                 }
             }
@@ -302,8 +340,9 @@ impl Mux {
                 stream.credit(packet.part, usize::try_from(bytes).unwrap_or(usize::MAX))?;
             }
             kind::STOP if packet.part == 0 => {
-                stream.stopped();
-                self.events.push_back(Event::Stop(id));
+                if stream.stopped() {
+                    self.events.push_back(Event::Stop(id));
+                }
             }
             kind::EXIT => {
                 let exit = message::exit(packet.payload).ok_or(Violation("an exit was not understood"))?;
@@ -414,11 +453,17 @@ impl Mux {
         self.lines.clear();
         self.urgent.clear();
         self.noise = 0;
-        self.heard = now;
         if self.greeted {
             self.sending.pause(now);
-            self.urgent.push_back((kind::RESUME, self.receiving.expected()));
+            self.urge(kind::RESUME, self.receiving.expected());
+            self.ask_for_life();
         }
+    }
+
+    /// Only the answer to this very question shows that somebody is there.
+    fn ask_for_life(&mut self) {
+        self.ping += 1;
+        self.urge(kind::PING, self.ping);
     }
 
     /// The next text for the terminal, if there is something to be sent.
@@ -451,13 +496,13 @@ impl Mux {
         }
         if self.receiving.acknowledge_at().is_some_and(|at| at <= now) {
             self.receiving.acknowledged();
-            self.urgent.push_back((kind::ACK, self.receiving.expected()));
+            self.urge(kind::ACK, self.receiving.expected());
         }
         if self.sending.repeat_at().is_some_and(|at| at <= now) {
             self.sending.repeat(now);
         }
         if now >= self.said + Duration::from_secs(PING_SECONDS) && self.urgent.is_empty() {
-            self.urgent.push_back((kind::PING, 0));
+            self.ask_for_life();
         }
     }
 

@@ -5,8 +5,10 @@ use super::protocol::{ACK_BYTES, ACK_MILLISECONDS, LINK_WINDOW, REPEAT_SECONDS, 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Most packets kept for repetition. Whoever lets them grow beyond doesn't acknowledge.
+/// Most packets, and most bytes, kept for repetition: input is held back at [`LINK_WINDOW`], what opens and steers streams
+/// is not. Whoever lets them grow beyond doesn't acknowledge.
 const MAX_KEPT: usize = 16_384;
+const MAX_KEPT_BYTES: usize = LINK_WINDOW + (4 << 20);
 /// What a packet counts for beside its payload, in bytes.
 const COST: usize = 18;
 
@@ -78,11 +80,11 @@ impl Sending {
         Some(Packet { kind: kept.kind, number, stream: kept.stream, part: kept.part, payload: &kept.payload })
     }
 
-    /// The other end has everything before `number`.
+    /// The other end has everything before `number`. Is that progress?
     ///
     /// # Errors
     /// [`BadAck`]
-    pub fn acknowledge(&mut self, number: u64, now: Instant) -> Result<(), BadAck> {
+    pub fn acknowledge(&mut self, number: u64, now: Instant) -> Result<bool, BadAck> {
         let sent_ever = self.base + self.kept.len() as u64;
         if number > sent_ever {
             return Err(BadAck);
@@ -98,7 +100,7 @@ impl Sending {
             self.sent = self.sent.saturating_sub(1);
             self.progress = now;
         }
-        Ok(())
+        Ok(count > 0)
     }
 
     /// Sends everything again that isn't acknowledged.
@@ -122,7 +124,7 @@ impl Sending {
     /// Has the other end stopped acknowledging?
     #[must_use]
     pub fn is_neglected(&self) -> bool {
-        self.kept.len() > MAX_KEPT
+        self.kept.len() > MAX_KEPT || self.bytes > MAX_KEPT_BYTES
     }
 }
 

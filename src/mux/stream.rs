@@ -25,6 +25,8 @@ pub struct Stream {
     credit: Option<usize>,
     /// No more input goes out.
     input_ended: bool,
+    /// The agent wants no more input.
+    refused: bool,
     exited: bool,
     abandoned: bool,
 }
@@ -38,6 +40,7 @@ impl Stream {
             incoming: [part(), part()],
             credit: None,
             input_ended: false,
+            refused: false,
             exited: false,
             abandoned: false,
         }
@@ -87,8 +90,10 @@ impl Stream {
         Ok(())
     }
 
-    pub fn stopped(&mut self) {
+    /// Is that news to us?
+    pub fn stopped(&mut self) -> bool {
         self.input_ended = true;
+        !std::mem::replace(&mut self.refused, true)
     }
 
     pub fn room(&self) -> usize {

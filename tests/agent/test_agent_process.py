@@ -324,7 +324,8 @@ def test_background_process_survives(peer):
 
 def test_close_hangs_up(peer, tmp_path):
     """CLOSE from the gateway: the process gets SIGHUP, its pipes are closed, the answer is CLOSE."""
-    stream = peer.open(command=f"trap 'echo hangup >{tmp_path}/seen; exit' HUP; echo $$; while :; do sleep 0.05; done")
+    # bash would say that `sleep` was hung up on, and die of that: nobody reads it any more.
+    stream = peer.open(command=f"exec 2>/dev/null; trap 'echo hangup >{tmp_path}/seen; exit' HUP; echo $$; while :; do sleep 0.05; done")
     stream.wait_output(b"\n")
     stream.close()
     stream.wait()

@@ -209,6 +209,13 @@ def _server(hub, client, user):
             hub.stop_server(user)
 
 
+@pytest.fixture(params=["auto", "plain"])
+def terminal_mode(request, bastion, hub):
+    """Interactive shells through the agent, and in a plain terminal of the server."""
+    with bastion.configured(hub.url, f'[terminal]\nmode = "{request.param}"\n'):
+        yield request.param
+
+
 @pytest.fixture
 def alice(hub, client):
     """Alice with a running server; all its terminals must be gone after the test."""
@@ -225,6 +232,13 @@ def bob(hub, client):
 def carol(hub, client):
     """Carol with a running server."""
     yield from _server(hub, client, "carol")
+
+
+@pytest.fixture(params=["old1", "old6"])
+def old_server(hub, client, request):
+    """A user with a running server of earlier years: jupyter_server 1, the classic notebook."""
+    hub.add_user(request.param)
+    yield from _server(hub, client, request.param)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Commands and transfers while something dies: the proxy, the server, the agent, or somebody types into its terminal."""
+"""Commands and transfers while the proxy, the server or the agent dies, or somebody types into its terminal."""
 
 import hashlib
 import os
+import subprocess
 import threading
 import time
 
@@ -9,7 +10,7 @@ import pytest
 
 from lib.agents import Agents
 from lib.clientchecks import rsync_command
-from lib.commandchecks import FULL, drain, feed
+from lib.commandchecks import FULL, counting, drain, feed
 from lib.files import local_home, make_random, sha256
 from lib.hub import HUB_UID
 from lib.jupyter import RawTerminal, Responsiveness
@@ -41,14 +42,15 @@ def test_the_proxy_restarted_during_rsync(hub, place):
     def check(place):
         with place.scratch() as here:
             whole = make_random(here / "whole", size)
-            command = rsync_command(place, "--inplace", f"--bwlimit={size // 120 // 1024}k", here / "whole", f"{place.host}:whole")
+            command = rsync_command(place, "--inplace", f"--bwlimit={size // 120 // 1024}k", here / "whole",
+                                    f"{place.host}:whole")
             client = place.start(command)
             try:
                 there = lambda: (place.home.stat("whole", sums=False) or client).__dict__.get("size", 0)  # noqa: E731
                 for number in range(1, times + 1):
                     wait_for(lambda: there() >= size * number // (times + 2) or client.poll() is not None,
                              f"rsync is {number} parts on", 120, 0.2)
-                    assert client.poll() is None, f"rsync ended with status {client.returncode} after {number - 1} restarts"
+                    assert client.poll() is None, f"rsync ended: status {client.returncode}, {number - 1} restarts"
                     hub.restart_proxy()
                 assert client.wait(400) == 0
             finally:
@@ -64,13 +66,11 @@ def test_the_proxy_restarted_during_rsync(hub, place):
 
 def test_the_proxy_restarted_during_downloads(hub, place):
     """Several streams at once, both ways, with what is on its way in both directions when the connection breaks."""
-    count = 12_000_000
-    expected = hashlib.sha256()
+    numbers, expected = counting(120 << 20), hashlib.sha256()
     with place.master():
-        import subprocess
-        with subprocess.Popen(["seq", "-f", "%09.0f", str(count)], stdout=subprocess.PIPE) as here:
+        with subprocess.Popen(numbers, stdout=subprocess.PIPE) as here:
             drain(here.stdout, expected)
-        with place.opened(f"seq -f %09.0f {count}; exit 4", stdin=subprocess.DEVNULL) as down, \
+        with place.opened(f"{' '.join(numbers)}; exit 4", stdin=subprocess.DEVNULL) as down, \
                 place.opened("sha256sum; exit 5") as up:
             sent, got, failures = hashlib.sha256(), hashlib.sha256(), []
             thread = feed(up, 100 << 20, sent)
@@ -198,7 +198,8 @@ def test_the_terminal_closed_by_the_user(place, alice, agents):
 # Others at its terminal.
 
 
-GARBAGE = ("typed by hand\n", "\x03\x03\x1a\x1c", "~" * 100, "~AAAA\n", "~" + "A" * 60_000 + "\n", "\n\n\n", "ü€😀" * 100, "~=\n~", "\x04", "A" * 200_000)
+GARBAGE = ("typed by hand\n", "\x03\x03\x1a\x1c", "~" * 100, "~AAAA\n", "~" + "A" * 60_000 + "\n", "\n\n\n",
+           "ü€😀" * 100, "~=\n~", "\x04", "A" * 200_000)
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
@@ -263,13 +264,13 @@ def test_the_terminal_says_what_it_is(place, alice):
 def test_homes_and_startup_files_that_are_no_good(hub, place, fault):
     """Nothing of ours is written to the home, and what a startup file does is seen in the command alone."""
     home = place.home
-    path = "/mnt/home/alice"
     if fault == "read-only":
         home.run("chmod", "500", home.path)
     elif fault == "no-home":
         os.rename(home.path, f"{home.path}.away")
     else:
-        home.write(".bashrc", {"noise": "echo noise\nprintf '\\033]7730;x;sh\\033\\\\'\n", "errexit": "set -eu\n"}[fault], owner=place.owner)
+        text = {"noise": "echo noise\nprintf '\\033]7730;x;sh\\033\\\\'\n", "errexit": "set -eu\n"}[fault]
+        home.write(".bashrc", text, owner=place.owner)
     try:
         done = place.ssh("echo works; exit 3")
         assert done.status == 3 and done.out.endswith(b"works\n"), done

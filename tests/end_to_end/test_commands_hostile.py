@@ -157,16 +157,18 @@ def test_violations(bastion, fake, violation):
 
 #: What an agent may say that is harmless, or must be.
 HARMLESS = {
-    "noise": lambda t: t.print("noise\r\n" * 1000 + "~\n~~~~\n~AAAA\n~====\n" + "~" + "A" * 100_000 + "\n\x00\x1b[2J\u2028"),
+    "noise": lambda t: t.print("noise\r\n" * 1000 + "~\n~~~~\n~AAAA\n~====\n~" + "A" * 100_000 + "\n\x00\x1b[2J\u2028"),
     "another-nonce": lambda t: t.print(mux.packet("f" * 32, mux.EXIT, t.number, 1, 0, {"status": 3})),
     "repetitions": lambda t: [t.send(mux.DATA, part=1, payload=b"repeated", number=0) for _ in range(100)],
     "the-future": lambda t: [t.send(mux.DATA, part=1, payload=b"later", number=t.number + n) for n in range(1, 200)],
-    "markers-again": lambda t: [t.say(word) for word in ("sh", "loader", "no-python", "typed", "bad-source", "x" * 1000)],
+    "markers-again": lambda t: [t.say(word) for word in ("sh", "loader", "no-python", "typed", "bad-source",
+                                                         "x" * 1000)],
     "empty-data": lambda t: [t.send(mux.DATA, part=1) for _ in range(1000)],
     "empty-credit": lambda t: [t.send(mux.CREDIT, payload=bytes(4)) for _ in range(1000)],
     "pongs": lambda t: [t.unnumbered(mux.PONG, n) for n in range(1000)],
     "pings": lambda t: [t.unnumbered(mux.PING, n) for n in range(1000)],
-    "frames": lambda t: [t.send_frame(data, kind) for kind in (1, 9, 10) for data in (b"{}" * 20, b"[]", b'["stdout"]', b'["x", 1]')],
+    "frames": lambda t: [t.send_frame(data, kind) for kind in (1, 9, 10)
+                         for data in (b"{}" * 20, b"[]", b'["stdout"]', b'["x", 1]')],
 }
 
 
@@ -250,7 +252,8 @@ def test_a_stream_without_end(bastion, fake):
     with fake(agent).opened("cat") as client, Memory(bastion) as watch:
         while client.stdout.read(1 << 16) and sent[0] < 100 << 20:
             pass
-        held = wait_for(lambda: (before := sent[0], time.sleep(1)) and sent[0] == before and before, "it is held up", 30)
+        held = wait_for(lambda: (before := sent[0], time.sleep(1)) and sent[0] == before and before, "it is held up",
+                        30)
         assert held < 116 << 20
         client.kill()
         client.wait()
@@ -271,11 +274,15 @@ STARTS = {
     "greeting-that-is-no-json": (lambda t: (t.boot(), t.unnumbered(mux.HELLO, payload=b"\xff{"), t.idle()), 30),
     "speaks-first": (lambda t: (t.boot(), t.send(mux.DATA, part=1, payload=b"x"), t.idle()), 30),
     "reads-nothing": (lambda t: (t.say("sh"), t.say("loader"), time.sleep(110)), 110),
-    "refuses": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN), t.send(mux.REFUSED, payload={"error": "no \x1b[2J\r\nway\x9b"}), t.idle()), 30),
-    "refuses-at-length": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN), t.send(mux.REFUSED, payload={"error": "x" * 30_000}), t.idle()), 30),
-    "says-goodbye": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN), t.unnumbered(mux.BYE, payload=b"good\x1b[2J\nbye"), t.idle()), 30),
+    "refuses": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN),
+                           t.send(mux.REFUSED, payload={"error": "no \x1b[2J\r\nway\x9b"}), t.idle()), 30),
+    "refuses-at-length": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN),
+                                     t.send(mux.REFUSED, payload={"error": "x" * 30_000}), t.idle()), 30),
+    "says-goodbye": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN),
+                                t.unnumbered(mux.BYE, payload=b"good\x1b[2J\nbye"), t.idle()), 30),
     "is-gone": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN), t.say("gone;it was killed\x1b[2J"), t.idle()), 30),
-    "closes-without-an-exit": (lambda t: (t.opened(), t.send(mux.EOF, part=1), t.send(mux.EOF, part=2), t.send(mux.CLOSE), t.idle()), 30),
+    "closes-without-an-exit": (lambda t: (t.opened(), t.send(mux.EOF, part=1), t.send(mux.EOF, part=2),
+                                          t.send(mux.CLOSE), t.idle()), 30),
     "dies-of-nonsense": (lambda t: (t.opened(), t.send(mux.EOF, part=1), t.send(mux.EOF, part=2),
                                     t.send(mux.EXIT, payload={"signal": "../../x"}), t.send(mux.CLOSE), t.idle()), 30),
 }

@@ -12,6 +12,8 @@ import pytest
 from lib.jupyter import Responsiveness
 from lib.wait import wait_for
 
+pytestmark = pytest.mark.usefixtures("terminal_mode")
+
 SIZES = {"62K": 62_000, "1M": 1_000_000, "5M": 5_000_000}
 
 
@@ -55,7 +57,7 @@ def delete_terminal(terminal, bastion, server, name):
 @pytest.mark.parametrize("end", [close_window, kill_client, kill_gateway, kill_session, delete_terminal],
                          ids=lambda end: end.__name__)
 @pytest.mark.parametrize("size", SIZES)
-def test_a_paste_that_nobody_reads(bastion, client, alice, size, end, mode):
+def test_a_paste_that_nobody_reads(bastion, client, alice, size, end, mode, terminal_mode):
     with Responsiveness(alice.jupyter) as answers:
         others = set(alice.jupyter.terminals())
         terminal = client.terminal(bastion, "alice", alice.token)
@@ -80,6 +82,9 @@ def test_a_paste_that_nobody_reads(bastion, client, alice, size, end, mode):
             # Nobody is left who could: the user's terminal, and the one the gateway controls it with.
             for left in set(alice.jupyter.terminals()) - others:
                 alice.jupyter.delete_terminal(left)
+        if terminal_mode == "auto":
+            # An agent stays for as long as its connection.
+            terminal.drop()
         wait_for(lambda: name not in alice.jupyter.terminals(), "the terminal has gone", 20)
         terminal.drop()
         thread.join(20)

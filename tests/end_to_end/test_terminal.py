@@ -12,6 +12,8 @@ import pytest
 from lib.jupyter import Responsiveness
 from lib.wait import wait_for
 
+pytestmark = pytest.mark.usefixtures("terminal_mode")
+
 
 class Screen(pyte.Screen):
     """pyte's screen, which fails on xterm's private form of SGR (CSI > … m)."""
@@ -197,14 +199,16 @@ def test_every_control_byte_typed(terminal):
     terminal.expect("raw-over")
 
 
-def test_bytes_that_are_not_utf8_do_no_harm(terminal):
-    """Terminado carries text: what is not UTF-8 cannot pass, but nothing else may suffer."""
+def test_bytes_that_are_not_utf8_do_no_harm(terminal, terminal_mode):
+    """Terminado carries text: what is not UTF-8 can pass by an agent only, but nothing else may suffer."""
     terminal.send("cat >odd\r")
     terminal.expect("cat >odd\r\n")
     terminal.send(b"ok\xff\xfe\xc3(really)\xf0\x9f\x98END\r")
     terminal.expect(b"END")
     terminal.send(b"\x04")
     terminal.prompt()
+    if terminal_mode == "auto":
+        assert terminal.run("od -An -tx1 -N6 odd").split() == ["6f", "6b", "ff", "fe", "c3", "28"]
     said = terminal.run("cat odd; rm odd")
     assert said.startswith("ok") and "(really)" in said and said.endswith("END\n")
     assert terminal.run("echo fine") == "fine\n"

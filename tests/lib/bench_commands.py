@@ -58,6 +58,7 @@ class Wire:
                             f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
                             f"Sec-WebSocket-Key: {key}\r\n\r\n".encode())
         self.seen = b""
+        self.socket.settimeout(60)
         answer = self.until(b"\r\n\r\n")
         assert b" 101 " in answer.partition(b"\r\n")[0], answer[:300]
 
@@ -243,7 +244,7 @@ def _in(commands, who, block):
 
 def _ceiling_out(commands):
     """Bytes per second that a program in a terminal can print: lines as long as the agent's."""
-    script = "stty raw -echo; printf sta; printf 'rt!'; cat /mnt/home/alice/lines; printf en; printf 'd!'; read -r _"
+    script = "stty raw -echo; printf 'start!'; cat /mnt/home/alice/lines; printf 'end!'; read -r _"
     with commands.terminal(["/bin/sh", "-c", f"read -r _; {script}"]) as wire:
         wire.send(Wire.message(b"\n"))
         wire.until(b"start!")
@@ -255,7 +256,7 @@ def _ceiling_out(commands):
 def _ceiling_in(commands, size):
     """Bytes per second that a program in a terminal can read, typed in messages of `size` bytes."""
     count = BULK // size
-    script = f"stty raw -echo; printf sta; printf 'rt!'; head -c {count * size} >/dev/null; printf en; printf 'd!'; read -r _"
+    script = f"stty raw -echo; printf 'start!'; head -c {count * size} >/dev/null; printf 'end!'; read -r _"
     frame = Wire.message((b"A" * 43 + b"\n") * (size // 44) + b"A" * (size % 44))
     with commands.terminal(["/bin/sh", "-c", script]) as wire:
         wire.until(b"start!")

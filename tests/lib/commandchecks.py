@@ -117,7 +117,8 @@ def check_client_in_the_background(place):
     """ssh -f returns as soon as the command runs; its output comes later."""
     with place.scratch() as here, open(here / "out", "wb") as out, open(here / "err", "wb") as err:
         start = place.ssh_line("sleep 2; echo later; echo complaint >&2", ["-f"])
-        done = subprocess.run(start, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=place.environment, timeout=60)
+        done = subprocess.run(start, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=60,
+                              env=place.environment)
         assert done.returncode == 0 and (here / "out").read_bytes() == b""
         wait_for(lambda: (here / "out").read_bytes() == b"later\n", "the output comes")
         wait_for(lambda: (here / "err").read_bytes() == b"complaint\n", "the errors come")
@@ -125,7 +126,7 @@ def check_client_in_the_background(place):
 
 @over_one_connection
 def check_half_close(place):
-    """After the end of its input a program still writes; one that closes its output still reads and ends as it likes."""
+    """After the end of its input a program still writes; one that closes its output still reads."""
     assert place.ssh("cat >/dev/null; sleep 0.5; echo after; echo too >&2; exit 9", b"x" * 100_000).out == b"after\n"
     done = place.ssh("exec >&-; sleep 1; cat >&2; exit 7", b"read all the same")
     assert (done.status, done.out, done.err) == (7, b"", b"read all the same")
@@ -214,6 +215,11 @@ def drain(stream, digest=None):
     return count
 
 
+def counting(size):
+    """The command line of a seq(1) that prints about so many bytes, quickly: numbers of ten digits."""
+    return ["seq", str(10 ** 9), str(10 ** 9 + size // 11 - 1)]
+
+
 @over_one_connection
 def check_bulk(place, size=BULK):
     """Many bytes up, down, and both ways at once, with equal checksums. The times, in s."""
@@ -227,13 +233,12 @@ def check_bulk(place, size=BULK):
         assert said == digest.hexdigest() and client.wait(20) == 3
     took.append(time.monotonic() - start)
     # A stream with a checksum that is known at both ends, and that nothing has to be stored for.
-    count = size // 10
-    expected, got = hashlib.sha256(), hashlib.sha256()
-    with subprocess.Popen(["seq", "-f", "%09.0f", str(count)], stdout=subprocess.PIPE) as here:
+    numbers, expected, got = counting(size), hashlib.sha256(), hashlib.sha256()
+    with subprocess.Popen(numbers, stdout=subprocess.PIPE) as here:
         drain(here.stdout, expected)
     start = time.monotonic()
-    with place.opened(f"seq -f %09.0f {count}; exit 4", stdin=subprocess.DEVNULL) as client:
-        assert drain(client.stdout, got) == 10 * count
+    with place.opened(f"{' '.join(numbers)}; exit 4", stdin=subprocess.DEVNULL) as client:
+        assert drain(client.stdout, got) == size // 11 * 11
         assert got.digest() == expected.digest() and client.wait(20) == 4
     took.append(time.monotonic() - start)
     start = time.monotonic()
@@ -324,19 +329,26 @@ def check_dialogue(place, rounds=200):
 
 
 QUOTING = (
-    "echo 'single  quotes' \"double  quotes\" back\\ slash", r"printf '%s|' a\ b 'c d' \"e f\" \\\\ \$HOME", "echo \"$(echo $((6*7)))\"",
-    "x=5; echo $x \"$x\" '$x' \\$x ${x}y ${x:-z} ${#x}", "echo a;echo b;   echo c   ", "echo one\necho two\n\necho three\n",
-    "cat <<'EOF'\nhere  $document\n\ttab\nEOF\n", "cat <<< 'here string'", "echo \"a\nb\"", "# a comment\necho after", "\n\n  echo leading",
-    "(echo sub; exit 3)", "{ echo group; }; false", "if true; then echo yes; fi", "for i in 1 2 3; do echo -n $i; done", "a() { echo \"f:$1\"; }; a 'x y'",
-    "echo a | tr a b | cat -A", "echo err >&2; exit 5", "true && echo and || echo or", "! true", "echo `echo 'back ticks'`", "echo {a,b}{1,2}",
-    "echo ~root", "echo -e 'tab\\tnew\\nline'", "printf '%s\\n' \"\" '' x", "echo $'\\x41\\e[0m' | od -c", "echo '\"' \"'\" '\\'", "eval 'echo \"$0\"'",
-    "echo $# \"$@\" $-", "exec echo replaced", "trap 'echo bye' EXIT; exit 2", "echo ä ö € 😀", "printf %s 'é' | od -An -tx1", "test 'a b' = 'a b'; echo $?",
-    "[[ abc =~ ^a(.)c$ ]] && echo ${BASH_REMATCH[1]}", "read -r a b <<<'1 2'; echo $b$a", "echo a\tb\vc\rd | od -An -c", "echo %s %n %% $%",
-    "echo '!x' !y '!!'", "set -- a 'b c'; printf '<%s>' \"$@\"", "echo \\", "echo 'a'\\''b'", "cat </dev/null; echo $?", "umask 077; umask", "wait; jobs",
+    "echo 'single  quotes' \"double  quotes\" back\\ slash", r"printf '%s|' a\ b 'c d' \"e f\" \\\\ \$HOME",
+    "echo \"$(echo $((6*7)))\"", "x=5; echo $x \"$x\" '$x' \\$x ${x}y ${x:-z} ${#x}", "echo a;echo b;   echo c   ",
+    "echo one\necho two\n\necho three\n", "cat <<'EOF'\nhere  $document\n\ttab\nEOF\n", "cat <<< 'here string'",
+    "echo \"a\nb\"", "# a comment\necho after", "\n\n  echo leading", "(echo sub; exit 3)", "{ echo group; }; false",
+    "if true; then echo yes; fi", "for i in 1 2 3; do echo -n $i; done", "a() { echo \"f:$1\"; }; a 'x y'",
+    "echo a | tr a b | cat -A", "echo err >&2; exit 5", "true && echo and || echo or", "! true",
+    "echo `echo 'back ticks'`", "echo {a,b}{1,2}", "echo ~root", "echo -e 'tab\\tnew\\nline'",
+    "printf '%s\\n' \"\" '' x", "echo $'\\x41\\e[0m' | od -c", "echo '\"' \"'\" '\\'", "eval 'echo \"$0\"'",
+    "echo $# \"$@\" $-", "exec echo replaced", "trap 'echo bye' EXIT; exit 2", "echo ä ö € 😀",
+    "printf %s 'é' | od -An -tx1", "test 'a b' = 'a b'; echo $?", "[[ abc =~ ^a(.)c$ ]] && echo ${BASH_REMATCH[1]}",
+    "read -r a b <<<'1 2'; echo $b$a", "echo a\tb\vc\rd | od -An -c", "echo %s %n %% $%", "echo '!x' !y '!!'",
+    "set -- a 'b c'; printf '<%s>' \"$@\"", "echo \\", "echo 'a'\\''b'", "cat </dev/null; echo $?",
+    "umask 077; umask", "wait; jobs",
 )
 #: Bytes in commands that are no text, or not what a terminal would let through.
-RAW = (b"printf %s '\xff\xfe\x80' | od -An -tx1", b"printf %s '\xc3' | od -An -tx1", b"printf %s '\x02\x03\x04\x1a\x1b[A\x7f' | od -An -tx1",
-       b"echo \x15kill-line \x17word \x03intr | od -c", b"echo '~.' ; echo a\r", "echo '\u2028\ufeff\x9b'|od -An -tx1".encode(), b"echo '\xed\xa0\x80' | od -An -tx1")
+RAW = (
+    b"printf %s '\xff\xfe\x80' | od -An -tx1", b"printf %s '\xc3' | od -An -tx1",
+    b"printf %s '\x02\x03\x04\x1a\x1b[A\x7f' | od -An -tx1", b"echo \x15kill-line \x17word \x03intr | od -c",
+    b"echo '~.' ; echo a\r", "echo '\u2028\ufeff\x9b'|od -An -tx1".encode(), b"echo '\xed\xa0\x80' | od -An -tx1",
+)
 
 
 @over_one_connection
@@ -356,8 +368,10 @@ def check_quoting(place):
 @over_one_connection
 def check_globbing(place):
     """Wildcards, and names that need quoting, in the home."""
-    said = place.output("mkdir globs && cd globs && touch -- a b 'c  d' '*' '-e' && printf '%s|' * && printf '%s|' '*' [ab] ~/globs/c* \"$HOME\"/globs/?")
-    assert said == f"*|-e|a|b|c  d|*|a|b|{place.shown}/globs/c  d|{place.shown}/globs/*|{place.shown}/globs/a|{place.shown}/globs/b|"
+    said = place.output("mkdir globs && cd globs && touch -- a b 'c  d' '*' '-e' && "
+                        "printf '%s|' * && printf '%s|' '*' [ab] ~/globs/c* \"$HOME\"/globs/?")
+    there = f"{place.shown}/globs"
+    assert said == f"*|-e|a|b|c  d|*|a|b|{there}/c  d|{there}/*|{there}/a|{there}/b|"
     assert place.home.names("globs") == ["*", "-e", "a", "b", "c  d"]
 
 
@@ -367,7 +381,8 @@ def check_long_commands(place):
     for size in (1000, 4096, 32_768, 65_536, 100_000, 130_000):
         command = ("echo " + "word " * size)[: size - 1] + "x"
         done = place.ssh(f"{command}")
-        assert (done.status, done.err) == (0, b"") and done.out == command[5:].encode() + b"\n", (size, done.status, done.err[:300])
+        assert (done.status, done.err) == (0, b""), (size, done.status, done.err[:300])
+        assert done.out == command[5:].encode() + b"\n", size
 
 
 @over_one_connection
@@ -375,7 +390,8 @@ def check_too_long_command(place):
     """One that is longer yet fails, with a message."""
     for size in (131_072, 140_000, 200_000):
         done = place.ssh(("echo " + "word " * size)[: size])
-        assert done.status not in (0, 255) and done.out == b"" and re.search(rb"(?i)too long", done.err), (size, done.status, done.err[:300])
+        assert done.status not in (0, 255) and done.out == b"", (size, done.status)
+        assert re.search(rb"(?i)too long", done.err), (size, done.err[:300])
 
 
 # What the command finds.
@@ -393,14 +409,16 @@ def check_environment(place):
     found = variables(place)
     assert (found["HOME"], found["PWD"], found["SHELL"]) == (place.shown, place.shown, "/bin/bash"), found
     assert "/usr/bin" in found["PATH"].split(":")
-    for name in ("COLUMNS", "LINES", "PYXTERM_DIMENSIONS", "OLDPWD", "TERM", "COLORTERM", "SSH_TTY", "SSH_ORIGINAL_COMMAND", "LC_TESTS"):
+    for name in ("COLUMNS", "LINES", "PYXTERM_DIMENSIONS", "OLDPWD", "TERM", "COLORTERM", "SSH_TTY",
+                 "SSH_ORIGINAL_COMMAND", "LC_TIME"):
         assert name not in found, f"{name}={found[name]}"
     address, port = re.escape(place.host), place.port or place.bastion.PORT
     assert re.fullmatch(rf"10\.77\.1\.\d \d+ {address} {port}", found["SSH_CONNECTION"]), found["SSH_CONNECTION"]
     assert re.fullmatch(rf"10\.77\.1\.\d \d+ {port}", found["SSH_CLIENT"]), found["SSH_CLIENT"]
     assert place.output("pwd; echo $SHLVL; readlink /proc/self/cwd") == f"{place.shown}\n1\n{place.shown}\n"
     found = variables(place, LANG="C.UTF-8", LC_TIME="POSIX", LC_MESSAGES="C", FOREIGN="x")
-    assert (found["LANG"], found["LC_TIME"], found["LC_MESSAGES"]) == ("C.UTF-8", "POSIX", "C") and "FOREIGN" not in found, found
+    assert (found["LANG"], found["LC_TIME"], found["LC_MESSAGES"]) == ("C.UTF-8", "POSIX", "C"), found
+    assert "FOREIGN" not in found, found
     # This went to one session alone.
     assert "LC_TIME" not in variables(place)
 
@@ -408,8 +426,9 @@ def check_environment(place):
 @over_one_connection
 def check_the_process(place):
     """A command is a session leader without a terminal, with three descriptors and all signals as they should be."""
-    said = place.output("tty; (: </dev/tty) 2>/dev/null || echo none; cut -d' ' -f1,5,6 /proc/$$/stat; echo /proc/self/fd/*; "
-                        "cat /proc/self/status | grep -E 'Sig(Blk|Ign|Cgt)'", input=None).splitlines()
+    said = place.output("tty; (: </dev/tty) 2>/dev/null || echo none; cut -d' ' -f1,5,6 /proc/$$/stat; "
+                        "echo /proc/self/fd/*; cat /proc/self/status | grep -E 'Sig(Blk|Ign|Cgt)'",
+                        input=None).splitlines()
     pid, group, session = said[2].split()
     assert said[:2] == ["not a tty", "none"] and pid == group == session, said
     # bash's wildcard has a descriptor of its own.
@@ -445,8 +464,8 @@ def check_startup_files(place):
 def check_shell_without_a_terminal(place):
     """No command and no terminal: a login shell reads its standard input."""
     for options in ((), ("-T",)):
-        done = place.ssh(None, b"echo begin\necho $0; shopt -q login_shell && echo login\nPS1=; pwd; tty\ncat <<EOF\nhere\nEOF\n"
-                         b"read -r line\nfor me\necho \"read $line\" >&2\nexit 5\necho never\n", options)
+        done = place.ssh(None, b"echo begin\necho $0; shopt -q login_shell && echo login\npwd; tty\n"
+                         b"cat <<EOF\nhere\nEOF\nread -r line\nfor me\necho \"read $line\" >&2\nexit 5\necho never\n", options)
         assert done.status == 5 and done.err.endswith(b"read for me\n"), done
         assert done.out.partition(b"begin\n")[2] == f"-bash\nlogin\n{place.shown}\nnot a tty\nhere\n".encode(), done
     assert place.ssh(None, b"").status == 0
@@ -465,9 +484,9 @@ def check_background_processes(place):
     start = time.monotonic()
     done = place.ssh("(sleep 2; echo late >&2) >/dev/null & exit 4")
     assert (done.status, done.err) == (4, b"late\n") and time.monotonic() - start >= 2, done
-    for words in ("{} </dev/null >/dev/null 2>&1 &", "nohup {} </dev/null >/dev/null 2>&1 &", "setsid {} </dev/null >/dev/null 2>&1 &"):
+    for prefix in ("", "nohup ", "setsid "):
         marker = nap()
-        done = place.ssh(words.format(marker) + " echo started", timeout=20)
+        done = place.ssh(f"{prefix}{marker} </dev/null >/dev/null 2>&1 & echo started", timeout=20)
         assert (done.status, done.out) == (0, b"started\n"), done
         left = place.found(marker, "sleep")
         assert place.output("echo on") == "on\n" and left.alive()
@@ -577,8 +596,8 @@ def check_one_that_does_not_read(place):
 
 #: Checks that are quick, for a parametrized test.
 QUICK = (check_plain_logins, check_statuses, check_signals, check_unknown_commands, check_streams, check_input,
-         check_client_in_the_background, check_half_close, check_input_that_nobody_reads, check_closed_output, check_tiny_writes,
-         check_every_byte, check_slow_reader, check_program_that_reads_late, check_dialogue, check_quoting, check_globbing,
-         check_long_commands, check_too_long_command, check_environment, check_the_process, check_startup_files,
-         check_shell_without_a_terminal, check_background_processes, check_survivors_of_the_connection, check_bootstrap,
-         check_channels, check_one_that_does_not_read)
+         check_client_in_the_background, check_half_close, check_input_that_nobody_reads, check_closed_output,
+         check_tiny_writes, check_every_byte, check_slow_reader, check_program_that_reads_late, check_dialogue,
+         check_quoting, check_globbing, check_long_commands, check_too_long_command, check_environment,
+         check_the_process, check_startup_files, check_shell_without_a_terminal, check_background_processes,
+         check_survivors_of_the_connection, check_bootstrap, check_channels, check_one_that_does_not_read)

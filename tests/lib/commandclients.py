@@ -1,4 +1,4 @@
-"""Checks of lib.commandchecks' kind with the programs that run commands over SSH: rsync, git, tar, scp, ansible, libraries."""
+"""Checks of lib.commandchecks' kind with programs that run commands over SSH: rsync, git, tar, ansible, …"""
 
 import asyncio
 import os
@@ -32,7 +32,8 @@ def check_rsync_of_many(place, count=10_000 if FULL else 2000):
         all_owned(place, "many")
         (here / "many/d000/f00001").unlink()
         (here / "many/d001/f00101").write_text("changed")
-        place.run(rsync_command(place, "-a", "--delete", "--protect-args", f"{here}/many/", f"{place.host}:many/"), timeout=300)
+        place.run(rsync_command(place, "-a", "--delete", "--protect-args", f"{here}/many/", f"{place.host}:many/"),
+                  timeout=300)
         same_tree(place, "many", here / "many")
         place.run(rsync_command(place, "-az", f"{place.host}:many/", here / "back"), timeout=300)
         same_tree(place, "many", here / "back")
@@ -67,8 +68,8 @@ def check_git(place):
         git("clone", "--quiet", "--depth=1", f"ssh://{place.host}{place.shown}/a%20repo.git", "shallow")
         assert git("rev-list", "--count", "HEAD", cwd=here / "shallow") == "1\n"
         # What the far end has to say comes through.
-        refused = place.run(place.client.network.client.command("git", "clone", f"{place.host}:missing.git", "x"), check=False, cwd=here,
-                            env=env)
+        refused = place.run(place.client.network.client.command("git", "clone", f"{place.host}:missing.git", "x"),
+                            check=False, cwd=here, env=env)
         assert refused.returncode and "missing.git" in refused.stderr, refused
         all_owned(place, "a repo.git")
 
@@ -110,9 +111,10 @@ def check_ansible(place):
 
         def ansible(module, arguments="", check=True, **env):
             said = place.run(place.client.network.client.command(
-                tools / "ansible", "far", "-i", here / "inventory", "-m", module, "-a", arguments), check=False, cwd=here,
-                env={"ANSIBLE_HOME": str(here / "ansible"), "ANSIBLE_CONFIG": str(here / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1",
-                     "PATH": f"{tools}:/usr/bin:/bin", "LC_ALL": "C.UTF-8",
+                tools / "ansible", "far", "-i", here / "inventory", "-m", module, "-a", arguments), check=False,
+                cwd=here, env={
+                     "ANSIBLE_HOME": str(here / "ansible"), "ANSIBLE_CONFIG": str(here / "ansible.cfg"),
+                     "ANSIBLE_NOCOLOR": "1", "PATH": f"{tools}:/usr/bin:/bin", "LC_ALL": "C.UTF-8",
                      "ANSIBLE_SSH_ARGS": shlex.join([*place.ssh_words()[1:], *login]), **env})
             assert (said.returncode == 0) == check, f"{said.stdout}{said.stderr}"
             return said.stdout
@@ -180,8 +182,8 @@ def check_asyncssh(place):
     connection.setblocking(False)
 
     async def work():
-        async with asyncssh.connect(sock=connection, username=place.user, password=place.token, client_keys=None, known_hosts=None,
-                                    config=None, agent_path=None, login_timeout=60) as far:
+        async with asyncssh.connect(sock=connection, username=place.user, password=place.token, client_keys=None,
+                                    known_hosts=None, config=None, agent_path=None, login_timeout=60) as far:
             done = await far.run("echo out; echo err >&2; exit 42")
             assert (done.exit_status, done.stdout, done.stderr) == (42, "out\n", "err\n"), done
             for name in ("KILL", "TERM", "SEGV", "USR1", "PIPE"):
@@ -192,8 +194,8 @@ def check_asyncssh(place):
                                           for number in range(10)))
             for number, one in enumerate(done):
                 assert one.exit_status == number and one.stdout == data + bytes((number,)), number
-            async with far.create_process("trap 'stty size' WINCH; stty size; while :; do sleep 0.1; done", term_type="xterm",
-                                          term_size=(90, 30)) as process:
+            async with far.create_process("trap 'stty size' WINCH; stty size; while :; do sleep 0.1; done",
+                                          term_type="xterm", term_size=(90, 30)) as process:
                 assert await process.stdout.readline() == "30 90\r\n"
                 process.change_terminal_size(101, 31)
                 assert await process.stdout.readline() == "31 101\r\n"
@@ -207,8 +209,8 @@ def check_asyncssh(place):
 def check_pipeline(place):
     """Commands of several connections as parts of a local pipeline."""
     one, two = (shlex.join(place.ssh_line(command)) for command in ("seq 100000", "sort -rn | head -n 2"))
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{one} | {two}"], capture_output=True, env=place.environment,
-                          stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{one} | {two}"], capture_output=True,
+                          env=place.environment, stdin=subprocess.DEVNULL, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"100000\n99999\n", b""), done
 
 

@@ -13,7 +13,7 @@ from lib.faultyhub import FaultyHub, answer
 
 
 class FakeTerminal:
-    """The far end of the WebSocket of a terminal: what is typed is read, what is printed is written. Then a fake agent's.
+    """The far end of a terminal's WebSocket: what is typed is read, what is to be printed is written.
 
     `nonce` is what the gateway has given to its agent. Numbered packets are counted.
     """
@@ -83,8 +83,8 @@ class FakeTerminal:
 
     def hello(self, **changes):
         """Greet."""
-        self.unnumbered(mux.HELLO, payload={"version": 1, "python": "3.11", "pid": 1, "home": "/home/x", "shell": "/bin/bash",
-                                            "sftp_server": None, **changes})
+        self.unnumbered(mux.HELLO, payload={"version": 1, "python": "3.11", "pid": 1, "home": "/home/x",
+                                            "shell": "/bin/bash", "sftp_server": None, **changes})
 
     def unnumbered(self, kind, number=0, payload=b"", **more):
         """Send a packet about the link."""

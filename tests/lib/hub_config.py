@@ -6,6 +6,8 @@ What a user's server does when it starts is steered by /mnt/control/USER.json:
   fail         the start fails with this reason
   stop_delay   seconds that stopping takes
   start_timeout  seconds after which the hub gives up
+
+Users whose name begins with a key of OLD have a server of that age, others a present one.
 """
 
 import asyncio
@@ -17,6 +19,8 @@ from jupyterhub.spawner import SimpleLocalProcessSpawner
 
 TOOLS = "/mnt/hub"
 STATE = Path("/mnt/state")
+#: Beginning of users' names → the application of their server; its venv is named like the beginning.
+OLD = {"old1": "jupyter_server.serverapp.ServerApp", "old6": "notebook.notebookapp.NotebookApp"}
 
 
 class SteeredSpawner(SimpleLocalProcessSpawner):
@@ -28,6 +32,10 @@ class SteeredSpawner(SimpleLocalProcessSpawner):
         except FileNotFoundError:
             return {}
 
+    def age(self):
+        """The key of OLD that the user's name begins with; None for a present server."""
+        return next((age for age in OLD if self.user.name.startswith(age)), None)
+
     def run_pre_spawn_hook(self):
         # Here, because the hub reads the timeout before it runs start().
         self.start_timeout = self.control().get("start_timeout", 60)
@@ -35,6 +43,10 @@ class SteeredSpawner(SimpleLocalProcessSpawner):
 
     async def start(self):
         control = self.control()
+        age = self.age()
+        if age:
+            # With the JupyterHub of its time, and without options that came later.
+            self.cmd, self.args = [f"{TOOLS}/venv-{age}/bin/python", "-m", "jupyterhub.singleuser"], []
         await asyncio.sleep(control.get("delay", 0))
         if control.get("fail"):
             error = RuntimeError(control["fail"])
@@ -56,6 +68,8 @@ class SteeredSpawner(SimpleLocalProcessSpawner):
     def user_env(self, env):
         env = super().user_env(env)
         env["SHELL"] = "/bin/bash"
+        if self.age():
+            env["JUPYTERHUB_SINGLEUSER_APP"] = OLD[self.age()]
         return env
 
 

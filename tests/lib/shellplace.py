@@ -1,4 +1,4 @@
-"""A user's shell as SSH gives it, wherever it runs: commands by OpenSSH's client, and the processes at the other end."""
+"""A user's shell as SSH gives it, wherever it runs: commands by OpenSSH's client, processes at the other end."""
 
 import contextlib
 import itertools
@@ -50,7 +50,7 @@ class ShellPlace(Place):
 
     def ssh_line(self, command=None, options=()):
         """ssh's command line for a command (text, or bytes that need not be UTF-8), or for a shell."""
-        # One word that OpenSSH's client passes on as it is; longer ones than execve(2) takes are put together again by it.
+        # OpenSSH's client joins words by spaces; a single one could not be longer than execve(2) takes.
         words = [] if command is None else split(os.fsencode(command))
         return self.command("ssh", self.host, *map(os.fsdecode, words), options=options)
 
@@ -60,7 +60,10 @@ class ShellPlace(Place):
         return self.client.askpass(self.token)
 
     def ssh(self, command=None, input=b"", options=(), timeout=60, env=None):
-        """Run a command to its end; Done. Input None: the client's standard input is /dev/null. `env` is added to the client's."""
+        """Run a command to its end; Done.
+
+        Input None: the client's standard input is /dev/null. `env` is added to the client's environment.
+        """
         options_ = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
         done = subprocess.run(self.ssh_line(command, options), capture_output=True, timeout=timeout,
                               env={**self.environment, **(env or {})}, start_new_session=True, **options_)
@@ -76,8 +79,8 @@ class ShellPlace(Place):
     def opened(self, command, options=(), **pipes):
         """A running client with pipes to its three streams (Popen); killed at the end if it still runs."""
         pipes = {name: pipes.get(name, subprocess.PIPE) for name in ("stdin", "stdout", "stderr")}
-        child = subprocess.Popen(self.ssh_line(command, options), env=self.environment, start_new_session=True, bufsize=0,
-                                 preexec_fn=die_with_parent, **pipes)
+        child = subprocess.Popen(self.ssh_line(command, options), env=self.environment, start_new_session=True,
+                                 bufsize=0, preexec_fn=die_with_parent, **pipes)
         try:
             yield child
         finally:
@@ -108,8 +111,8 @@ class ShellPlace(Place):
         directory = Path(tempfile.mkdtemp(prefix="jo-"))
         path = directory / "control"
         # It passes on only such variables of its clients as it may itself send.
-        words = self.command("ssh", "-N", self.host, options=["-o", f"ControlPath={path}", "-o", "ControlMaster=yes", "-o",
-                                                              "SendEnv=LC_* FOREIGN LANG"])
+        words = self.command("ssh", "-N", self.host, options=[
+            "-o", f"ControlPath={path}", "-o", "ControlMaster=yes", "-o", "SendEnv=LC_* FOREIGN LANG"])
         child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                  env={name: text for name, text in self.environment.items() if name != "LANG"},
                                  start_new_session=True, preexec_fn=die_with_parent)
@@ -147,7 +150,8 @@ class ShellPlace(Place):
 
     def gone(self, arguments, timeout=10.0):
         """Wait until no process there has such arguments."""
-        wait_for(lambda: not self.find(arguments), lambda: f"{[p.command_line() for p in self.find(arguments)]} end", timeout)
+        wait_for(lambda: not self.find(arguments), lambda: f"{[p.command_line() for p in self.find(arguments)]} end",
+                 timeout)
 
 
 def nap():

@@ -102,6 +102,18 @@ prepare_sandbox() {
   with_cache_lock fill_cache "$@"
 }
 
+# prepare_old_servers: users' servers of earlier years, for the end-to-end tests.
+prepare_old_servers() {
+  with_cache_lock fill_cache_with_old_servers
+}
+
+fill_cache_with_old_servers() {
+  local age
+  for age in old1 old6; do
+    make_venv "$cache/hub/venv-$age" "$here/requirements/$age.txt"
+  done
+}
+
 # The package that `make deb` built.
 built_package() {
   local newest
