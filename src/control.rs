@@ -188,6 +188,8 @@ pub enum SessionReply {
     /// The answer to [`SessionRequest::Files`]: it is served in the user's server. Ask for [`SessionRequest::Sftp`], or
     /// [`SessionRequest::Exec`] with the client's own words, on this connection.
     Elsewhere,
+    /// The process has closed its standard error: so shall the session, without a terminal.
+    ErrorEnded,
     /// The session is over, its process was ended by a signal: end by the same.
     Killed {
         /// Its name without SIG.

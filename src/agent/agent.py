@@ -124,6 +124,8 @@ class Link:
         self.writing = None
         self.out = deque(line for line, _ in self.unacknowledged)
         self.progress = self.now
+        # One may have waited to be written.
+        self.acknowledge()
 
     def acknowledge(self):
         self.unsaid, self.ack_due = 0, None
@@ -229,7 +231,6 @@ class Link:
         elif kind == RESUME:
             self.acknowledged(number)
             self.repeat()
-            self.acknowledge()
         elif kind == PING:
             self.say(PONG, number)
         elif kind == BYE:
@@ -705,7 +706,8 @@ def run_process(number, description, window, made):
 def start(descriptors, run):
     """Fork; the child calls `run` in a session of its own, with these as standard input, output and error."""
     # A signal that comes before the child is ready for it is kept, not lost.
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, range(1, _signal.NSIG))
+    # 32 to 34 may be the C library's own (signal(7)), and Python before 3.6.6 says so by an exception.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, [n for n in range(1, _signal.NSIG) if not 31 < n < 35])
     pid = -1
     try:
         pid = posix.fork()
@@ -1164,13 +1166,17 @@ class Connection(Stream):
         unwatch(self.socket.fileno())
         self.socket.close()
         self.socket = None
-        send(self.pid, _signal.SIGKILL)
-        children[self.pid] = None
-        self.pid = 0
+        if self.pid:
+            send(self.pid, _signal.SIGKILL)
+            children[self.pid] = None
+            self.pid = 0
 
     def reaped(self, status):
         """The child is gone. What it has said, if anything, can be read."""
-        self.connected(0)
+        # Its number may soon be another's.
+        self.pid = 0
+        if self.socket and not self.sink:
+            self.connected(0)
 
     def shut(self, how):
         try:
@@ -1187,7 +1193,7 @@ class Connection(Stream):
         super().stop(source)
 
     def release(self):
-        if self.pid:
+        if self.socket and not self.sink:
             self.forget()
         super().release()
         if self.socket:

@@ -82,13 +82,14 @@ impl Sink {
         self.file.is_some() && !self.output.is_empty()
     }
 
-    /// Passes the end on, once everything before it has been.
-    fn end(&mut self) {
-        if let (true, true, Some(file)) = (self.complete, self.output.is_empty(), &self.file) {
-            // sshd may have given the session one socket for several purposes, or the session may hold it, too.
+    /// Passes the end on, once everything before it has been. Is that done now?
+    fn end(&mut self) -> bool {
+        let done = self.complete && self.output.is_empty() && self.file.is_some();
+        if let (true, Some(file)) = (done, self.file.take_if(|_| done)) {
+            // sshd may have given the session one socket for several purposes.
             let _ = shutdown(file.as_raw_fd(), Shutdown::Write);
-            self.file = None;
         }
+        done
     }
 
     /// How much was written; the error of a client that has gone.
@@ -274,11 +275,17 @@ impl CommandChannel {
                 self.end(log, BROKEN, Some(text), now);
             }
             Event::Eof(_, part) if self.tty().is_none() => {
-                let sink = self.sink(part);
-                sink.complete = true;
-                sink.end();
+                self.sink(part).complete = true;
+                self.pass_end_on(part);
             }
             Event::Opened(_) | Event::Eof(..) | Event::Hello(_) | Event::Bye(_) | Event::Noise(_) => {}
+        }
+    }
+
+    /// The client learns that a part has ended. Of standard error the session has a descriptor of its own.
+    fn pass_end_on(&mut self, part: Part) {
+        if self.sink(part).end() && part == Part::Error {
+            self.peer.tell(&SessionReply::ErrorEnded);
         }
     }
 
@@ -370,7 +377,8 @@ impl CommandChannel {
 
     fn wait(&mut self, link: &mut AgentLink, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         let first = !std::mem::replace(&mut self.asked, true);
-        link.want(first, jobs, log, now);
+        let shell = matches!(self.work, Work::Process { command: None, tty: Some(_) });
+        link.want(first && !(shell && link.is_hopeless()), jobs, log, now);
         match link.standing() {
             Standing::Making => {}
             Standing::Ready if self.tty().is_some() => {
@@ -383,7 +391,6 @@ impl CommandChannel {
                 self.open(link, now);
             }
             Standing::Failed(failure) => {
-                let shell = matches!(self.work, Work::Process { command: None, tty: Some(_) });
                 if shell && failure.plain {
                     self.phase = Phase::Plain;
                 } else {
@@ -481,7 +488,8 @@ impl CommandChannel {
                 continue;
             }
             let written = sink.write();
-            sink.end();
+            self.pass_end_on(part);
+            let sink = self.sink(part);
             if written.is_err() {
                 // Its reader has gone: so shall the program learn.
                 sink.output.clear();

@@ -96,7 +96,7 @@ pub struct AgentLink {
     /// Counts agents: what belongs to an earlier one is over.
     generation: u64,
     failure: Option<Failure>,
-    /// There is no use in trying again.
+    /// The server had no Python.
     hopeless: bool,
     /// The WebSocket was lost at that time, and the agent has not been heard since.
     lost: Option<Instant>,
@@ -149,10 +149,10 @@ impl AgentLink {
         self.generation
     }
 
-    /// A channel needs the link: makes it, if there is none. What failed is tried again for a channel that asks for the
+    /// A channel needs the link: makes it, if there is none. What failed is tried `again` for a channel that asks for the
     /// first time.
-    pub fn want(&mut self, first: bool, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        let again = self.failure.is_none() || first && !self.hopeless;
+    pub fn want(&mut self, again: bool, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        let again = again || self.failure.is_none();
         if matches!(self.phase, Phase::Idle) && again {
             self.failure = None;
             self.make(jobs, log, now);
@@ -169,6 +169,12 @@ impl AgentLink {
             (Phase::Idle, Some(failure)) => Standing::Failed(failure.clone()),
             _ => Standing::Making,
         }
+    }
+
+    /// Is there little hope for an agent in this server, so that who can do without had better do so?
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        self.hopeless
     }
 
     /// Why the last agent was lost.
@@ -237,23 +243,23 @@ impl AgentLink {
     /// When to look at it again after `now`, apart from events.
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let phase = match self.phase {
+        let own = match self.phase {
             Phase::Booting { since, printed, typed } => {
                 let prompt = printed.map_or(since + MUTE, |at| at + QUIET);
-                Some(if typed { since + BOOT } else { prompt })
+                [Some(if typed { since + BOOT } else { prompt }), None, None, None]
             }
-            Phase::Greeting { since } => Some(since + BOOT),
-            Phase::Ending { until } => Some(until),
+            Phase::Greeting { since } => [Some(since + BOOT), None, None, None],
+            Phase::Ending { until } => [Some(until), None, None, None],
             Phase::Live => {
                 let idle = (!self.mux.has_streams()).then(|| self.idle + IDLE);
-                let mux = self.mux.deadline();
                 let lost = self.lost.map(|at| at + RECONNECT);
-                [Some(self.silent_at()), lost, idle, mux].into_iter().flatten().min()
+                [Some(self.silent_at()), lost, idle, self.mux.deadline(now)]
             }
-            Phase::Idle | Phase::Opening | Phase::Reconnecting => None,
+            Phase::Idle | Phase::Opening | Phase::Reconnecting => [None; 4],
         };
         let pong = self.socket.as_ref().and_then(TerminalSocket::due);
-        phase.into_iter().chain(pong).filter(|at| *at > now).min()
+        // Each by itself: one that is past waits for room in the socket, which must not hide the others.
+        own.into_iter().chain([pong]).flatten().filter(|at| *at > now).min()
     }
 
     /// Moves what has come from the agent into [`AgentLink::event`].
@@ -337,6 +343,7 @@ impl AgentLink {
         loop {
             match self.mux.event()? {
                 mux::Event::Hello(hello) => {
+                    self.hopeless = false;
                     log.info(&format!("agent greeted: Python {}", printable(&hello.python, 60)));
                     self.hello = Some(hello);
                     if matches!(self.phase, Phase::Greeting { .. }) {
@@ -569,7 +576,9 @@ impl AgentLink {
         }
         if let Some(piece) = text.as_bytes().get(..mux::PIECE) {
             self.receive(piece, jobs, log, now);
-            self.backlog = (text.to_owned(), piece.len());
+            if self.socket.is_some() {
+                self.backlog = (text.to_owned(), piece.len());
+            }
         } else {
             self.receive(text.as_bytes(), jobs, log, now);
         }

@@ -96,6 +96,10 @@ impl Serve {
             for channel in &mut self.channels {
                 channel.drive(&mut self.link, &self.jobs, log, now);
             }
+            // In turns: what the link takes at a time must not always go to the same.
+            if !self.channels.is_empty() {
+                self.channels.rotate_left(1);
+            }
             self.channels.retain(|channel| !channel.is_done());
             self.link.write(&self.jobs, log, now);
             self.transfers.relay(log, now);

@@ -138,9 +138,9 @@ pub struct Mux {
     /// Noises among the events.
     noises: usize,
     scratch: Vec<u8>,
-    /// Last sign of life of the agent, last text to it. What a terminal repeats after a reconnect is no sign of life.
+    /// Last sign of life of the agent, last question for one. What a terminal repeats after a reconnect is none.
     heard: Instant,
-    said: Instant,
+    asked: Instant,
 }
 
 impl Mux {
@@ -164,7 +164,7 @@ impl Mux {
             noises: 0,
             scratch: Vec::new(),
             heard: now,
-            said: now,
+            asked: now,
         }
     }
 
@@ -456,12 +456,13 @@ impl Mux {
         if self.greeted {
             self.sending.pause(now);
             self.urge(kind::RESUME, self.receiving.expected());
-            self.ask_for_life();
+            self.ask_for_life(now);
         }
     }
 
     /// Only the answer to this very question shows that somebody is there.
-    fn ask_for_life(&mut self) {
+    fn ask_for_life(&mut self, now: Instant) {
+        self.asked = now;
         self.ping += 1;
         self.urge(kind::PING, self.ping);
     }
@@ -485,7 +486,6 @@ impl Mux {
         if text.is_empty() {
             return None;
         }
-        self.said = now;
         Some(text)
     }
 
@@ -499,21 +499,30 @@ impl Mux {
             self.urge(kind::ACK, self.receiving.expected());
         }
         if self.sending.repeat_at().is_some_and(|at| at <= now) {
-            self.sending.repeat(now);
+            if self.sending.is_paused() {
+                self.sending.pause(now);
+                self.urge(kind::RESUME, self.receiving.expected());
+            } else {
+                self.sending.repeat(now);
+            }
         }
-        if now >= self.said + Duration::from_secs(PING_SECONDS) && self.urgent.is_empty() {
-            self.ask_for_life();
+        if now >= self.ping_at() {
+            self.ask_for_life(now);
         }
     }
 
-    /// When [`Mux::transmit`] is to be called at the latest.
+    /// When [`Mux::transmit`] is to be called at the latest, after `now`.
     #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
         if !self.greeted {
             return None;
         }
-        let ping = self.said + Duration::from_secs(PING_SECONDS);
-        [self.receiving.acknowledge_at(), self.sending.repeat_at()].into_iter().flatten().chain([ping]).min()
+        let due = [self.receiving.acknowledge_at(), self.sending.repeat_at(), Some(self.ping_at())];
+        due.into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    fn ping_at(&self) -> Instant {
+        self.heard.max(self.asked) + Duration::from_secs(PING_SECONDS)
     }
 
     /// Is there something to be sent at once?

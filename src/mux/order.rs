@@ -115,10 +115,16 @@ impl Sending {
         self.progress = now;
     }
 
-    /// When to repeat by ourselves.
+    /// Does the other end still have to say what it has?
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// When to repeat by ourselves; while paused: when to ask again.
     #[must_use]
     pub fn repeat_at(&self) -> Option<Instant> {
-        (self.sent > 0).then(|| self.progress + Duration::from_secs(REPEAT_SECONDS))
+        (self.paused || self.sent > 0).then(|| self.progress + Duration::from_secs(REPEAT_SECONDS))
     }
 
     /// Has the other end stopped acknowledging?

@@ -212,11 +212,11 @@ fn acknowledgements_come_in_time() {
     let (mut mux, mut agent, _) = open(now);
     let ack = |mux: &mut Mux, at: Instant| mux.transmit(at).map(|text| hear(&text)[0].clone());
     assert_eq!(ack(&mut mux, now), None);
-    let due = mux.deadline().unwrap();
+    let due = mux.deadline(now).unwrap();
     assert_eq!(due - now, Duration::from_millis(40));
     let sent = ack(&mut mux, due).unwrap();
     assert_eq!((sent.0, sent.1), (kind::ACK, 1));
-    assert_eq!(mux.deadline().unwrap() - due, Duration::from_secs(10));
+    assert_eq!(mux.deadline(due).unwrap() - now, Duration::from_secs(10));
     // The second half of a second window's worth of bytes doesn't wait.
     let (id, mut total) = (mux.next_stream - 2, 0);
     mux.streams.insert(StreamId(id), Stream::new(MAX_CREDIT));
@@ -315,7 +315,8 @@ fn a_repetition_is_no_sign_of_life() {
     let before = mux.heard();
     let later = now + Duration::from_secs(5);
     mux.reconnected(later);
-    let asked: Vec<_> = hear(&mux.transmit(later).unwrap()).iter().map(|packet| (packet.0, packet.1)).collect();
+    let asked: Vec<_> =
+        hear(&mux.transmit(later).unwrap()).iter().map(|packet| (packet.0, packet.1)).collect();
     assert_eq!(asked, [(kind::RESUME, 1), (kind::PING, 1), (kind::ACK, 1)]);
     agent.number = 0;
     let old = [agent.hello(), agent.say(kind::OPENED, 1, 0, br#"{"window":500}"#)].concat();

@@ -197,6 +197,9 @@ impl Conversation<'_> {
                 }
                 self.running = true;
             }
+            // The client then sees the end of it, as with sshd.
+            SessionReply::ErrorEnded if self.terminal.is_none() => process::discard_stderr()?,
+            SessionReply::ErrorEnded => {}
             SessionReply::Exit { status, message } => return Ok(Some(End::Exit { status, message })),
             SessionReply::Killed { signal, message } => return Ok(Some(End::Killed { signal, message })),
             SessionReply::Serve { .. } | SessionReply::Elsewhere => return Err(Broken::GatewayLost),

@@ -219,6 +219,15 @@ pub fn discard_stdin_and_stdout() -> io::Result<()> {
     Ok(())
 }
 
+/// Points standard error at /dev/null.
+///
+/// # Errors
+/// The system's.
+pub fn discard_stderr() -> io::Result<()> {
+    dup2_stderr(&dev_null()?)?;
+    Ok(())
+}
+
 /// Points standard input, output and error at /dev/null.
 ///
 /// # Errors

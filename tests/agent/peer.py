@@ -159,7 +159,7 @@ class Peer:
         self.nonce = nonce or secrets.token_hex(16)
         self.salt = int(self.nonce[:8], 16)
         self.patches = patches
-        command = command or [python, "-ISc", LOADER, self.nonce]
+        command = command or [python, "-BISc", LOADER, self.nonce]
         self.started = time.monotonic()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:

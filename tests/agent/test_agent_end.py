@@ -169,7 +169,7 @@ def test_agent_that_fails(agent):
     assert b";gone;ValueError('it failed'" in peer.raw
 
 
-@pytest.mark.parametrize("text", [b"~\n", b"~!!!!\n", b"~c3ludGF4IGVycm9yIQ==\n", b"hello\n"])
+@pytest.mark.parametrize("text", [b"~\n", b"~!!!!\n", b"~c3ludGF4IGVycm9yIQ==\n", b"x~hello\n"])
 def test_bad_source(agent, text):
     """What isn't the source is refused, and the terminal closes."""
     peer = agent(start=False)
@@ -184,7 +184,7 @@ def test_typing_before_the_source(agent):
     """Keys pressed in a browser before the source comes aren't part of it."""
     peer = agent(start=False)
     peer.wait_raw(peer.marker(b"loader"))
-    peer.out.append(b"hello?\r~")
+    peer.out.append(b"a line\nhello?\r~")
     peer.send_source()
     peer.wait(lambda: peer.hello)
     assert peer.run("echo fine").out == b"fine\n"

@@ -1,4 +1,4 @@
-"""Commands through the user's server: beside the login, beside stock sshd, beside what a terminal of that server can carry.
+"""Commands through the user's server: beside the login, beside stock sshd, beside what a terminal there carries.
 
 The files are in memory. What is compared is measured in turns; a first round warms caches and doesn't count.
 """
@@ -40,7 +40,7 @@ BASE64 = 3 / 4
 
 
 class Wire:
-    """A terminal's WebSocket on a plain TCP socket: no JSON is decoded and no frame is cut, so that it isn't the bottleneck.
+    """A terminal's WebSocket on a plain TCP socket: no JSON is decoded, no frame is cut: it isn't the bottleneck.
 
     It starts where the gateway does, in the bastion's network, and goes through the hub's proxy as the gateway does.
     """
@@ -64,7 +64,7 @@ class Wire:
 
     @staticmethod
     def message(text):
-        """A message that types a text, as a frame. Its mask is 0, which leaves the bytes as they are (RFC 6455, 5.3)."""
+        """A message that types a text, as a frame. Its mask is 0, which leaves the bytes alone (RFC 6455, 5.3)."""
         payload = b'["stdin","' + text.replace(b"\n", b"\\n") + b'"]'
         size = len(payload)
         head = (bytes((0x80 | size,)) if size < 126 else
@@ -195,7 +195,8 @@ def _true(commands, rounds):
     bench.row("`ssh host true`, ms", milliseconds(taken["ours"]),
               f"login to a plain terminal {milliseconds(taken['login'])}; Python in a terminal instead of sh "
               f"{milliseconds(python)} more; stock sshd {milliseconds(taken['stock'])}",
-              f"{milliseconds(more)} more than login and Python (goal ≤ 50): {verdict(statistics.median(more) <= 0.050)}")
+              f"{milliseconds(more)} more than login and Python (goal ≤ 50): "
+              f"{verdict(statistics.median(more) <= 0.050)}")
 
 
 def _true_again(commands, rounds):
@@ -279,7 +280,8 @@ def _bulk(commands, rounds):
     shutil.copyfile(commands.home / "bulk", bench.bastion.box.path("/tmp/bulk"))
     best = max(MESSAGES, key=lambda size: _ceiling_in(commands, size))
     measures = {
-        "ceiling out": lambda: _ceiling_out(commands) * BASE64, "random out": lambda: _out(commands, "ours", "cat bulk"),
+        "ceiling out": lambda: _ceiling_out(commands) * BASE64,
+        "random out": lambda: _out(commands, "ours", "cat bulk"),
         "zeros out": lambda: _out(commands, "ours", f"head -c {BULK} /dev/zero"),
         "stock out": lambda: _out(commands, "stock", "cat /tmp/bulk"),
         "ceiling in": lambda: _ceiling_in(commands, best) * BASE64, "in": lambda: _in(commands, "ours", block),
@@ -309,7 +311,8 @@ FLOODS = {"out": "cat /dev/zero", "in": "cat >/dev/null", "both": "cat /dev/zero
 def _flooding(commands, way, options):
     """Bytes move all the while, from and to the client's devices: nobody else takes part."""
     with open("/dev/zero", "rb") as zeros:
-        child = commands.start("ours", FLOODS[way], options=options, stdin=subprocess.DEVNULL if way == "out" else zeros)
+        stdin = subprocess.DEVNULL if way == "out" else zeros
+        child = commands.start("ours", FLOODS[way], options=options, stdin=stdin)
         try:
             yield
             assert child.poll() is None, f"{way}: the flood ended with status {child.returncode}"
@@ -363,7 +366,8 @@ def _memory(commands, seconds=10):
         rate = (_moved(master) - before) / taken
         used = [100 * (now - then) / taken for now, then in zip((cpu([gateway]), cpu([agent])), used)]
         held = peak(agent)
-    bench.row("memory under full load both ways, gateway's PSS / agent's RSS, MB", f"{highest / 1e6:.1f} / {held / 1e6:.1f}",
+    bench.row("memory under full load both ways, gateway's PSS / agent's RSS, MB",
+              f"{highest / 1e6:.1f} / {held / 1e6:.1f}",
               f"{rate / 1e6:.1f} MB/s in both directions together; CPU of one core {used[0]:.0f} % / {used[1]:.0f} %",
               f"goal ≤ 8 / ≤ 25: {verdict(highest <= 8 << 20 and held <= 25 << 20)}")
 
@@ -376,7 +380,8 @@ def _rsync(commands, rounds):
     # Beside alice's home, in the same file system.
     theirs = f"{bench.HUB_HOMES}/stock"
     bastion.box.run("install", "-d", "-o", bastion.ADMIN, theirs)
-    targets = {"ours": ("many", commands.home / "many"), "stock": (f"{theirs}/many", bastion.box.path(f"{theirs}/many"))}
+    targets = {"ours": ("many", commands.home / "many"),
+               "stock": (f"{theirs}/many", bastion.box.path(f"{theirs}/many"))}
     taken = {(way, who): [] for way in ("put", "get") for who in targets}
     with tempfile.TemporaryDirectory(dir=bench.scratch) as scratch:
         many, back, block = Path(scratch) / "many", Path(scratch) / "back", os.urandom(1 << 20)
@@ -388,8 +393,8 @@ def _rsync(commands, rounds):
             words = commands.command(who)
             ssh = shlex.join(words[words.index("ssh"):-1])
             start = time.monotonic()
-            done = subprocess.run(bench.network.client.command("rsync", "-a", "-e", ssh, *arguments), capture_output=True,
-                                  text=True, env=commands.environment(who), start_new_session=True, timeout=600)
+            done = subprocess.run(bench.network.client.command("rsync", "-a", "-e", ssh, *arguments), timeout=600,
+                                  capture_output=True, text=True, env=commands.environment(who), start_new_session=True)
             assert done.returncode == 0, f"{who}: {arguments}: status {done.returncode}\n{done.stderr[-2000:]}"
             seconds = time.monotonic() - start
             if who == "ours":
@@ -410,7 +415,8 @@ def _rsync(commands, rounds):
     for way in ("put", "get"):
         ours, stock = taken[way, "ours"], taken[way, "stock"]
         ratios = [a / b for a, b in zip(ours, stock)]
-        bench.row(f"rsync, {way} of {FILES} files of 4 KB, login included, s", spread(ours), f"stock sshd {spread(stock)}",
+        bench.row(f"rsync, {way} of {FILES} files of 4 KB, login included, s", spread(ours),
+                  f"stock sshd {spread(stock)}",
                   f"{spread(ratios)} times (goal ≤ 2): {verdict(statistics.median(ratios) <= 2)}")
 
 
@@ -419,7 +425,8 @@ def _shells(commands, rounds):
     bench, modes = commands.bench, {"auto": "", "plain": PLAIN}
     logins, keys, printed = ({mode: [] for mode in modes} for _ in range(3))
     size = 50_000_000
-    bench.hub.box.write("/mnt/home/alice/big", ((b"0123456789abcdefghijklmnopqrstuvwxyz" * 2 + b"\n") * 685_000)[:size], 0o644)
+    text = (b"0123456789abcdefghijklmnopqrstuvwxyz" * 2 + b"\n") * 685_000
+    bench.hub.box.write("/mnt/home/alice/big", text[:size], 0o644)
     for number in range(rounds + 1):
         for mode, extra in modes.items():
             bench.configure(extra=extra)
@@ -447,7 +454,8 @@ def _shells(commands, rounds):
               f"{1000 * (statistics.median(keys['auto']) - statistics.median(keys['plain'])):.2f} / "
               f"{1000 * (percentile(keys['auto'], 0.99) - percentile(keys['plain'], 0.99)):.2f} more")
     ratios = [a / b for a, b in zip(printed["auto"], printed["plain"])]
-    bench.row("50 MB printed in it, MB/s", spread(printed["auto"], 1e-6), f"plain terminal {spread(printed['plain'], 1e-6)}",
+    bench.row("50 MB printed in it, MB/s", spread(printed["auto"], 1e-6),
+              f"plain terminal {spread(printed['plain'], 1e-6)}",
               f"ratio {spread(ratios)}")
 
 
