@@ -117,6 +117,8 @@ pub struct CommandChannel {
     error: Sink,
     /// How it ended, once the agent has said that.
     exit: Option<Exit>,
+    /// For reading from the client; kept, because it is tried at every turn of the loop.
+    buffer: Vec<u8>,
     /// It has asked for an agent.
     asked: bool,
     /// It has been told that the connection is lost.
@@ -153,6 +155,7 @@ impl CommandChannel {
             output: Sink::new(stdout),
             error: Sink::new(stderr),
             exit: None,
+            buffer: Vec::new(),
             asked: false,
             noticed: false,
         })
@@ -453,7 +456,16 @@ impl CommandChannel {
 
     fn read_client(&mut self, link: &mut AgentLink, now: Instant) {
         let Some(stream) = self.stream(link) else { return };
-        let mut buffer = [0; MAX_PAYLOAD];
+        if self.stdin.is_none() || link.streams().room(stream) == 0 {
+            return;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(MAX_PAYLOAD, 0);
+        self.read_into(&mut buffer, stream, link, now);
+        self.buffer = buffer;
+    }
+
+    fn read_into(&mut self, buffer: &mut [u8], stream: StreamId, link: &mut AgentLink, now: Instant) {
         // A few turns, so that nobody else has to wait for a flood.
         for _ in 0..4 {
             let room = link.mux().room(stream);

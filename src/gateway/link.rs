@@ -402,7 +402,7 @@ impl AgentLink {
             let message = match self.pending.take() {
                 Some(message) => message,
                 None if speaks => match self.mux.transmit(now) {
-                    Some(text) => codec::stdin(&text).into(),
+                    Some(text) => codec::stdin_lines(&text).into(),
                     None => break,
                 },
                 None => break,

@@ -28,19 +28,21 @@ pub struct Peer {
     id: u64,
     socket: Option<OwnedFd>,
     since: Instant,
+    /// Kept, because it is asked at every turn of the loop.
+    buffer: Vec<u8>,
 }
 
 impl Peer {
     /// For a session that has just connected; its channel's number is `id`.
     #[must_use]
     pub fn new(id: u64, socket: OwnedFd, now: Instant) -> Self {
-        Self { id, socket: Some(socket), since: now }
+        Self { id, socket: Some(socket), since: now, buffer: Vec::new() }
     }
 
     /// One that isn't there.
     #[must_use]
     pub fn none(id: u64, now: Instant) -> Self {
-        Self { id, socket: None, since: now }
+        Self { id, socket: None, since: now, buffer: Vec::new() }
     }
 
     /// The channel's number.
@@ -63,9 +65,16 @@ impl Peer {
 
     /// The next request.
     #[must_use]
-    pub fn hear(&self) -> Heard {
-        let mut buffer = [0; MAX_MESSAGE];
-        match self.packet(&mut buffer) {
+    pub fn hear(&mut self) -> Heard {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(MAX_MESSAGE, 0);
+        let heard = self.hear_in(&mut buffer);
+        self.buffer = buffer;
+        heard
+    }
+
+    fn hear_in(&self, buffer: &mut [u8]) -> Heard {
+        match self.packet(buffer) {
             Ok(Some((bytes, descriptors))) => {
                 match serde_json::from_slice(buffer.get(..bytes).unwrap_or_default()) {
                     Ok(request) => Heard::Request(request, descriptors),

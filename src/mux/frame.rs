@@ -3,6 +3,7 @@
 use super::protocol::{MAX_PAYLOAD, kind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use memchr::{memchr, memrchr};
 
 /// Bytes before the payload.
 const HEAD: usize = 14;
@@ -125,7 +126,7 @@ impl Lines {
         mut take: impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut left = text;
-        while let Some(at) = left.iter().position(|byte| *byte == b'\n') {
+        while let Some(at) = memchr(b'\n', left) {
             let (line, after) = (left.get(..at).unwrap_or_default(), left.get(at + 1..).unwrap_or_default());
             left = after;
             if std::mem::take(&mut self.skip) {
@@ -146,7 +147,7 @@ impl Lines {
         self.rest.extend_from_slice(left);
         // One byte for the start; noise may stand before it.
         while self.rest.len() > MAX_LINE + 1 {
-            let start = self.rest.iter().rposition(|byte| *byte == START).unwrap_or(self.rest.len());
+            let start = memrchr(START, &self.rest).unwrap_or(self.rest.len());
             let cut = if start == 0 { self.rest.len() } else { start };
             let long = start == 0;
             let noise: Vec<u8> = self.rest.drain(..cut).collect();
@@ -175,7 +176,7 @@ impl Lines {
 }
 
 fn whole<E>(line: &[u8], take: &mut impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
-    let start = line.iter().rposition(|byte| *byte == START);
+    let start = memrchr(START, line);
     let noise = line.get(..start.unwrap_or(line.len())).unwrap_or_default();
     for piece in noise.chunks(MAX_LINE) {
         take(Piece::Noise(piece))?;

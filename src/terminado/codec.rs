@@ -99,6 +99,25 @@ pub fn stdin(text: &str) -> String {
     message
 }
 
+/// The same for lines of an agent: base64 and line feeds need little looking at.
+#[must_use]
+pub fn stdin_lines(text: &str) -> String {
+    debug_assert!(text.bytes().all(|b| b == b'\n' || b.is_ascii_graphic() && b != b'"' && b != b'\\'));
+    let mut message = String::with_capacity(text.len() + text.len() / 64 + 32);
+    message.push_str("[\"stdin\",\"");
+    for line in text.split_inclusive('\n') {
+        match line.strip_suffix('\n') {
+            Some(line) => {
+                message.push_str(line);
+                message.push_str("\\n");
+            }
+            None => message.push_str(line),
+        }
+    }
+    message.push_str("\"]");
+    message
+}
+
 /// The message that sets the window's size: **rows first**. Zero (a client without a window) becomes the
 /// usual 24 × 80, because programs divide by it.
 #[must_use]
@@ -153,6 +172,13 @@ mod tests {
         assert_eq!(escaped, Ok(Incoming::Stdout("\u{1b}[0m\r\n\0😀é".into())));
         assert_eq!(decode("[\"switched\", \"x\", [1, {}]]"), Ok(Incoming::Other));
         assert_eq!(decode("[\"stdout\", \"a\", 5, null]"), Ok(Incoming::Stdout("a".into())));
+    }
+
+    #[test]
+    fn an_agents_lines_are_typed_as_any_text() {
+        for text in ["", "~AbC+/=\n", "~x\n~y\n", "~x\n~y"] {
+            assert_eq!(stdin_lines(text), stdin(text));
+        }
     }
 
     #[test]
