@@ -333,7 +333,7 @@ import _signal
 import gc
 from fcntl import fcntl
 
-WINDOW = 262144
+WINDOW = 524288
 F_SETPIPE_SZ = 1031
 streams = {}
 opening = {}

@@ -11,8 +11,8 @@ case $python_ in */python*) ;; *) python_=$(readlink "/proc/$PPID/exe") ;; esac 
 case $python_ in */python3.[6-9]* | */python3.[1-9][0-9]*) [ -x "$python_" ] && exec "$python_" -BISc "$2" "$1" ;; esac
 case $python_ in */python*) ;; *) python_=python3 ;; esac
 for python_ in "$python_" python3 /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3 python; do
-  "$python_" -BISc 'import sys,termios,select,fcntl,binascii;sys.exit(sys.version_info<(3,6))' </dev/null >/dev/null 2>&1 &&
-    exec "$python_" -BISc "$2" "$1"
+  "$python_" -BISc 'import sys,termios,select,fcntl,binascii;sys.exit(sys.version_info<(3,6))' \
+    </dev/null >/dev/null 2>&1 && exec "$python_" -BISc "$2" "$1"
 done
 say "$1" no-python
 # POSIX read has no time limit.

@@ -1,16 +1,14 @@
-# Loads the agent, see docs/mux.md. Argument: nonce. No single quotes here: src/agent/typed.txt says why.
+# Loads the agent (docs/mux.md). Argument: nonce. No single quotes in here: see typed.txt.
 import gc, posix, sys, _signal
 from binascii import a2b_base64, b2a_base64
 from termios import *
 
-def say(text):
-    posix.write(0, ("\33]7730;%s;%s\33\\" % (sys.argv[1], text)).encode())
+def say(text, around=""):
+    posix.write(0, ("%s\33]7730;%s;%s\33\\%s" % (around, sys.argv[1], text, around)).encode())
 
 def guard(ear):
     # In a session of its own no signal of the terminal or to its process group finds it, and it may read.
     posix.setsid()
-    for n in 1, 2, 3, 13, 15, 20, 21, 22:
-        _signal.signal(n, _signal.SIG_IGN)
     posix.chdir("/")
     import select
     why = b""
@@ -21,10 +19,8 @@ def guard(ear):
         why += word
     if why != b"." and select.select([], [0], [], 1)[1]:
         why = why.decode("ascii", "replace") or "it was killed"
-        # The agent may have written a part of a line.
-        posix.write(0, b"\n")
-        say("gone;" + "".join(c if " " <= c <= "~" else "?" for c in why[:200]))
-        posix.write(0, b"\n")
+        # The agent may have left a part of a line.
+        say("gone;" + "".join(c if " " <= c <= "~" else "?" for c in why[:200]), "\n")
     poll = select.poll()
     poll.register(0, select.POLLIN)
     while poll.poll(200 if why == b"." else 3000) and posix.read(0, 65536):
@@ -43,12 +39,16 @@ for fd in strangers:
     if fd > 2:
         posix.closerange(fd, fd + 1)
 ear, mouth = posix.pipe()
+# Blocked from the first: we may end, and so hang up, before it has run.
+signals = 1, 2, 3, 13, 15, 20, 21, 22
+_signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
 if posix.fork() == 0:
     try:
         posix.close(mouth)
         guard(ear)
     finally:
         posix._exit(0)
+_signal.pthread_sigmask(_signal.SIG_UNBLOCK, signals)
 posix.close(ear)
 posix.write(0, b"This terminal carries an SSH connection (jupyterhub-openssh). Please leave it alone: "
     b"closing it ends that connection.\r\n")
@@ -75,7 +75,7 @@ while 1:
 _signal.alarm(0)
 gc.disable()
 try:
-    # Compiled by sections, each when it is needed: HELLO need not wait for the whole.
+    # Compiled by sections, each when it is needed: HELLO needs the first.
     line = line[line.rfind(b"~") + 1:] + b"\n"
     source = a2b_base64(line)
     if b2a_base64(source) != line or not source:

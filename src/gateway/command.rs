@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Credit of a part without a terminal, in bytes.
-const WINDOW: usize = 256 * 1024;
+const WINDOW: usize = 512 * 1024;
 /// The same with one: what is underway when Ctrl-C is typed will still be shown.
 const TTY_WINDOW: usize = 64 * 1024;
 /// After this long without a connection somebody at a terminal is told.

@@ -18,7 +18,7 @@ use stream::Stream;
 
 /// Longest text that one call of [`Mux::transmit`] makes, unless one packet is longer: a message of that size keeps the
 /// server's other terminals waiting for no more than a few milliseconds.
-const MESSAGE: usize = 32 * 1024;
+const MESSAGE: usize = 64 * 1024;
 /// Most bytes without a packet between: an agent, or something else in its terminal, floods.
 const MAX_NOISE: usize = 64 << 20;
 /// How much of a noise is shown, in bytes, and how many of them wait to be.

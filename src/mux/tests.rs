@@ -220,12 +220,12 @@ fn acknowledgements_come_in_time() {
     // The second half of a second window's worth of bytes doesn't wait.
     let (id, mut total) = (mux.next_stream - 2, 0);
     mux.streams.insert(StreamId(id), Stream::new(MAX_CREDIT));
-    while total < 33_000 {
-        mux.receive(agent.say(kind::DATA, 1, 1, &[0; 11_000]).as_bytes(), due).unwrap();
-        total += 11_000;
+    while total < 3 * protocol::ACK_BYTES / 2 {
+        mux.receive(agent.say(kind::DATA, 1, 1, &[0; protocol::ACK_BYTES / 8]).as_bytes(), due).unwrap();
+        total += protocol::ACK_BYTES / 8;
     }
     let sent = ack(&mut mux, due).unwrap();
-    assert_eq!((sent.0, sent.1), (kind::ACK, 4));
+    assert_eq!((sent.0, sent.1), (kind::ACK, 13));
 }
 
 #[test]

@@ -69,7 +69,7 @@ def hello(peer):
 
 @pytest.mark.parametrize("shell", available(SHELLS))
 def test_python_of_the_parent(terminal, tools, shell):
-    """The Jupyter server's own Python is found though the PATH has none, in any POSIX shell, and is the terminal's process."""
+    """The Jupyter server's own Python is found though the PATH has none, and becomes the terminal's process."""
     shell = [shutil.which(shell[0]), *shell[1:]]
     peer = terminal(lambda nonce: booted(nonce, shell), environment={**os.environ, "PATH": str(tools)})
     assert hello(peer)["python"] == "%d.%d.%d" % sys.version_info[:3]
@@ -116,7 +116,8 @@ def test_no_python(terminal, tools):
 
 def test_no_python_and_nobody(terminal, tools):
     """After a time it ends without the line."""
-    boot = BOOT.replace("/usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3", "").replace("sleep 60", "sleep 1")
+    boot = BOOT.replace("/usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3", "")
+    boot = boot.replace("sleep 60", "sleep 1")
     peer = terminal(lambda nonce: ["/bin/sh", "-c", '"$@"; exit', "x", *booted(nonce, boot=boot)],
                     environment={**os.environ, "PATH": str(tools)})
     peer.wait_raw(peer.marker(b"no-python"))
@@ -126,13 +127,15 @@ def test_no_python_and_nobody(terminal, tools):
 def test_settings_of_the_shell(terminal):
     """`set -eu` handed down by the environment doesn't matter."""
     peer = terminal(lambda nonce: booted(nonce, ("bash", "--posix")),
-                    environment={**os.environ, "SHELLOPTS": "errexit:nounset:pipefail", "ENV": "/nowhere", "BASH_ENV": "/nowhere"})
+                    environment={**os.environ, "SHELLOPTS": "errexit:nounset:pipefail",
+                                 "ENV": "/nowhere", "BASH_ENV": "/nowhere"})
     hello(peer)
 
 
 # The line that is typed.
 
-INTERACTIVE = [["bash", "--norc"], ["bash", "--norc", "-e"], ["bash"], ["dash", "-i"], ["zsh", "-f"], ["fish"], ["csh", "-f"],
+INTERACTIVE = [["bash", "--norc"], ["bash", "--norc", "-e"], ["bash"], ["dash", "-i"], ["zsh", "-f"], ["fish"],
+               ["csh", "-f"],
                ["tcsh", "-f"], ["busybox", "sh"], ["ksh"]]
 
 

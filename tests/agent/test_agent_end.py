@@ -46,7 +46,7 @@ def test_goodbye(peer):
 
 
 def test_those_who_ignore_the_hangup(peer):
-    """At the agent's end SIGHUP is followed by SIGTERM after 1 s, and by SIGKILL after 3 s; the terminal doesn't wait."""
+    """SIGHUP is followed by SIGTERM after 1 s, and by SIGKILL after 3 s; the terminal doesn't wait for that."""
     began = {}
     for name, traps in (("hup", "HUP"), ("both", "HUP TERM")):
         stream = peer.open(command=f"trap '' {traps}; echo $$; while :; do sleep 0.1; done")
@@ -157,6 +157,17 @@ def test_guardian_survives_signals(agent):
     assert guardian[0] in processes(peer.nonce)
     peer.end()
     wait_for(lambda: not processes(peer.nonce))
+
+
+def test_agent_that_ends_before_its_guardian_has_begun(agent):
+    """The guardian is safe from its first moment on: however late it runs, it does its work."""
+    for _ in range(10):
+        peer = agent(start=False)
+        peer.wait_raw(b"SSH connection")
+        os.kill(peer.pid, signal.SIGKILL)
+        peer.wait(lambda one=peer: one.marker(b"gone;it was killed") in one.raw, 5)
+        peer.close()
+        wait_for(lambda one=peer: not processes(one.nonce))
 
 
 def test_agent_that_fails(agent):

@@ -35,7 +35,7 @@ class Loser:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_loss_on_the_way(agent, seed):
-    """Bytes are lost, doubled and damaged both ways in the middle of transfers both ways: they are exact all the same."""
+    """Bytes are lost, doubled and damaged in the middle of transfers both ways, which are exact all the same."""
     peer = agent(REPEAT_SECONDS=1, RESUME_MILLISECONDS=50)
     block = random.Random(seed).getrandbits(8 * MEGABYTE).to_bytes(MEGABYTE, "big")
     peer.lose_out, peer.lose_in = Loser(seed), Loser(seed + 100, 0.1)
@@ -202,8 +202,8 @@ def test_random_lines(agent):
             elif how == 2:
                 line = b"~" + os.urandom(30).hex().encode()[:chance.randrange(60)] + b"=\n"
             elif how == 3 and chance.random() < 0.2:
-                line = encode(chance.randrange(16, 28), peer.next, chance.choice((1, 1, 1, 3)), chance.choice((0, 1, 2, 255)),
-                              os.urandom(chance.randrange(12)), peer.salt)
+                line = encode(chance.randrange(16, 28), peer.next, chance.choice((1, 1, 1, 3)),
+                              chance.choice((0, 1, 2, 255)), os.urandom(chance.randrange(12)), peer.salt)
                 peer.next += 1
             else:
                 line = encode(chance.choice((1, 2, 3, 4)), chance.choice((0, 1, 1, 2)), 0, 0, os.urandom(3), peer.salt)

@@ -177,7 +177,8 @@ def test_many_streams_at_once(peer):
 
 def test_signals(peer):
     """SIGNAL reaches the whole group; unknown names are ignored."""
-    stream = peer.open(command="sh -c 'trap \"echo inner; exit 0\" USR1; echo up; while :; do sleep 0.05; done'; echo $?")
+    stream = peer.open(
+        command="sh -c 'trap \"echo inner; exit 0\" USR1; echo up; while :; do sleep 0.05; done'; echo $?")
     stream.wait_output(b"up\n")
     for name in ("NONSENSE", "", "_DFL", "9", "\xff"):
         stream.signal(name)
@@ -215,7 +216,8 @@ def test_descriptors_of_processes(peer):
 
 def test_environment(agent):
     """That of the server's terminals, without what belongs to a terminal, and with what the client says."""
-    environment = {"HOME": "/", "PATH": os.environ["PATH"], "COLUMNS": "80", "LINES": "25", "PYXTERM_DIMENSIONS": "80x25",
+    environment = {"HOME": "/", "PATH": os.environ["PATH"], "COLUMNS": "80", "LINES": "25",
+                   "PYXTERM_DIMENSIONS": "80x25",
                    "SHLVL": "7", "OLDPWD": "/x", "TERM": "xterm", "KEPT": "yes \u00e9\n=", "SHELL": "/bin/sh"}
     peer = agent(environment=environment)
     out = peer.run("exec cat /proc/self/environ",
@@ -325,7 +327,8 @@ def test_background_process_survives(peer):
 def test_close_hangs_up(peer, tmp_path):
     """CLOSE from the gateway: the process gets SIGHUP, its pipes are closed, the answer is CLOSE."""
     # bash would say that `sleep` was hung up on, and die of that: nobody reads it any more.
-    stream = peer.open(command=f"exec 2>/dev/null; trap 'echo hangup >{tmp_path}/seen; exit' HUP; echo $$; while :; do sleep 0.05; done")
+    stream = peer.open(command=f"exec 2>/dev/null; trap 'echo hangup >{tmp_path}/seen; exit' HUP; echo $$; "
+                               "while :; do sleep 0.05; done")
     stream.wait_output(b"\n")
     stream.close()
     stream.wait()
@@ -339,10 +342,12 @@ def test_malformed_descriptions_are_refused(peer):
     peer.run("true")
     before = len(os.listdir(f"/proc/{peer.pid}/fd"))
     texts = [b"", b"{", b"[]", b"null", b"{}", b'{"type":"process"}', b'{"type":"process","window":-1}', b"\xff\xfe",
-             b'{"type":"process","window":1e9,"command":"eA=="}', b'{"type":"process","window":"x"}', b'{"type":[],"window":1}',
+             b'{"type":"process","window":1e9,"command":"eA=="}', b'{"type":"process","window":"x"}',
+             b'{"type":[],"window":1}',
              b'{"type":"nothing","window":1}', b'{"type":"process","window":1,"command":5}', b"[" * 30_000,
              b'{"type":"process","window":1,"command":"!","environment":7}', b'{"type":"process","window":1} x',
-             b'{"type":"process","window":1,"tty":null}', b'{"type":"process","window":1,"tty":{"rows":70000,"cols":1,"modes":[]}}',
+             b'{"type":"process","window":1,"tty":null}',
+             b'{"type":"process","window":1,"tty":{"rows":70000,"cols":1,"modes":[]}}',
              b'{"type":"process","window":1,"tty":{"rows":1,"cols":1,"modes":[[1]]}}',
              b'{"type":"connection","window":1}', b'{"type":"connection","window":1,"host":"x","port":{}}']
     for text in texts:

@@ -17,7 +17,8 @@ def tty(*modes, **size):
 
 def test_size_and_resize(peer):
     """The client's size from the start; later ones come as SIGWINCH."""
-    stream = peer.open(command="stty size; trap 'stty size; exit' WINCH; echo up; while :; do sleep 0.05; done", tty=tty())
+    stream = peer.open(tty=tty(), command="stty size; trap 'stty size; exit' WINCH; echo up; "
+                                       "while :; do sleep 0.05; done")
     stream.wait_output(b"up\r\n")
     stream.resize(50, 200)
     stream.wait()
@@ -26,7 +27,8 @@ def test_size_and_resize(peer):
 
 def test_controlling_terminal(peer):
     """/dev/tty, job control's group, and SSH_TTY are those of the terminal."""
-    out = peer.run("tty; echo $SSH_TTY; tty </dev/tty; ps -o sid=,tpgid= -p $$ | (read -r s g; [ $s = $$ ] && echo leader); "
+    out = peer.run("tty; echo $SSH_TTY; tty </dev/tty; "
+                   "ps -o sid=,tpgid= -p $$ | (read -r s g; [ $s = $$ ] && echo leader); "
                    "ls -l /proc/self/fd | grep -c pts; test -t 0 && test -t 1 && test -t 2 && echo all", tty=tty()).out
     lines = out.decode().split("\r\n")
     assert lines[0] == lines[1] and lines[0].startswith("/dev/pts/")
@@ -38,8 +40,8 @@ def test_modes(peer):
     modes = [[1, 7], [3, 8], [5, 255], [36, 0], [38, 0], [41, 1], [42, 0], [51, 1], [53, 0], [72, 0], [91, 1], [92, 0],
              [128, 9600], [129, 9600], [200, 5], [0, 0]]
     out = peer.run("stty -a", tty=tty(*modes)).out.decode()
-    for word in ("speed 9600 baud", "intr = ^G", "erase = ^H", "eof = <undef>", "-icrnl", "-ixon", "-echo", "-onlcr", " imaxbel",
-                 "-iutf8", "cs8", "-parenb", " icanon"):
+    for word in ("speed 9600 baud", "intr = ^G", "erase = ^H", "eof = <undef>", "-icrnl", "-ixon", "-echo", "-onlcr",
+                 " imaxbel", "-iutf8", "cs8", "-parenb", " icanon"):
         assert word in out.replace("\n", " "), word
     plain = peer.run("stty -a", tty=tty()).out.decode().replace("\r\n", " ")
     assert " iutf8" in plain and " echo " in plain and " onlcr" in plain
@@ -164,7 +166,8 @@ def test_terminal_type_of_nobody(agent):
 
 def test_bulk_in_a_terminal(peer):
     """Megabytes in raw mode are exact."""
-    stream = peer.open(command="stty raw -echo; echo up; head -c 3000000 | tee /dev/stderr | sha256sum >/dev/null", tty=tty())
+    stream = peer.open(tty=tty(), command="stty raw -echo; echo up; "
+                                       "head -c 3000000 | tee /dev/stderr | sha256sum >/dev/null")
     stream.wait_output(b"up\n")
     data = os.urandom(3_000_000)
     stream.write(data)

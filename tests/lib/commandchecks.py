@@ -6,6 +6,7 @@ programs than ssh in lib.commandclients.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -24,11 +25,11 @@ BULK = (1 << 30) if FULL else (200 << 20)
 
 def over_one_connection(check):
     """A check whose commands share one connection."""
+    @functools.wraps(check)
     def checked(place, *arguments, **options):
         with place.master():
             return check(place, *arguments, **options)
 
-    checked.__name__, checked.__doc__ = check.__name__, check.__doc__
     return checked
 
 
