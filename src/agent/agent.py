@@ -181,7 +181,8 @@ class Link:
         """Of an incomplete line keep what may become one."""
         text = b"".join(self.pieces)
         start = text.rfind(b"~")
-        if text[:1] != b"~":
+        # A lone return comes from the gateway now and then.
+        if text[:1] not in (b"~", b"\r"):
             self.noise()
         if start < 0 or len(text) - start > MAX_LINE + 1:
             if start >= 0:

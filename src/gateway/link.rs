@@ -36,6 +36,9 @@ const MAX_DROPS: u32 = 8;
 const GOODBYE: Duration = Duration::from_secs(3);
 /// An agent without a stream is sent home after this long: an open WebSocket keeps the user's server from being culled.
 const IDLE: Duration = Duration::from_secs(60);
+/// After so much typed text comes a return by itself: Terminado before 0.13 collects what is typed until it sees one, and
+/// copies all of that with each message.
+const RETURN_AFTER: usize = 256 * 1024;
 /// Most different noises that are logged of a link.
 const LOGGED_NOISE: u32 = 5;
 
@@ -90,6 +93,8 @@ pub struct AgentLink {
     jobs: u32,
     /// A message that didn't fit into the socket's buffer.
     pending: Option<Utf8Bytes>,
+    /// Text typed since the last return.
+    typed: usize,
     /// Text that came and isn't looked at yet, and how much of it is.
     backlog: (String, usize),
     unfinished: bool,
@@ -122,6 +127,7 @@ impl AgentLink {
             cancel: Cancel::default(),
             jobs: 0,
             pending: None,
+            typed: 0,
             backlog: (String::new(), 0),
             unfinished: false,
             generation: 0,
@@ -401,6 +407,10 @@ impl AgentLink {
             }
             let message = match self.pending.take() {
                 Some(message) => message,
+                None if self.typed >= RETURN_AFTER => {
+                    self.typed = 0;
+                    codec::stdin("\r").into()
+                }
                 None if speaks => match self.mux.transmit(now) {
                     Some(text) => codec::stdin_lines(&text).into(),
                     None => break,
@@ -411,6 +421,7 @@ impl AgentLink {
                 self.pending = Some(message);
                 break;
             }
+            self.typed += message.len();
             socket.flush()?;
         }
         Ok(())
