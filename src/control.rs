@@ -152,6 +152,8 @@ pub enum SessionRequest {
     Ready {
         /// Size at this moment: it may have changed while the server started.
         size: WindowSize,
+        /// What was typed before, at most 4 KiB, in base64: it comes before what can be read.
+        typed: String,
     },
     /// The client's window has changed.
     Resize {

@@ -131,6 +131,18 @@ pub fn is_gone(nonce: &Nonce, text: &str) -> bool {
     text.contains(&(prefix(nonce) + "gone;"))
 }
 
+/// Does the loader say there that the source did not arrive?
+#[must_use]
+pub fn is_bad_source(nonce: &Nonce, text: &str) -> bool {
+    text.contains(&(prefix(nonce) + "bad-source"))
+}
+
+/// Is that one of our own markers, which a terminal repeats after a reconnect?
+#[must_use]
+pub fn is_marker(nonce: &Nonce, text: &str) -> bool {
+    text.contains(&prefix(nonce))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -171,6 +183,7 @@ mod tests {
         }
         assert!(is_gone(&nonce(), &mark("gone;it was killed")));
         assert!(!is_gone(&Nonce::from_bytes([1; 16]), &mark("gone;it was killed")));
+        assert!(is_bad_source(&nonce(), &mark("bad-source")) && is_marker(&nonce(), &mark("sh")));
     }
 
     #[test]

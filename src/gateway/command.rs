@@ -4,7 +4,7 @@ use super::job::Jobs;
 use super::link::{AgentLink, Standing};
 use super::news::Said;
 use super::output::Output;
-use super::peer::{BROKEN, Heard, Peer};
+use super::peer::{self, BROKEN, Heard, Peer};
 use super::terminal_channel::Interactive;
 use crate::agent;
 use crate::control::{SessionReply, SessionRequest, Tty};
@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Credit of a part without a terminal, in bytes.
-const WINDOW: usize = 512 * 1024;
+const WINDOW: usize = 256 * 1024;
 /// The same with one: what is underway when Ctrl-C is typed will still be shown.
 const TTY_WINDOW: usize = 64 * 1024;
 /// After this long without a connection somebody at a terminal is told.
@@ -117,6 +117,8 @@ pub struct CommandChannel {
     error: Sink,
     /// How it ended, once the agent has said that.
     exit: Option<Exit>,
+    /// What the client typed before its terminal was raw, and that isn't sent yet.
+    typed: Vec<u8>,
     /// For reading from the client; kept, because it is tried at every turn of the loop.
     buffer: Vec<u8>,
     /// It has asked for an agent.
@@ -155,6 +157,7 @@ impl CommandChannel {
             output: Sink::new(stdout),
             error: Sink::new(stderr),
             exit: None,
+            typed: Vec::new(),
             buffer: Vec::new(),
             asked: false,
             noticed: false,
@@ -192,7 +195,8 @@ impl CommandChannel {
     /// What to poll for.
     pub fn interest<'a>(&'a self, link: &AgentLink, fds: &mut Vec<(BorrowedFd<'a>, PollFlags)>) {
         fds.extend(self.peer.fd().map(|fd| (fd, PollFlags::POLLIN)));
-        let reads = self.stream(link).is_some_and(|stream| link.streams().room(stream) > 0);
+        let reads =
+            self.typed.is_empty() && self.stream(link).is_some_and(|stream| link.streams().room(stream) > 0);
         if let (true, Some(stdin)) = (reads, &self.stdin) {
             fds.push((stdin.as_fd(), PollFlags::POLLIN));
         }
@@ -310,7 +314,9 @@ impl CommandChannel {
             };
             let stream = self.stream(link);
             match request {
-                SessionRequest::Ready { size } if matches!(self.phase, Phase::Attaching) => {
+                SessionRequest::Ready { size, typed } if matches!(self.phase, Phase::Attaching) => {
+                    let Some(typed) = peer::typed(&typed) else { return self.session_gone(link, now) };
+                    self.typed = typed;
                     self.set_size(size);
                     self.open(link, now);
                 }
@@ -456,7 +462,11 @@ impl CommandChannel {
 
     fn read_client(&mut self, link: &mut AgentLink, now: Instant) {
         let Some(stream) = self.stream(link) else { return };
-        if self.stdin.is_none() || link.streams().room(stream) == 0 {
+        if !self.typed.is_empty() {
+            let taken = link.mux().send(stream, &self.typed, now);
+            self.typed.drain(..taken);
+        }
+        if self.stdin.is_none() || !self.typed.is_empty() || link.streams().room(stream) == 0 {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);

@@ -374,6 +374,14 @@ impl AgentLink {
         if self.nonce.as_ref().is_some_and(|nonce| agent::is_gone(nonce, &text)) {
             return self.guardian_says_gone(jobs, log, now);
         }
+        let says =
+            |what: fn(&Nonce, &str) -> bool| self.nonce.as_ref().is_some_and(|nonce| what(nonce, &text));
+        if matches!(self.phase, Phase::Greeting { .. }) && says(agent::is_bad_source) {
+            return self.fail(NOT_STARTED, true, NO_SOURCE, jobs, log, now);
+        }
+        if says(agent::is_marker) {
+            return;
+        }
         self.noises += 1;
         if self.noises <= LOGGED_NOISE {
             log.info(&format!("the agent's terminal shows: {}", printable(&text, 100)));
@@ -615,8 +623,11 @@ impl AgentLink {
         let last_words = (unfinished.contains(&0x1b) && unfinished.len() < 512)
             .then(|| String::from_utf8_lossy(unfinished).into_owned());
         if let (Some(words), Some(nonce)) = (last_words, &self.nonce) {
-            if agent::is_gone(nonce, &words) {
+            let nonce = nonce.clone();
+            if agent::is_gone(&nonce, &words) {
                 self.guardian_says_gone(jobs, log, now);
+            } else if matches!(self.phase, Phase::Greeting { .. }) && agent::is_bad_source(&nonce, &words) {
+                self.fail(NOT_STARTED, true, NO_SOURCE, jobs, log, now);
             }
         }
     }
@@ -635,6 +646,9 @@ impl AgentLink {
     fn dropped(&mut self, why: &Closed, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         self.socket = None;
         self.backlog = (String::new(), 0);
+        if self.is_heard_again() {
+            self.lost = None;
+        }
         match self.phase {
             Phase::Live => {}
             // Perhaps it was just that: there is nothing to lose by making sure.
@@ -645,7 +659,9 @@ impl AgentLink {
             }
         }
         let lost = *self.lost.get_or_insert(now);
-        self.drops = if self.resumed.is_some_and(|at| now < at + SHORT_LIVED) { self.drops + 1 } else { 0 };
+        // One after which the agent was heard was a good one, however short.
+        let short = self.resumed.is_some_and(|at| now < at + SHORT_LIVED && self.mux.heard() <= at);
+        self.drops = if short { self.drops + 1 } else { 0 };
         log.warning(&format!("connection to the agent lost: {why}"));
         let Some(name) = self.name.clone() else { return };
         if self.drops >= MAX_DROPS || now >= lost + RECONNECT {
@@ -724,6 +740,9 @@ impl AgentLink {
         self.jobs += u32::from(started);
     }
 }
+
+/// For the log.
+const NO_SOURCE: &str = "the agent's source did not arrive";
 
 const NO_PYTHON: &str = "Your server has no Python 3.6 or newer, which commands and files need here.\n\
     Log in without a command for a terminal, or use an image with Python.";

@@ -3,6 +3,9 @@
 use crate::control::{MAX_MESSAGE, SessionReply, SessionRequest};
 use crate::log::Log;
 use crate::sys::socket;
+use crate::sys::tty::MAX_TYPED;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -21,6 +24,13 @@ pub enum Heard {
     Nothing,
     /// It has gone, or said something that our program never says.
     Gone,
+}
+
+/// What a session has found typed before it was ready. More than a terminal holds, or no base64, is nothing that ours sends.
+#[must_use]
+pub fn typed(text: &str) -> Option<Vec<u8>> {
+    let bytes = STANDARD.decode(text).ok()?;
+    (bytes.len() <= MAX_TYPED).then_some(bytes)
 }
 
 /// See the module.

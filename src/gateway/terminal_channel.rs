@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::job::{Cancel, Jobs};
 use super::news::{self, News, Said};
-use super::peer::{BROKEN, Heard, Peer};
+use super::peer::{self, BROKEN, Heard, Peer};
 use super::remote::{self, Lost};
 use super::terminal::{Standing, Terminal};
 use crate::control::{SessionReply, SessionRequest, WindowSize};
@@ -232,11 +232,13 @@ impl TerminalChannel {
                 Heard::Gone => return self.session_gone(jobs, now),
             };
             match (request, &self.phase) {
-                (SessionRequest::Ready { size }, Phase::Attaching) => {
+                (SessionRequest::Ready { size, typed }, Phase::Attaching) => {
+                    let Some(typed) = peer::typed(&typed) else { return self.session_gone(jobs, now) };
                     self.size = size;
                     self.phase = Phase::Relaying;
                     if let Some(terminal) = &mut self.terminal {
                         terminal.resize(size);
+                        terminal.type_in(&typed, now);
                     }
                 }
                 (SessionRequest::Resize { size }, Phase::Relaying | Phase::Reconnecting) => {

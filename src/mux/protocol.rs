@@ -8,9 +8,9 @@ pub const MAX_PAYLOAD: usize = 32_768;
 /// Longest description of a stream, in bytes.
 pub const MAX_DESCRIPTION: usize = 262_144;
 /// Most payload that a sender keeps unacknowledged, in bytes.
-pub const LINK_WINDOW: usize = 524_288;
+pub const LINK_WINDOW: usize = 393_216;
 /// A receiver acknowledges after so much payload, in bytes, …
-pub const ACK_BYTES: usize = 131_072;
+pub const ACK_BYTES: usize = 65_536;
 /// … or after so many milliseconds.
 pub const ACK_MILLISECONDS: u64 = 40;
 /// A sender repeats what has made no progress for so many seconds.

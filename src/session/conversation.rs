@@ -10,6 +10,8 @@ use super::signals::{Heard, Signals};
 use super::{End, environment};
 use crate::control::{MAX_COMMAND, SessionReply, SessionRequest, Tty};
 use crate::sys::{process, tty};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;
@@ -190,10 +192,13 @@ impl Conversation<'_> {
                 self.stop_waiting();
                 if let Some(fd) = self.terminal {
                     // A second time, if what was there has failed before it was used: each is answered.
+                    let mut typed = Vec::new();
                     if self.raw.is_none() {
+                        typed = tty::take_typed(fd)?;
                         self.raw = Some(tty::RawMode::enter(fd)?);
                     }
-                    self.gateway.say(&SessionRequest::Ready { size: tty::window_size(fd) }, &[])?;
+                    let (size, typed) = (tty::window_size(fd), STANDARD.encode(typed));
+                    self.gateway.say(&SessionRequest::Ready { size, typed }, &[])?;
                 }
                 self.running = true;
             }

@@ -129,7 +129,7 @@ fn a_terminal_is_raw_from_attach_to_the_end() {
         scope.spawn(|| {
             fake.progress(10);
             fake.says(&SessionReply::Attach);
-            assert_eq!(fake.hears().0, r#"{"ready":{"size":{"rows":40,"cols":100}}}"#);
+            assert_eq!(fake.hears().0, r#"{"ready":{"size":{"rows":40,"cols":100},"typed":""}}"#);
             assert_ne!(tty::modes(pty.slave.as_fd()), before);
             fake.progress(20);
             fake.says(&SessionReply::Attach);

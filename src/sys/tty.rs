@@ -1,7 +1,10 @@
 //! The client's terminal: raw mode and back, its size, and its modes.
 
 use crate::control::WindowSize;
-use nix::sys::termios::{self, SetArg, Termios};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{self, LocalFlags, SetArg, SpecialCharacterIndices, Termios};
+use nix::unistd::read;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -40,6 +43,49 @@ impl Drop for RawMode<'_> {
     }
 }
 
+/// Most bytes that a terminal holds of what was typed (n_tty.c, `N_TTY_BUF_SIZE`).
+pub const MAX_TYPED: usize = 4096;
+
+/// Takes what was typed ahead in whole lines, while `fd` is still in canonical mode (termios(3)): there an end of file
+/// (Ctrl-D) is a mark and no byte, and raw mode would make a NUL of it. It is given as the byte that was typed. What was typed after
+/// the last line stays, to be read in raw mode.
+///
+/// # Errors
+/// The system's.
+pub fn take_typed(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let found = termios::tcgetattr(fd)?;
+    let mut typed = Vec::new();
+    if !found.local_flags.contains(LocalFlags::ICANON) {
+        return Ok(typed);
+    }
+    let end = found.control_chars.get(SpecialCharacterIndices::VEOF as usize).copied().unwrap_or(4);
+    let mut buffer = [0; MAX_TYPED];
+    while typed.len() < MAX_TYPED {
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err(e.into()),
+        }
+        let left = buffer.get_mut(..MAX_TYPED - typed.len()).unwrap_or_default();
+        match read(fd, left) {
+            Ok(0) => typed.push(end),
+            Ok(n) => {
+                let line = left.get(..n).unwrap_or_default();
+                typed.extend_from_slice(line);
+                // A line without an end was ended by that mark, and the read took both.
+                if !line.ends_with(b"\n") && n < left.len() {
+                    typed.push(end);
+                }
+            }
+            Err(Errno::EAGAIN) => break,
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(typed)
+}
+
 /// The window's size as the ssh client last told sshd. A client that sent none, or zero, gets 24 × 80.
 #[must_use]
 #[allow(unsafe_code)]
@@ -76,6 +122,25 @@ mod tests {
         assert!([50, 51, 53].iter().all(|mode| modes(pty.slave.as_fd()).contains(&(*mode, 0))));
         drop(raw);
         assert_eq!(modes(pty.slave.as_fd()), before);
+    }
+
+    #[test]
+    fn what_was_typed_ahead_is_taken_with_its_ends_of_file() {
+        use nix::unistd::write;
+        let pty = openpty(None, None).unwrap();
+        assert_eq!(take_typed(pty.slave.as_fd()).unwrap(), b"");
+        write(&pty.master, b"one\ntwo\n\x04half\x04rest").unwrap();
+        assert_eq!(take_typed(pty.slave.as_fd()).unwrap(), b"one\ntwo\n\x04half\x04");
+        let raw = RawMode::enter(pty.slave.as_fd()).unwrap();
+        assert_eq!(take_typed(pty.slave.as_fd()).unwrap(), b"");
+        let mut buffer = [0; 10];
+        assert_eq!(read(&pty.slave, &mut buffer).unwrap(), 4);
+        assert_eq!(&buffer[..4], b"rest");
+        drop(raw);
+        // More than a terminal holds is lost before it reaches us, as with any sshd.
+        write(&pty.master, &[b'x'; 3000]).unwrap();
+        write(&pty.master, b"\n").unwrap();
+        assert_eq!(take_typed(pty.slave.as_fd()).unwrap().len(), 3001);
     }
 
     #[test]

@@ -127,6 +127,18 @@ def test_typing_is_noticed_and_never_data(peer):
     assert peer.noise.count(b"What is typed here goes nowhere") == 1
 
 
+def test_a_return_between_lines_means_nothing(peer):
+    """The gateway sends some, for the sake of old Terminados; nobody is told off for that."""
+    stream = peer.open(command="cat")
+    for number in range(5):
+        peer.out.append(b"\r")
+        peer.idle(0.02)
+        stream.write(b"%d" % number)
+    stream.eof()
+    assert stream.wait().out == b"01234"
+    assert b"goes nowhere" not in peer.noise
+
+
 def test_typing_without_an_end(peer):
     """Megabytes of noise cost no memory."""
     for byte in (b"x", b"~", b"~x"):

@@ -76,8 +76,10 @@ def test_over_one_connection(place, alice):
 
 def test_where_the_image_has_no_sftp_server(bastion, hub, place):
     """The agent has one of its own."""
-    box = hub.box
-    box.run("mount", "--bind", "/dev/null", "/usr/lib/openssh/sftp-server")
+    box, program = hub.box, "/usr/lib/openssh/sftp-server"
+    hidden = box.path(program).exists()
+    if hidden:
+        box.run("mount", "--bind", "/dev/null", program)
     try:
         for check in filechecks.QUICK:
             check(place)
@@ -87,7 +89,8 @@ def test_where_the_image_has_no_sftp_server(bastion, hub, place):
             filechecks.check_sshfs(place)
         filechecks.check_small_files(place, 500)
     finally:
-        box.run("umount", "/usr/lib/openssh/sftp-server")
+        if hidden:
+            box.run("umount", program)
 
 
 @pytest.mark.parametrize("umask", ["0027", "0002", "0077"])

@@ -115,10 +115,10 @@ def run(transport, command):
     return channel.recv_exit_status(), out, errors
 
 
-#: What no client sends. The other end of a transfer it is all the same, so it is refused, and not handed on to the user's server.
+#: What no client sends. It is an end of a transfer all the same: refused, and not handed on to the user's server.
 HOSTILE = (
     "rsync --server --daemon .", "rsync --server --config=/etc/passwd --daemon . .", "rsync --server -e sh . .",
-    "rsync --server --rsh=sh . .", "rsync --server -logDtpre.iLsfxCIvu --rsync-path=sh . .", "rsync --server; id",
+    "rsync --server --rsh=sh . .", "rsync --server -logDtpre.iLsfxCIvu --rsync-path=sh . .",
     "rsync --server . . ; touch pwned", "rsync --server . . && id", "rsync --server . . | sh", "rsync --server $(touch pwned) .",
     "rsync --server `touch pwned` .", "rsync --server . . > pwned", "rsync --server . .\ntouch pwned",
     "rsync --server -vD --write-devices . .", "rsync --server -v --copy-devices . .", "rsync --server --devices --specials . .",
@@ -128,14 +128,14 @@ HOSTILE = (
     "rsync --server --fake-super . .", "rsync --server --super . .", "rsync --server --usermap=*:0 . .",
     "rsync --server --write-batch=pwned . .", "rsync --server", "rsync --server --read-batch=x . .",
     "rsync --server --dparam=x . .", "rsync --server --unknown-option . .", "scp -t", "scp -f",
-    "scp -t . ; touch pwned", "scp -t $(touch pwned)", "scp -t `touch pwned`", "scp -3 -t .", "scp -t -f .",
+    "scp -t . ; touch pwned", "scp -t $(touch pwned)", "scp -t `touch pwned`", "scp -t -f .",
     "rsync --server 'unclosed", "rsync --server . " + "x" * 120_000,
 )
 #: Commands as others are.
 ELSEWHERE = (
     "rsync -e sh . x:", "rsync -e 'sh -c id' x: .", "rsync --rsh=sh x: .", "rsync", "rsync .", "rsync a b", "rsync --version",
-    "/tmp/rsync --server . .", "RSYNC_RSH=sh rsync --version", "env rsync --version", "exec rsync --version", "./rsync --server . .",
-    "~/rsync --server . .", "scp", "scp a b", "./scp -t .", "id", "sh", "ls", "", " ", "'", '"', "\\", "cat /etc/hostname", "touch pwned",
+    "/tmp/rsync --server . .", "rsync --server; id", "RSYNC_RSH=sh rsync --version", "env rsync --version",
+    "exec rsync --version", "./rsync --server . .", "~/rsync --server . .", "scp", "scp a b", "scp -3 -t .", "./scp -t .", "id", "sh", "ls", "", " ", "'", '"', "\\", "cat /etc/hostname", "touch pwned",
 )
 
 

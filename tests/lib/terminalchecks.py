@@ -65,7 +65,8 @@ def check_raw_terminal(place):
 def check_window_change(place):
     """The program is told of a new size by SIGWINCH, time and again."""
     # bash forgets a signal that comes while it runs the trap of the last one.
-    with place.terminal("perl -e '$| = 1; $SIG{WINCH} = sub { system \"stty size\" }; print \"ready\\n\"; sleep 1 while 1'") as child:
+    program = "$| = 1; $SIG{WINCH} = sub { system q(stty size) }; print qq(ready\\n); sleep 1 while 1"
+    with place.terminal(f"perl -e '{program}'") as child:
         child.expect_exact("ready")
         for rows, columns in ((30, 100), (50, 200), (10, 20)):
             child.setwinsize(rows, columns)
