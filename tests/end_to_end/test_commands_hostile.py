@@ -16,6 +16,8 @@ from lib.fakeagent import FakeServer
 from lib.shellplace import ShellPlace
 from lib.wait import wait_for
 
+pytestmark = pytest.mark.only("trixie")
+
 LIMIT = 8 << 20
 
 

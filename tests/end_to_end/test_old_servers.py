@@ -14,6 +14,8 @@ from lib.hub import HUB_UID
 from lib.shellplace import ShellPlace
 from lib.wait import wait_for
 
+pytestmark = pytest.mark.only("trixie")
+
 VERSIONS = {"old1": "1.13.5", "old6": "6.5.7"}
 #: Whose terminals run the shell_command that they are created with.
 OBEYING = {"old1"}
