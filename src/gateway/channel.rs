@@ -258,10 +258,7 @@ impl Asking {
         if [&stdin, &stdout].iter().any(|fd| socket::set_nonblocking(fd).is_err()) {
             return gone;
         }
-        let mut environment = Environment::new();
-        for (name, value) in offered {
-            environment.offer(name, value);
-        }
+        let environment = Environment::of(offered);
         let (stdin, stdout, peer) = (stdin.into(), stdout.into(), self.take_peer(now));
         let asked = Interactive { peer, stdin, stdout, size: tty.size, environment };
         Some(Channel::Terminal(Box::new(TerminalChannel::new(asked, self.access.clone(), jobs, log, now))))

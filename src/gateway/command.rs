@@ -85,7 +85,7 @@ impl Sink {
     /// Passes the end on, once everything before it has been. Is that done now?
     fn end(&mut self) -> bool {
         let done = self.complete && self.output.is_empty() && self.file.is_some();
-        if let (true, Some(file)) = (done, self.file.take_if(|_| done)) {
+        if let Some(file) = self.file.take_if(|_| done) {
             // sshd may have given the session one socket for several purposes.
             let _ = shutdown(file.as_raw_fd(), Shutdown::Write);
         }
@@ -140,10 +140,7 @@ impl CommandChannel {
         if [&stdin, &stdout, &stderr].iter().any(|fd| socket::set_nonblocking(fd).is_err()) {
             return None;
         }
-        let mut environment = Environment::new();
-        for (name, value) in offered {
-            environment.offer(name, value);
-        }
+        let environment = Environment::of(offered);
         let mut variables: BTreeMap<String, String> =
             environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         variables.extend(addresses(offered));

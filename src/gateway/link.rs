@@ -371,15 +371,9 @@ impl AgentLink {
 
     fn noise(&mut self, noise: &[u8], jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         let text = String::from_utf8_lossy(noise);
-        if self.nonce.as_ref().is_some_and(|nonce| agent::is_gone(nonce, &text)) {
-            return self.guardian_says_gone(jobs, log, now);
-        }
-        let says =
-            |what: fn(&Nonce, &str) -> bool| self.nonce.as_ref().is_some_and(|nonce| what(nonce, &text));
-        if matches!(self.phase, Phase::Greeting { .. }) && says(agent::is_bad_source) {
-            return self.fail(NOT_STARTED, true, NO_SOURCE, jobs, log, now);
-        }
-        if says(agent::is_marker) {
+        let Some(nonce) = self.nonce.clone() else { return };
+        self.hear_last_words(&nonce, &text, jobs, log, now);
+        if agent::is_marker(&nonce, &text) {
             return;
         }
         self.noises += 1;
@@ -388,9 +382,15 @@ impl AgentLink {
         }
     }
 
-    fn guardian_says_gone(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        if matches!(self.phase, Phase::Live | Phase::Greeting { .. }) {
-            self.fail(AGENT_ENDED, false, "the agent was killed or has crashed", jobs, log, now);
+    /// The guardian or the loader may say that there is no agent.
+    fn hear_last_words(&mut self, nonce: &Nonce, text: &str, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        let greeting = matches!(self.phase, Phase::Greeting { .. });
+        if agent::is_gone(nonce, text) {
+            if greeting || matches!(self.phase, Phase::Live) {
+                self.fail(AGENT_ENDED, false, "the agent was killed or has crashed", jobs, log, now);
+            }
+        } else if greeting && agent::is_bad_source(nonce, text) {
+            self.fail(NOT_STARTED, true, NO_SOURCE, jobs, log, now);
         }
     }
 
@@ -578,14 +578,7 @@ impl AgentLink {
                         );
                     }
                     Some(Marker::BadSource) => {
-                        return self.fail(
-                            NOT_STARTED,
-                            true,
-                            "the agent's source did not arrive",
-                            jobs,
-                            log,
-                            now,
-                        );
+                        return self.fail(NOT_STARTED, true, NO_SOURCE, jobs, log, now);
                     }
                     None => return,
                 }
@@ -622,13 +615,8 @@ impl AgentLink {
         let unfinished = self.mux.unfinished_line();
         let last_words = (unfinished.contains(&0x1b) && unfinished.len() < 512)
             .then(|| String::from_utf8_lossy(unfinished).into_owned());
-        if let (Some(words), Some(nonce)) = (last_words, &self.nonce) {
-            let nonce = nonce.clone();
-            if agent::is_gone(&nonce, &words) {
-                self.guardian_says_gone(jobs, log, now);
-            } else if matches!(self.phase, Phase::Greeting { .. }) && agent::is_bad_source(&nonce, &words) {
-                self.fail(NOT_STARTED, true, NO_SOURCE, jobs, log, now);
-            }
+        if let (Some(words), Some(nonce)) = (last_words, self.nonce.clone()) {
+            self.hear_last_words(&nonce, &words, jobs, log, now);
         }
     }
 

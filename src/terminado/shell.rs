@@ -60,6 +60,16 @@ impl Environment {
         Self::default()
     }
 
+    /// Those of a client's variables that are passed on.
+    #[must_use]
+    pub fn of(offered: &std::collections::BTreeMap<String, String>) -> Self {
+        let mut environment = Self::new();
+        for (name, value) in offered {
+            environment.offer(name, value);
+        }
+        environment
+    }
+
     /// Takes a variable if it is one of those passed on and its value is harmless: `[A-Za-z0-9._+-]{1,64}` for
     /// `TERM` and `COLORTERM`, `[A-Za-z0-9._@:=-]{1,64}` for locales. A second value replaces the first.
     /// Returns whether it was taken.
