@@ -191,7 +191,13 @@ def test_signals(peer):
 
 
 def test_signal_dispositions_are_the_defaults(agent):
-    """Also where the server was started by nohup, and though Python ignores SIGPIPE."""
+    """Also where the server was started by nohup, and though Python ignores SIGPIPE.
+
+    But for 32 and 33, the C library's own (signal(7), nptl(7)): it lets nobody change what it inherited of them, and
+    some container runtimes leave them ignored.
+    """
+    ours = ~(1 << 31 | 1 << 32)
+
     def ignore():
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD):
             signal.signal(number, signal.SIG_IGN)
@@ -200,7 +206,7 @@ def test_signal_dispositions_are_the_defaults(agent):
     peer = agent(preexec=ignore)
     out = peer.run("exec cat /proc/self/status").out.decode()
     for field in ("SigBlk", "SigIgn", "SigCgt"):
-        assert int(re.search(rf"{field}:\s+([0-9a-f]+)", out)[1], 16) == 0, field
+        assert int(re.search(rf"{field}:\s+([0-9a-f]+)", out)[1], 16) & ours == 0, field
 
 
 def test_descriptors_of_processes(peer):
