@@ -1065,6 +1065,37 @@ def terminal_type(name, environment):
     return types[1:2][0] if types[1:] else name
 
 
+def type_ahead(master, slave, typed):
+    """Put in what was typed before there was a program, without an echo: the client's terminal has echoed it."""
+    import termios
+    if not typed:
+        return
+    before = termios.tcgetattr(slave)
+    # That terminal has also erased, translated and so on: only the ends of lines and files mean something again.
+    characters = list(before[6])
+    for name in ("VERASE", "VKILL", "VEOL", "VEOL2"):
+        characters[getattr(termios, name)] = b"\0"
+    canonical = before[3] & termios.ICANON
+    termios.tcsetattr(slave, termios.TCSANOW, [0] + before[1:3] + [canonical] + before[4:6] + [characters])
+    try:
+        posix.write(master, typed)
+        # The kernel takes it in its own time. A look for input helps, and when there is as much as will be, it has:
+        # whole lines, without the marks of their ends (n_tty.c, inq_canon), or everything.
+        expected = typed
+        if canonical:
+            end = before[6][termios.VEOF]
+            expected = typed[:max(typed.rfind(b"\n"), typed.rfind(end)) + 1].replace(end, b"")
+        look = select.poll()
+        look.register(slave, select.POLLIN)
+        for _ in range(50):
+            look.poll(0)
+            if int.from_bytes(ioctl(slave, termios.FIONREAD, bytes(4)), sys.byteorder) >= len(expected):
+                break
+            select.poll().poll(1)
+    finally:
+        termios.tcsetattr(slave, termios.TCSANOW, before)
+
+
 def run_in_terminal(number, description, window, made):
     import termios
     tty = description["tty"]
@@ -1075,6 +1106,7 @@ def run_in_terminal(number, description, window, made):
     resize(master, tty["rows"], tty["cols"])
     wanted[b"SSH_TTY"] = encoded(posix.ttyname(slave))
     posix.set_blocking(master, False)
+    type_ahead(master, slave, a2b_base64(tty.get("typed", "")))
     # One descriptor for each purpose, as sshd has it: they are watched and closed apart.
     for _ in range(2):
         made.append(posix.dup(master))

@@ -12,7 +12,7 @@ use crate::hub::progress::Progress;
 use crate::hub::text::printable;
 use crate::log::Log;
 use crate::mux::protocol::MAX_PAYLOAD;
-use crate::mux::{Description, Event, Exit, Part, StreamId};
+use crate::mux::{Description, Event, Exit, Part, StreamId, TtyDescription};
 use crate::sys::socket;
 use crate::terminado::shell::Environment;
 use nix::poll::PollFlags;
@@ -117,8 +117,6 @@ pub struct CommandChannel {
     error: Sink,
     /// How it ended, once the agent has said that.
     exit: Option<Exit>,
-    /// What the client typed before its terminal was raw, and that isn't sent yet.
-    typed: Vec<u8>,
     /// For reading from the client; kept, because it is tried at every turn of the loop.
     buffer: Vec<u8>,
     /// It has asked for an agent.
@@ -154,7 +152,6 @@ impl CommandChannel {
             output: Sink::new(stdout),
             error: Sink::new(stderr),
             exit: None,
-            typed: Vec::new(),
             buffer: Vec::new(),
             asked: false,
             noticed: false,
@@ -192,8 +189,7 @@ impl CommandChannel {
     /// What to poll for.
     pub fn interest<'a>(&'a self, link: &AgentLink, fds: &mut Vec<(BorrowedFd<'a>, PollFlags)>) {
         fds.extend(self.peer.fd().map(|fd| (fd, PollFlags::POLLIN)));
-        let reads =
-            self.typed.is_empty() && self.stream(link).is_some_and(|stream| link.streams().room(stream) > 0);
+        let reads = self.stream(link).is_some_and(|stream| link.streams().room(stream) > 0);
         if let (true, Some(stdin)) = (reads, &self.stdin) {
             fds.push((stdin.as_fd(), PollFlags::POLLIN));
         }
@@ -313,9 +309,8 @@ impl CommandChannel {
             match request {
                 SessionRequest::Ready { size, typed } if matches!(self.phase, Phase::Attaching) => {
                     let Some(typed) = peer::typed(&typed) else { return self.session_gone(link, now) };
-                    self.typed = typed;
                     self.set_size(size);
-                    self.open(link, now);
+                    self.open(&typed, link, now);
                 }
                 SessionRequest::Resize { size } => {
                     self.set_size(size);
@@ -394,7 +389,7 @@ impl CommandChannel {
             Standing::Ready => {
                 // Nothing is shown of a start any more.
                 self.peer.tell(&SessionReply::Attach);
-                self.open(link, now);
+                self.open(&[], link, now);
             }
             Standing::Failed(failure) => {
                 if shell && failure.plain {
@@ -406,12 +401,14 @@ impl CommandChannel {
         }
     }
 
-    fn open(&mut self, link: &mut AgentLink, now: Instant) {
+    /// `typed`: what the client's terminal has echoed already.
+    fn open(&mut self, typed: &[u8], link: &mut AgentLink, now: Instant) {
         let source = (!link.has_sftp_server()).then_some(agent::FILES);
         let (description, window) = match &self.work {
             Work::Process { command, tty } => {
                 let window = if tty.is_some() { TTY_WINDOW } else { WINDOW };
-                (Description::process(command.as_deref(), tty.as_ref(), &self.variables), window)
+                let tty = tty.as_ref().map(|tty| TtyDescription::new(tty, typed));
+                (Description::process(command.as_deref(), tty, &self.variables), window)
             }
             Work::Files { umask } => (Description::Files { source, umask: *umask }, WINDOW),
         };
@@ -459,11 +456,7 @@ impl CommandChannel {
 
     fn read_client(&mut self, link: &mut AgentLink, now: Instant) {
         let Some(stream) = self.stream(link) else { return };
-        if !self.typed.is_empty() {
-            let taken = link.mux().send(stream, &self.typed, now);
-            self.typed.drain(..taken);
-        }
-        if self.stdin.is_none() || !self.typed.is_empty() || link.streams().room(stream) == 0 {
+        if self.stdin.is_none() || link.streams().room(stream) == 0 {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);

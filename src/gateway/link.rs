@@ -78,19 +78,15 @@ pub enum Standing {
     Failed(Failure),
 }
 
-/// See the module.
-pub struct AgentLink {
-    access: Access,
-    phase: Phase,
+/// What is known of one agent.
+struct Agent {
+    nonce: Option<Nonce>,
+    cancel: Cancel,
     name: Option<TerminalName>,
     socket: Option<TerminalSocket>,
     mux: Mux,
-    nonce: Option<Nonce>,
     markers: Markers,
     hello: Option<Hello>,
-    cancel: Cancel,
-    /// Jobs that still have to report.
-    jobs: u32,
     /// A message that didn't fit into the socket's buffer.
     pending: Option<Utf8Bytes>,
     /// Text typed since the last return.
@@ -98,17 +94,49 @@ pub struct AgentLink {
     /// Text that came and isn't looked at yet, and how much of it is.
     backlog: (String, usize),
     unfinished: bool,
-    /// Counts agents: what belongs to an earlier one is over.
-    generation: u64,
-    failure: Option<Failure>,
-    /// The server had no Python.
-    hopeless: bool,
     /// The WebSocket was lost at that time, and the agent has not been heard since.
     lost: Option<Instant>,
     resumed: Option<Instant>,
     drops: u32,
-    idle: Instant,
     noises: u32,
+}
+
+impl Agent {
+    /// Nothing yet. Without a nonce there is none, and nothing can be heard of it.
+    fn new(nonce: Option<Nonce>, now: Instant) -> Self {
+        Self {
+            cancel: Cancel::default(),
+            name: None,
+            socket: None,
+            mux: Mux::new(nonce.as_ref().map_or(0, |nonce| frame::salt(nonce.as_str())), now),
+            markers: nonce.as_ref().map(Markers::new).unwrap_or_default(),
+            nonce,
+            hello: None,
+            pending: None,
+            typed: 0,
+            backlog: (String::new(), 0),
+            unfinished: false,
+            lost: None,
+            resumed: None,
+            drops: 0,
+            noises: 0,
+        }
+    }
+}
+
+/// See the module.
+pub struct AgentLink {
+    access: Access,
+    phase: Phase,
+    agent: Agent,
+    /// Counts agents: what belongs to an earlier one is over.
+    generation: u64,
+    /// Jobs that still have to report.
+    jobs: u32,
+    failure: Option<Failure>,
+    /// The server had no Python.
+    hopeless: bool,
+    idle: Instant,
 }
 
 impl AgentLink {
@@ -118,26 +146,12 @@ impl AgentLink {
         Self {
             access,
             phase: Phase::Idle,
-            name: None,
-            socket: None,
-            mux: Mux::new(0, now),
-            nonce: None,
-            markers: Markers::default(),
-            hello: None,
-            cancel: Cancel::default(),
-            jobs: 0,
-            pending: None,
-            typed: 0,
-            backlog: (String::new(), 0),
-            unfinished: false,
+            agent: Agent::new(None, now),
             generation: 0,
+            jobs: 0,
             failure: None,
             hopeless: false,
-            lost: None,
-            resumed: None,
-            drops: 0,
             idle: now,
-            noises: 0,
         }
     }
 
@@ -171,7 +185,7 @@ impl AgentLink {
     #[must_use]
     pub fn standing(&self) -> Standing {
         match (&self.phase, &self.failure) {
-            (Phase::Live | Phase::Reconnecting, _) if self.hello.is_some() => Standing::Ready,
+            (Phase::Live | Phase::Reconnecting, _) if self.agent.hello.is_some() => Standing::Ready,
             (Phase::Idle, Some(failure)) => Standing::Failed(failure.clone()),
             _ => Standing::Making,
         }
@@ -192,24 +206,24 @@ impl AgentLink {
     /// Since when the WebSocket has been away, while it is.
     #[must_use]
     pub fn lost_since(&self) -> Option<Instant> {
-        self.lost
+        self.agent.lost
     }
 
     /// The streams.
     pub fn mux(&mut self) -> &mut Mux {
-        &mut self.mux
+        &mut self.agent.mux
     }
 
     /// The same, to be looked at.
     #[must_use]
     pub fn streams(&self) -> &Mux {
-        &self.mux
+        &self.agent.mux
     }
 
     /// Does the image have an SFTP server of its own?
     #[must_use]
     pub fn has_sftp_server(&self) -> bool {
-        self.hello.as_ref().is_some_and(|hello| hello.sftp_server.is_some())
+        self.agent.hello.as_ref().is_some_and(|hello| hello.sftp_server.is_some())
     }
 
     // --- for the loop ---
@@ -228,7 +242,7 @@ impl AgentLink {
 
     /// What to poll for.
     pub fn interest<'a>(&'a self, fds: &mut Vec<(BorrowedFd<'a>, PollFlags)>) {
-        if let Some(socket) = &self.socket {
+        if let Some(socket) = &self.agent.socket {
             let mut flags = PollFlags::POLLIN;
             flags.set(PollFlags::POLLOUT, socket.wants_write());
             fds.push((socket.as_fd(), flags));
@@ -238,12 +252,12 @@ impl AgentLink {
     /// Is there something to do at once, which poll(2) does not announce?
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
-        self.socket.is_some() && (self.unfinished || !self.backlog.0.is_empty())
+        self.agent.socket.is_some() && (self.agent.unfinished || !self.agent.backlog.0.is_empty())
     }
 
     /// When the agent has been silent for too long.
     fn silent_at(&self) -> Instant {
-        self.resumed.map_or(self.mux.heard(), |at| at.max(self.mux.heard())) + SILENCE
+        self.agent.resumed.map_or(self.agent.mux.heard(), |at| at.max(self.agent.mux.heard())) + SILENCE
     }
 
     /// When to look at it again after `now`, apart from events.
@@ -257,32 +271,32 @@ impl AgentLink {
             Phase::Greeting { since } => [Some(since + BOOT), None, None, None],
             Phase::Ending { until } => [Some(until), None, None, None],
             Phase::Live => {
-                let idle = (!self.mux.has_streams()).then(|| self.idle + IDLE);
-                let lost = self.lost.map(|at| at + RECONNECT);
-                [Some(self.silent_at()), lost, idle, self.mux.deadline(now)]
+                let idle = (!self.agent.mux.has_streams()).then(|| self.idle + IDLE);
+                let lost = self.agent.lost.map(|at| at + RECONNECT);
+                [Some(self.silent_at()), lost, idle, self.agent.mux.deadline(now)]
             }
             Phase::Idle | Phase::Opening | Phase::Reconnecting => [None; 4],
         };
-        let pong = self.socket.as_ref().and_then(TerminalSocket::due);
+        let pong = self.agent.socket.as_ref().and_then(TerminalSocket::due);
         // Each by itself: one that is past waits for room in the socket, which must not hide the others.
         own.into_iter().chain([pong]).flatten().filter(|at| *at > now).min()
     }
 
     /// Moves what has come from the agent into [`AgentLink::event`].
     pub fn read(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        self.unfinished = true;
+        self.agent.unfinished = true;
         self.work_off(jobs, log, now);
         for _ in 0..TURN {
             // What has been heard is acted upon before more is: so nobody can make it pile up here.
-            if self.mux.has_events() || !self.backlog.0.is_empty() {
+            if self.agent.mux.has_events() || !self.agent.backlog.0.is_empty() {
                 break;
             }
-            let Some(socket) = &mut self.socket else { return };
+            let Some(socket) = &mut self.agent.socket else { return };
             let text = match socket.read() {
                 Ok(Some(Event::Text(text))) => text,
                 Ok(Some(Event::Pong(_))) => continue,
                 Ok(None) => {
-                    self.unfinished = false;
+                    self.agent.unfinished = false;
                     break;
                 }
                 Err(closed) => return self.dropped(&closed, jobs, log, now),
@@ -312,46 +326,48 @@ impl AgentLink {
             {
                 log.info("the server did not take our command for its terminal: it is typed");
                 self.phase = Phase::Booting { since, printed, typed: true };
-                if let Some(nonce) = &self.nonce {
+                if let Some(nonce) = &self.agent.nonce {
                     let line = agent::typed(nonce);
                     self.say(&line);
                 }
             }
-            Phase::Live if self.lost.is_some_and(|at| now >= at + RECONNECT) && !self.is_heard_again() => {
+            Phase::Live
+                if self.agent.lost.is_some_and(|at| now >= at + RECONNECT) && !self.is_heard_again() =>
+            {
                 self.fail(NOT_RECONNECTED, false, "the agent does not answer", jobs, log, now);
             }
             Phase::Live if now >= self.silent_at() => {
                 let why = Closed::Lost(std::io::ErrorKind::TimedOut.into());
                 self.dropped(&why, jobs, log, now);
             }
-            Phase::Live if !self.mux.has_streams() && now >= self.idle + IDLE => {
+            Phase::Live if !self.agent.mux.has_streams() && now >= self.idle + IDLE => {
                 log.info("agent unused: ended");
                 self.end(jobs, log, now);
             }
             Phase::Ending { until } if now >= until => self.let_go(jobs, now),
             _ => {}
         }
-        if self.mux.has_streams() {
+        if self.agent.mux.has_streams() {
             self.idle = now;
         }
         if self.is_heard_again() {
-            self.lost = None;
+            self.agent.lost = None;
         }
     }
 
     /// Has the agent been heard since the WebSocket was reconnected?
     fn is_heard_again(&self) -> bool {
-        matches!(self.phase, Phase::Live) && self.resumed.is_some_and(|at| self.mux.heard() > at)
+        matches!(self.phase, Phase::Live) && self.agent.resumed.is_some_and(|at| self.agent.mux.heard() > at)
     }
 
     /// The next event of a stream.
     pub fn event(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) -> Option<mux::Event> {
         loop {
-            match self.mux.event()? {
+            match self.agent.mux.event()? {
                 mux::Event::Hello(hello) => {
                     self.hopeless = false;
                     log.info(&format!("agent greeted: Python {}", printable(&hello.python, 60)));
-                    self.hello = Some(hello);
+                    self.agent.hello = Some(hello);
                     if matches!(self.phase, Phase::Greeting { .. }) {
                         self.phase = Phase::Live;
                     }
@@ -371,13 +387,13 @@ impl AgentLink {
 
     fn noise(&mut self, noise: &[u8], jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         let text = String::from_utf8_lossy(noise);
-        let Some(nonce) = self.nonce.clone() else { return };
+        let Some(nonce) = self.agent.nonce.clone() else { return };
         self.hear_last_words(&nonce, &text, jobs, log, now);
         if agent::is_marker(&nonce, &text) {
             return;
         }
-        self.noises += 1;
-        if self.noises <= LOGGED_NOISE {
+        self.agent.noises += 1;
+        if self.agent.noises <= LOGGED_NOISE {
             log.info(&format!("the agent's terminal shows: {}", printable(&text, 100)));
         }
     }
@@ -396,7 +412,7 @@ impl AgentLink {
 
     /// Sends what the channels have queued.
     pub fn write(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        if let Err(violation) = self.mux.check() {
+        if let Err(violation) = self.agent.mux.check() {
             return self.fail(BROKE_PROTOCOL, false, &violation.to_string(), jobs, log, now);
         }
         if let Err(closed) = self.try_write(now) {
@@ -406,30 +422,30 @@ impl AgentLink {
 
     fn try_write(&mut self, now: Instant) -> Result<(), Closed> {
         let speaks = matches!(self.phase, Phase::Live | Phase::Ending { .. });
-        let Some(socket) = &mut self.socket else { return Ok(()) };
+        let Some(socket) = &mut self.agent.socket else { return Ok(()) };
         socket.flush()?;
         for _ in 0..TURN {
             // What the network doesn't take yet is better kept where it can still be put in order.
             if socket.wants_write() {
                 break;
             }
-            let message = match self.pending.take() {
+            let message = match self.agent.pending.take() {
                 Some(message) => message,
-                None if self.typed >= RETURN_AFTER => {
-                    self.typed = 0;
+                None if self.agent.typed >= RETURN_AFTER => {
+                    self.agent.typed = 0;
                     codec::stdin("\r").into()
                 }
-                None if speaks => match self.mux.transmit(now) {
+                None if speaks => match self.agent.mux.transmit(now) {
                     Some(text) => codec::stdin_lines(&text).into(),
                     None => break,
                 },
                 None => break,
             };
             if socket.send_text(message.clone())?.is_err() {
-                self.pending = Some(message);
+                self.agent.pending = Some(message);
                 break;
             }
-            self.typed += message.len();
+            self.agent.typed += message.len();
             socket.flush()?;
         }
         Ok(())
@@ -440,14 +456,14 @@ impl AgentLink {
         match self.phase {
             Phase::Idle | Phase::Ending { .. } => {}
             // What the job brings is deleted then.
-            Phase::Opening => self.cancel.cancel(),
+            Phase::Opening => self.agent.cancel.cancel(),
             Phase::Live => {
-                self.mux.bye("the SSH connection has ended");
+                self.agent.mux.bye("the SSH connection has ended");
                 self.phase = Phase::Ending { until: now + GOODBYE };
                 self.write(jobs, log, now);
             }
             Phase::Booting { .. } | Phase::Greeting { .. } | Phase::Reconnecting => {
-                self.cancel.cancel();
+                self.agent.cancel.cancel();
                 self.let_go(jobs, now);
             }
         }
@@ -462,17 +478,17 @@ impl AgentLink {
                 self.phase = Phase::Idle;
                 self.failure = Some(Failure { for_user: why.for_user, plain: false });
                 self.generation += 1;
-                if !self.cancel.is_cancelled() {
+                if !self.agent.cancel.is_cancelled() {
                     log.warning(&why.for_log);
                 }
             }
             News::Reconnected(Ok(socket)) if matches!(self.phase, Phase::Reconnecting) => {
                 log.info("agent reconnected");
-                self.socket = Some(socket);
-                self.pending = None;
-                self.unfinished = true;
-                self.mux.reconnected(now);
-                self.resumed = Some(now);
+                self.agent.socket = Some(socket);
+                self.agent.pending = None;
+                self.agent.unfinished = true;
+                self.agent.mux.reconnected(now);
+                self.agent.resumed = Some(now);
                 self.phase = Phase::Live;
             }
             News::Reconnected(Err(lost)) if matches!(self.phase, Phase::Reconnecting) => {
@@ -502,21 +518,11 @@ impl AgentLink {
         let Ok(nonce) = Nonce::random() else {
             return self.fail(NO_THREAD, false, "no random numbers", jobs, log, now);
         };
-        self.cancel = Cancel::default();
-        self.mux = Mux::new(frame::salt(nonce.as_str()), now);
-        self.markers = Markers::new(&nonce);
-        self.hello = None;
-        self.pending = None;
-        self.backlog = (String::new(), 0);
-        self.lost = None;
-        self.resumed = None;
-        self.drops = 0;
-        self.noises = 0;
         let body = create_body(Some(&agent::command(&nonce)), &[]);
         let plain = create_body(None, &[]);
-        self.nonce = Some(nonce);
+        self.agent = Agent::new(Some(nonce), now);
         self.phase = Phase::Opening;
-        let cancel = self.cancel.clone();
+        let cancel = self.agent.cancel.clone();
         let started = news::spawn(jobs, LINK, &self.access, "agent", move |access, report| {
             let opened = remote::open(&access, &body, &plain, &cancel, &mut |progress| {
                 report(News::Progress(progress.clone()));
@@ -532,11 +538,11 @@ impl AgentLink {
 
     fn opened(&mut self, remote: Remote, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         log.info(&format!("agent's terminal {} opened", remote.name));
-        self.name = Some(remote.name);
-        self.socket = Some(remote.socket);
-        self.unfinished = true;
+        self.agent.name = Some(remote.name);
+        self.agent.socket = Some(remote.socket);
+        self.agent.unfinished = true;
         self.phase = Phase::Booting { since: now, printed: None, typed: false };
-        if self.cancel.is_cancelled() {
+        if self.agent.cancel.is_cancelled() {
             self.let_go(jobs, now);
         } else {
             self.read(jobs, log, now);
@@ -547,15 +553,15 @@ impl AgentLink {
     fn hear(&mut self, text: &str, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         if let Phase::Booting { since, typed, .. } = self.phase {
             self.phase = Phase::Booting { since, printed: Some(now), typed };
-            self.markers.push(text);
+            self.agent.markers.push(text);
             loop {
-                match self.markers.take() {
+                match self.agent.markers.take() {
                     Some(Marker::Shell) => {
                         // It is ours that runs: nothing has to be typed.
                         self.phase = Phase::Booting { since, printed: Some(now), typed: true };
                     }
                     Some(Marker::Typed) => {
-                        if let Some(nonce) = &self.nonce {
+                        if let Some(nonce) = &self.agent.nonce {
                             let boot = agent::boot(nonce);
                             self.say(&boot);
                         }
@@ -583,13 +589,13 @@ impl AgentLink {
                     None => return,
                 }
             }
-            self.backlog = (self.markers.take_rest(), 0);
+            self.agent.backlog = (self.agent.markers.take_rest(), 0);
             return self.work_off(jobs, log, now);
         }
         if let Some(piece) = text.as_bytes().get(..mux::PIECE) {
             self.receive(piece, jobs, log, now);
-            if self.socket.is_some() {
-                self.backlog = (text.to_owned(), piece.len());
+            if self.agent.socket.is_some() {
+                self.agent.backlog = (text.to_owned(), piece.len());
             }
         } else {
             self.receive(text.as_bytes(), jobs, log, now);
@@ -598,31 +604,31 @@ impl AgentLink {
 
     /// Looks at what has come, as long as nothing has to be done about it.
     fn work_off(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        while !self.mux.has_events() && !self.backlog.0.is_empty() {
-            let (text, done) = std::mem::take(&mut self.backlog);
+        while !self.agent.mux.has_events() && !self.agent.backlog.0.is_empty() {
+            let (text, done) = std::mem::take(&mut self.agent.backlog);
             let end = text.len().min(done + mux::PIECE);
             self.receive(text.as_bytes().get(done..end).unwrap_or_default(), jobs, log, now);
-            if end < text.len() && self.socket.is_some() {
-                self.backlog = (text, end);
+            if end < text.len() && self.agent.socket.is_some() {
+                self.agent.backlog = (text, end);
             }
         }
     }
 
     fn receive(&mut self, bytes: &[u8], jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        if let Err(violation) = self.mux.receive(bytes, now) {
+        if let Err(violation) = self.agent.mux.receive(bytes, now) {
             return self.fail(BROKE_PROTOCOL, false, &violation.to_string(), jobs, log, now);
         }
-        let unfinished = self.mux.unfinished_line();
+        let unfinished = self.agent.mux.unfinished_line();
         let last_words = (unfinished.contains(&0x1b) && unfinished.len() < 512)
             .then(|| String::from_utf8_lossy(unfinished).into_owned());
-        if let (Some(words), Some(nonce)) = (last_words, self.nonce.clone()) {
+        if let (Some(words), Some(nonce)) = (last_words, self.agent.nonce.clone()) {
             self.hear_last_words(&nonce, &words, jobs, log, now);
         }
     }
 
     /// Types a text of our own, in messages that no server chokes on.
     fn say(&mut self, text: &str) {
-        let Some(socket) = &mut self.socket else { return };
+        let Some(socket) = &mut self.agent.socket else { return };
         for piece in text.as_bytes().chunks(8 * 1024) {
             let piece = std::str::from_utf8(piece).unwrap_or_default();
             // A failure shows at the next read. All of it fits: the buffer holds 256 KiB.
@@ -632,10 +638,10 @@ impl AgentLink {
 
     /// The WebSocket has dropped.
     fn dropped(&mut self, why: &Closed, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        self.socket = None;
-        self.backlog = (String::new(), 0);
+        self.agent.socket = None;
+        self.agent.backlog = (String::new(), 0);
         if self.is_heard_again() {
-            self.lost = None;
+            self.agent.lost = None;
         }
         match self.phase {
             Phase::Live => {}
@@ -646,17 +652,18 @@ impl AgentLink {
                 return self.fail(NOT_STARTED, false, &why, jobs, log, now);
             }
         }
-        let lost = *self.lost.get_or_insert(now);
+        let lost = *self.agent.lost.get_or_insert(now);
         // One after which the agent was heard was a good one, however short.
-        let short = self.resumed.is_some_and(|at| now < at + SHORT_LIVED && self.mux.heard() <= at);
-        self.drops = if short { self.drops + 1 } else { 0 };
+        let short =
+            self.agent.resumed.is_some_and(|at| now < at + SHORT_LIVED && self.agent.mux.heard() <= at);
+        self.agent.drops = if short { self.agent.drops + 1 } else { 0 };
         log.warning(&format!("connection to the agent lost: {why}"));
-        let Some(name) = self.name.clone() else { return };
-        if self.drops >= MAX_DROPS || now >= lost + RECONNECT {
+        let Some(name) = self.agent.name.clone() else { return };
+        if self.agent.drops >= MAX_DROPS || now >= lost + RECONNECT {
             return self.fail(NOT_RECONNECTED, false, "the agent was lost again and again", jobs, log, now);
         }
         self.phase = Phase::Reconnecting;
-        let cancel = self.cancel.clone();
+        let cancel = self.agent.cancel.clone();
         let started = news::spawn(jobs, LINK, &self.access, "reconnect", move |access, report| {
             report(News::Reconnected(remote::reconnect(&access, &name, &cancel)));
         });
@@ -670,7 +677,7 @@ impl AgentLink {
     /// The terminal has ended, and the server says so.
     fn ended(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         // There is nothing left to be deleted.
-        (self.name, self.socket) = (None, None);
+        (self.agent.name, self.agent.socket) = (None, None);
         if matches!(self.phase, Phase::Ending { .. }) {
             log.info("agent ended");
             self.let_go(jobs, now);
@@ -696,32 +703,27 @@ impl AgentLink {
         // If it still listens it shall end.
         if let Some(text) = self.goodbye(for_log, now) {
             self.say(&text);
-            let _ = self.socket.as_mut().map(TerminalSocket::flush);
+            let _ = self.agent.socket.as_mut().map(TerminalSocket::flush);
         }
         self.let_go(jobs, now);
     }
 
     fn goodbye(&mut self, why: &str, now: Instant) -> Option<String> {
-        self.hello.as_ref()?;
-        let mut last = Mux::new(frame::salt(self.nonce.as_ref()?.as_str()), now);
+        self.agent.hello.as_ref()?;
+        let mut last = Mux::new(frame::salt(self.agent.nonce.as_ref()?.as_str()), now);
         last.bye(why);
         last.transmit(now)
     }
 
     /// Forgets the agent and deletes its terminal, if it may be there.
     fn let_go(&mut self, jobs: &Jobs<Said>, now: Instant) {
-        if let Some(socket) = self.socket.take() {
+        let Agent { name, socket, .. } = std::mem::replace(&mut self.agent, Agent::new(None, now));
+        if let Some(socket) = socket {
             socket.close();
         }
         self.generation += 1;
         self.phase = Phase::Idle;
-        self.hello = None;
-        self.pending = None;
-        self.backlog = (String::new(), 0);
-        self.lost = None;
-        self.resumed = None;
-        self.mux = Mux::new(0, now);
-        let Some(name) = self.name.take() else { return };
+        let Some(name) = name else { return };
         let started = news::spawn(jobs, LINK, &self.access, "delete", move |access, report| {
             report(News::Deleted(remote::delete(&access, &name)));
         });

@@ -113,14 +113,19 @@ pub struct TtyDescription<'a> {
     rows: u16,
     cols: u16,
     modes: &'a [(u8, u32)],
+    /// What was typed before and has been echoed, in base64.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    typed: String,
 }
 
-impl<'a> From<&'a Tty> for TtyDescription<'a> {
-    /// A window of no size (a client without one) becomes the usual 24 × 80, because programs divide by it.
-    fn from(tty: &'a Tty) -> Self {
+impl<'a> TtyDescription<'a> {
+    /// The client's terminal, and what was `typed` and echoed there before the process is. A window of no size (a client
+    /// without one) becomes the usual 24 × 80, because programs divide by it.
+    #[must_use]
+    pub fn new(tty: &'a Tty, typed: &[u8]) -> Self {
         let WindowSize { rows, cols } = tty.size;
         let (rows, cols) = (if rows == 0 { 24 } else { rows }, if cols == 0 { 80 } else { cols });
-        Self { rows, cols, modes: &tty.modes }
+        Self { rows, cols, modes: &tty.modes, typed: STANDARD.encode(typed) }
     }
 }
 
@@ -129,11 +134,11 @@ impl<'a> Description<'a> {
     #[must_use]
     pub fn process(
         command: Option<&[u8]>,
-        tty: Option<&'a Tty>,
+        tty: Option<TtyDescription<'a>>,
         environment: &'a BTreeMap<String, String>,
     ) -> Self {
         let command = command.map(|bytes| STANDARD.encode(bytes));
-        Self::Process { command, tty: tty.map(Into::into), environment }
+        Self::Process { command, tty, environment }
     }
 
     /// The JSON, with the credit that the agent gets for parts 1 and 2.
@@ -199,10 +204,14 @@ mod tests {
             r#"{"type":"process","command":"/w==","environment":{"TERM":"vt100"},"window":9}"#
         );
         let tty = Tty { size: WindowSize { rows: 0, cols: 100 }, modes: vec![(1, 3)] };
+        let shell = |typed: &[u8]| {
+            json(Description::process(None, Some(TtyDescription::new(&tty, typed)), &BTreeMap::new()))
+        };
         assert_eq!(
-            json(Description::process(None, Some(&tty), &BTreeMap::new())),
+            shell(b""),
             r#"{"type":"process","tty":{"rows":24,"cols":100,"modes":[[1,3]]},"environment":{},"window":9}"#
         );
+        assert!(shell(b"\x04").contains(r#""modes":[[1,3]],"typed":"BA=="}"#));
         assert_eq!(
             json(Description::Files { source: Some("x"), umask: 0o22 }),
             r#"{"type":"files","source":"x","umask":18,"window":9}"#

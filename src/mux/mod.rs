@@ -8,7 +8,7 @@ pub mod protocol; // kinds and bounds
 mod stream; // credit and ends of one stream
 
 use frame::{Lines, Packet, Piece};
-pub use message::{Description, Exit, Hello};
+pub use message::{Description, Exit, Hello, TtyDescription};
 use order::{Receiving, Sending, Turn};
 use protocol::{MAX_CREDIT, MAX_DESCRIPTION, MAX_PAYLOAD, PING_SECONDS, kind};
 use std::collections::{BTreeMap, VecDeque};

@@ -194,8 +194,8 @@ impl Conversation<'_> {
                     // A second time, if what was there has failed before it was used: each is answered.
                     let mut typed = Vec::new();
                     if self.raw.is_none() {
-                        typed = tty::take_typed(fd)?;
-                        self.raw = Some(tty::RawMode::enter(fd)?);
+                        let (raw, found) = tty::RawMode::enter(fd)?;
+                        (self.raw, typed) = (Some(raw), found);
                     }
                     let (size, typed) = (tty::window_size(fd), STANDARD.encode(typed));
                     self.gateway.say(&SessionRequest::Ready { size, typed }, &[])?;

@@ -22,16 +22,28 @@ pub struct RawMode<'a> {
 }
 
 impl<'a> RawMode<'a> {
-    /// Switches `fd` to raw mode at once, keeping what was typed ahead.
+    /// Switches `fd` to raw mode at once. Also returns what was typed before, and has been echoed if the terminal echoes.
+    /// More than [`MAX_TYPED`] stays to be read.
     ///
     /// # Errors
     /// The system's; `ENOTTY` when `fd` is no terminal.
-    pub fn enter(fd: BorrowedFd<'a>) -> io::Result<Self> {
+    pub fn enter(fd: BorrowedFd<'a>) -> io::Result<(Self, Vec<u8>)> {
         let before = termios::tcgetattr(fd)?;
+        let mut typed = if before.local_flags.contains(LocalFlags::ICANON) {
+            take_lines(fd, before.control_chars.get(SpecialCharacterIndices::VEOF as usize).copied())?
+        } else {
+            Vec::new()
+        };
         let mut raw = before.clone();
         termios::cfmakeraw(&mut raw);
         termios::tcsetattr(fd, SetArg::TCSANOW, &raw)?;
-        Ok(Self { fd, before })
+        let entered = Self { fd, before };
+        // What was no whole line.
+        let mut buffer = [0; MAX_TYPED];
+        let left = buffer.get_mut(..MAX_TYPED - typed.len()).unwrap_or_default();
+        let rest = take_now(fd, left)?.unwrap_or(0);
+        typed.extend_from_slice(left.get(..rest).unwrap_or_default());
+        Ok((entered, typed))
     }
 }
 
@@ -47,43 +59,39 @@ impl Drop for RawMode<'_> {
 pub const MAX_TYPED: usize = 4096;
 
 /// Takes what was typed ahead in whole lines, while `fd` is still in canonical mode (termios(3)): there an end of file
-/// (Ctrl-D) is a mark and no byte, and raw mode would make a NUL of it. It is given as the byte that was typed. What was typed after
-/// the last line stays, to be read in raw mode.
-///
-/// # Errors
-/// The system's.
-pub fn take_typed(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    let found = termios::tcgetattr(fd)?;
+/// (Ctrl-D) is a mark and no byte, and raw mode would make a NUL of it. It is given as the byte that was typed, `end`.
+fn take_lines(fd: BorrowedFd<'_>, end: Option<u8>) -> io::Result<Vec<u8>> {
     let mut typed = Vec::new();
-    if !found.local_flags.contains(LocalFlags::ICANON) {
-        return Ok(typed);
-    }
-    let end = found.control_chars.get(SpecialCharacterIndices::VEOF as usize).copied().unwrap_or(4);
     let mut buffer = [0; MAX_TYPED];
     while typed.len() < MAX_TYPED {
+        let left = buffer.get_mut(..MAX_TYPED - typed.len()).unwrap_or_default();
+        let Some(n) = take_now(fd, left)? else { break };
+        let line = left.get(..n).unwrap_or_default();
+        typed.extend_from_slice(line);
+        // A line without an end was ended by that mark, and the read took both.
+        if !line.ends_with(b"\n") && n < left.len() {
+            typed.extend(end);
+        }
+    }
+    Ok(typed)
+}
+
+/// Reads what is there now, if anything is.
+fn take_now(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
         match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO) {
-            Ok(0) => break,
+            Ok(0) => return Ok(None),
             Ok(_) => {}
             Err(Errno::EINTR) => continue,
             Err(e) => return Err(e.into()),
         }
-        let left = buffer.get_mut(..MAX_TYPED - typed.len()).unwrap_or_default();
-        match read(fd, left) {
-            Ok(0) => typed.push(end),
-            Ok(n) => {
-                let line = left.get(..n).unwrap_or_default();
-                typed.extend_from_slice(line);
-                // A line without an end was ended by that mark, and the read took both.
-                if !line.ends_with(b"\n") && n < left.len() {
-                    typed.push(end);
-                }
-            }
-            Err(Errno::EAGAIN) => break,
+        match read(fd, buffer) {
+            Ok(n) => return Ok(Some(n)),
+            Err(Errno::EAGAIN) => return Ok(None),
             Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(typed)
 }
 
 /// The window's size as the ssh client last told sshd. A client that sent none, or zero, gets 24 × 80.
@@ -118,29 +126,37 @@ mod tests {
         let before = modes(pty.slave.as_fd());
         // ISIG, ICANON and ECHO are on in a new terminal (tty_std_termios).
         assert!([50, 51, 53].iter().all(|mode| before.contains(&(*mode, 1))), "{before:?}");
-        let raw = RawMode::enter(pty.slave.as_fd()).unwrap();
+        let (raw, _) = RawMode::enter(pty.slave.as_fd()).unwrap();
         assert!([50, 51, 53].iter().all(|mode| modes(pty.slave.as_fd()).contains(&(*mode, 0))));
         drop(raw);
         assert_eq!(modes(pty.slave.as_fd()), before);
     }
 
+    /// What raw mode finds typed by the master's side.
+    fn typed(master: &[&[u8]]) -> Vec<u8> {
+        let pty = openpty(None, None).unwrap();
+        for bytes in master {
+            nix::unistd::write(&pty.master, bytes).unwrap();
+        }
+        RawMode::enter(pty.slave.as_fd()).unwrap().1
+    }
+
     #[test]
     fn what_was_typed_ahead_is_taken_with_its_ends_of_file() {
-        use nix::unistd::write;
-        let pty = openpty(None, None).unwrap();
-        assert_eq!(take_typed(pty.slave.as_fd()).unwrap(), b"");
-        write(&pty.master, b"one\ntwo\n\x04half\x04rest").unwrap();
-        assert_eq!(take_typed(pty.slave.as_fd()).unwrap(), b"one\ntwo\n\x04half\x04");
-        let raw = RawMode::enter(pty.slave.as_fd()).unwrap();
-        assert_eq!(take_typed(pty.slave.as_fd()).unwrap(), b"");
-        let mut buffer = [0; 10];
-        assert_eq!(read(&pty.slave, &mut buffer).unwrap(), 4);
-        assert_eq!(&buffer[..4], b"rest");
-        drop(raw);
+        assert_eq!(typed(&[]), b"");
+        assert_eq!(typed(&[b"one\ntwo\n\x04half\x04rest"]), b"one\ntwo\n\x04half\x04rest");
+        assert_eq!(typed(&[b"rest"]), b"rest");
+        assert_eq!(typed(&[b"\x04"]), b"\x04");
         // More than a terminal holds is lost before it reaches us, as with any sshd.
-        write(&pty.master, &[b'x'; 3000]).unwrap();
-        write(&pty.master, b"\n").unwrap();
-        assert_eq!(take_typed(pty.slave.as_fd()).unwrap().len(), 3001);
+        assert_eq!(typed(&[&[b'x'; 3000], b"\n"]).len(), 3001);
+    }
+
+    #[test]
+    fn a_terminal_that_is_raw_has_no_ends_of_file() {
+        let pty = openpty(None, None).unwrap();
+        let (_raw, _) = RawMode::enter(pty.slave.as_fd()).unwrap();
+        nix::unistd::write(&pty.master, b"one\ntwo\x04").unwrap();
+        assert_eq!(RawMode::enter(pty.slave.as_fd()).unwrap().1, b"one\ntwo\x04");
     }
 
     #[test]

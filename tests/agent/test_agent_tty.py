@@ -1,5 +1,6 @@
 """Processes with a terminal behave as those of sshd."""
 
+import base64
 import os
 import signal
 import time
@@ -65,6 +66,42 @@ def test_exit_status_and_the_last_output(peer):
         assert stream.exit == {"status": 7} and stream.ends == {1}
     for _ in range(30):
         assert peer.run("echo last", tty=tty()).out == b"last\r\n"
+
+
+@pytest.mark.parametrize("typed, modes, said", [
+    (b"one\n", (), b"one\r\nover\r\n"),
+    (b"one\n\x04", (), b"one\r\nover\r\n"),
+    (b"one\npart\x04", (), b"one\r\npartover\r\n"),
+    (b"\x04", (), b"over\r\n"),
+    (b"x" * 4000 + b"\n", (), b"x" * 4000 + b"\r\nover\r\n"),
+    # What would be a key again.
+    (b"a\x03\x15\x7f\x16\x11\n", (), b"a\x03\x15\x7f\x16\x11\r\nover\r\n"),
+    # A terminal that is raw has no ends.
+    (b"one\ntwo", ([51, 0], [53, 0], [70, 0]), b"one\ntwo"),
+], ids=["a line", "a line and the end", "half a line and the end", "the end", "a long line", "keys", "raw"])
+def test_what_was_typed_ahead_is_not_echoed(peer, typed, modes, said):
+    """The client's own terminal has: the program reads it, and what is typed later is echoed."""
+    for _ in range(10):
+        stream = peer.open(command="cat; echo over", tty={**tty(*modes), "typed": base64.b64encode(typed).decode()})
+        if said.endswith(b"over\r\n"):
+            if typed[-1:] != b"\x04":
+                stream.wait_output(typed[-2:-1] + b"\r\n")
+                stream.write(b"\x04")
+            elif b"part" in typed:
+                stream.wait_output(b"part")
+                stream.write(b"\x04")
+            assert stream.wait().out == said
+        else:
+            stream.wait_output(said)
+            stream.signal("TERM")
+            assert stream.wait().out == said
+
+
+def test_half_a_line_typed_ahead(peer):
+    stream = peer.open(command="cat", tty={**tty(), "typed": base64.b64encode(b"one\nhal").decode()})
+    stream.wait_output(b"one\r\n")
+    stream.write(b"f\n\x04")
+    assert stream.wait().out == b"one\r\nf\r\nhalf\r\n"
 
 
 def test_end_of_input_is_nothing(peer):

@@ -52,10 +52,7 @@ def test_commands(place, check):
 
 
 @pytest.mark.parametrize("check", terminalchecks.QUICK, ids=lambda check: check.__name__)
-def test_terminals(place, check, request):
-    if check is terminalchecks.check_forced_terminal:
-        # What is typed before the session is ready has been echoed by the bastion's terminal, and is again by the server's.
-        request.applymarker(pytest.mark.xfail(reason="what is typed ahead is echoed twice", strict=False))
+def test_terminals(place, check):
     check(place)
 
 
