@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from peer import Kinds
+from peer import AGENT, Kinds
 
 MEGABYTE = 1 << 20
 
@@ -295,6 +295,20 @@ def test_poor_surroundings(agent, tmp_path):
     peer = agent(environment={"LANG": "C"}, preexec=leave)
     stream = peer.run("echo ${HOME:+set}; echo \u00e9")
     assert (stream.out, stream.exit) == ("set\n\u00e9\n".encode(), {"status": 0})
+
+
+def test_disk_that_is_full(agent):
+    """Or so it seems: nobody may write a byte to a file. The agent doesn't, also not for a cache of Python's."""
+    def nothing():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    peer = agent(preexec=nothing)
+    assert peer.run("cat", b"x" * 100_000).out == b"x" * 100_000
+    assert peer.run("tty", tty={"rows": 24, "cols": 80, "modes": []}).out.startswith(b"/dev/pts/")
+    stream = peer.open(type="files", source=(AGENT / "files.py").read_text(), umask=0o22)
+    stream.write(b"\0\0\0\5\1\0\0\0\3")
+    stream.wait_output(b"\0\0\0\3")
+    stream.close()
 
 
 def test_long_and_odd_commands(peer):

@@ -262,7 +262,19 @@ def test_the_terminal_says_what_it_is(place, alice):
 # Homes that are no good.
 
 
-@pytest.mark.parametrize("fault", ["read-only", "noise", "errexit", "no-home"])
+# What `conda init` writes, and what its hook then does, in short.
+CONDA = """\
+__conda_setup="$('/opt/conda/bin/conda' 'shell.bash' 'hook' 2> /dev/null)"
+if [ $? -eq 0 ]; then eval "$__conda_setup"; elif [ -f /opt/conda/etc/profile.d/conda.sh ]; then
+    . /opt/conda/etc/profile.d/conda.sh; else export PATH="/opt/conda/bin:$PATH"; fi
+unset __conda_setup
+conda() { \\local cmd="${1-__missing__}"; return 0; }
+PS1='(base) '; export CONDA_DEFAULT_ENV=base CONDA_SHLVL=1 PYTHONHOME=/opt/conda PYTHONPATH=/opt/conda
+trap ':' DEBUG; PROMPT_COMMAND='conda activate'
+"""
+
+
+@pytest.mark.parametrize("fault", ["read-only", "noise", "errexit", "conda", "no-home"])
 def test_homes_and_startup_files_that_are_no_good(hub, place, fault):
     """Nothing of ours is written to the home, and what a startup file does is seen in the command alone."""
     home = place.home
@@ -271,7 +283,7 @@ def test_homes_and_startup_files_that_are_no_good(hub, place, fault):
     elif fault == "no-home":
         os.rename(home.path, f"{home.path}.away")
     else:
-        text = {"noise": "echo noise\nprintf '\\033]7730;x;sh\\033\\\\'\n", "errexit": "set -eu\n"}[fault]
+        text = {"noise": "echo noise\nprintf '\\033]7730;x;sh\\033\\\\'\n", "errexit": "set -eu\n", "conda": CONDA}[fault]
         home.write(".bashrc", text, owner=place.owner)
     try:
         done = place.ssh("echo works; exit 3")
