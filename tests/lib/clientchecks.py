@@ -153,12 +153,12 @@ def check_sshfs(place):
 
 @leaves_nothing
 def check_rclone(place):
-    """rclone copies both ways, finds no difference and removes what is gone; commands that it tries are refused."""
+    """rclone copies both ways, finds no difference and removes what is gone."""
     with place.scratch() as here:
         obscured = place.run(["rclone", "obscure", place.token]).stdout.strip()
         (here / "rclone.conf").write_text(
             f"[place]\ntype = sftp\nhost = {place.host}\nport = {place.port or place.bastion.PORT}\n"
-            f"user = {place.user}\npass = {obscured}\n")
+            f"user = {place.user}\npass = {obscured}\n{place.rclone}")
 
         def rclone(*arguments):
             command = ("rclone", "--config", here / "rclone.conf", "--quiet", "--checkers", "2", "--transfers", "2",

@@ -434,7 +434,9 @@ def check_the_process(place):
     assert said[:2] == ["not a tty", "none"] and pid == group == session, said
     # bash's wildcard has a descriptor of its own.
     assert [path.rpartition("/")[2] for path in said[3].split()] == ["0", "1", "2", "3"], said
-    assert [line.split()[1] for line in said[4:]] == ["0" * 16] * 3, said
+    # 32 and 33 are the C library's own (nptl(7)): nobody can change what is inherited of them, and some runtimes of
+    # containers leave them ignored.
+    assert [int(line.split()[1], 16) & ~(3 << 31) for line in said[4:]] == [0] * 3, said
 
 
 @contextlib.contextmanager

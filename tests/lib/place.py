@@ -34,6 +34,8 @@ class Place:
     directory: Path
     port: int = None
     umask: int = 0o022
+    #: Lines of rclone's configuration. A command runs in the user's server, where a home of the bastion has another path.
+    rclone = "shell_type = none\n"
 
     @contextlib.contextmanager
     def scratch(self):

@@ -43,6 +43,8 @@ class ShellPlace(Place):
 
     running: object = None
     control: Path = None
+    #: Commands see the files that sftp shows: rclone may have them summed up.
+    rclone = ""
 
     def command(self, program, *arguments, options=()):
         shared = ("-o", f"ControlPath={self.control}", "-o", "ControlMaster=no") if self.control else ()
