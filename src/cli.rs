@@ -22,7 +22,11 @@ enum Command {
     },
     /// Serve one SSH connection; the PAM module runs this as root, with the request on standard input.
     #[command(hide = true)]
-    Gateway,
+    Gateway {
+        /// The user has shown a key to sshd, and no token: the hub is asked for one.
+        #[arg(long)]
+        key: bool,
+    },
 }
 
 /// Runs the command that was asked for and returns the exit status.
@@ -31,6 +35,7 @@ pub fn run() -> u8 {
     match Cli::parse().command {
         Command::Check => crate::check::run(),
         Command::Status { users } => crate::status::run(&users),
-        Command::Gateway => crate::gateway::run(),
+        Command::Gateway { key: false } => crate::gateway::run(),
+        Command::Gateway { key: true } => crate::gateway::run_for_key(),
     }
 }

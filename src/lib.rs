@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod homes;
 pub mod hub;
 pub mod jail;
+pub mod keys;
 pub mod log;
 pub mod mux;
 pub mod secret;

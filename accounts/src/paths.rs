@@ -29,6 +29,14 @@ pub const RSYNC: &str = "/usr/bin/rsync";
 pub const SCP: &str = "/usr/bin/scp";
 /// The system user of gateways and of each jail's first process.
 pub const GATEWAY_USER: &str = "_jupyterhub-openssh";
+/// The system user that may read the hub service's token: of each keeper and of the program below.
+pub const KEYS_USER: &str = "_jupyterhub-openssh-keys";
+/// sshd's AuthorizedKeysCommand for hub users.
+pub const AUTHORIZED_KEYS_PROGRAM: &str = "/usr/lib/jupyterhub-openssh/authorized-keys";
+/// Names a user's keys that the hub or a git forge knows. It runs as [`KEYS_USER`] whoever starts it.
+pub const HUB_KEYS_PROGRAM: &str = "/usr/lib/jupyterhub-openssh/hub-keys";
+/// What those have answered, for the time when they don't.
+pub const KEYS_CACHE: &str = "/var/cache/jupyterhub-openssh/keys";
 /// The supplementary group of every hub user, which sshd's Match block selects.
 pub const GROUP: &str = "jupyterhub";
 /// PAM environment variable that carries the gateway's handle from authenticate to open_session.

@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Level};
 use crate::reply::{Verdict, is_handle};
-use crate::system::{Account, Host, Owner, System};
+use crate::system::{Account, Host, Owner, Proof, System};
 use crate::token;
 use accounts::{LoginName, paths};
 use pam::constants::{PamFlag, PamResultCode};
@@ -18,9 +18,18 @@ const SERVICES: [&str; 1] = ["sshd"];
 const NOT_SET_UP: &str = "This bastion cannot reach its JupyterHub: it is not set up completely.\nAsk its administrator; the system log says what is missing.";
 /// What users see when the gateway itself fails.
 const GATEWAY_FAILED: &str = "Your token could not be verified: the gateway on this bastion failed.\nTry again; if it persists, ask the bastion's administrator.";
+/// The same for users who log in by key.
+const NO_TOKEN: &str = "This bastion could not ask the hub about you: its gateway failed.\nTry again; if it persists, ask the bastion's administrator.";
 
 /// What users see when the token was good but the jail could not be built.
 const NO_SESSION: &str = "This bastion could not open your session.\nTry again; if it persists, ask its administrator: the system log says why.";
+
+/// How sshd has authenticated the user so far: a line for each method, for one by key `publickey TYPE BASE64`. It is
+/// complete when the session opens. In the account phase the last method, mostly the only one, is missing (OpenSSH,
+/// monitor_child_preauth; tried with 9.2).
+const AUTHENTICATED: &str = "SSH_AUTH_INFO_0";
+/// Stands before the handle of a gateway that has asked nobody for a token.
+const BY_KEY: &str = "key ";
 
 /// The module, as libpam sees it. Arguments in /etc/pam.d are ignored: there are none.
 pub struct Module;
@@ -107,29 +116,52 @@ fn authenticate(client: &mut impl Client, system: &impl System) -> PamResultCode
         Ok(token) => token,
         Err(shape) => return refuse(client, shape.reason(), shape.message(), PamResultCode::PAM_AUTH_ERR),
     };
-    let verdict = system.verify(&gateway_request(&user, &client.rhost(), token));
+    let verdict = system.verify(Proof::Token, &gateway_request(&user, &client.rhost(), Some(token)));
     drop(answer);
-    match verdict {
-        Ok(Verdict::Granted(handle)) => match client.set_variable(paths::HANDLE_VARIABLE, Some(&handle)) {
-            Ok(()) => PamResultCode::PAM_SUCCESS,
-            Err(code) => {
-                client.log(
-                    Level::Error,
-                    &format!("{} refused: cannot set a PAM variable ({code:?})", user.who),
-                );
-                PamResultCode::PAM_SYSTEM_ERR
-            }
-        },
-        Ok(Verdict::Refused(message)) => refuse(client, &message, &message, PamResultCode::PAM_AUTH_ERR),
+    conclude(client, &user, Proof::Token, verdict)
+}
+
+/// Keeps a granted login's handle for the session; tells the log and the user of any other verdict.
+fn conclude(
+    client: &mut impl Client,
+    user: &User,
+    proof: Proof,
+    verdict: Result<Verdict, String>,
+) -> PamResultCode {
+    let (level, reason, message, code) = match verdict {
+        Ok(Verdict::Granted(handle)) => {
+            let handle = match proof {
+                Proof::Token => handle,
+                Proof::Key => format!("{BY_KEY}{handle}"),
+            };
+            let Err(code) = client.set_variable(paths::HANDLE_VARIABLE, Some(&handle)) else {
+                return PamResultCode::PAM_SUCCESS;
+            };
+            let reason = format!("{} refused: cannot set a PAM variable ({code:?})", user.who);
+            client.log(Level::Error, &reason);
+            return PamResultCode::PAM_SYSTEM_ERR;
+        }
+        Ok(Verdict::Refused(message)) => {
+            let code = match proof {
+                Proof::Token => PamResultCode::PAM_AUTH_ERR,
+                Proof::Key => PamResultCode::PAM_PERM_DENIED,
+            };
+            (Level::Notice, message.clone(), message, code)
+        }
         Ok(Verdict::Unavailable(message)) => {
-            refuse(client, &message, &message, PamResultCode::PAM_AUTHINFO_UNAVAIL)
+            (Level::Notice, message.clone(), message, PamResultCode::PAM_AUTHINFO_UNAVAIL)
         }
         Err(reason) => {
-            client.log(Level::Error, &format!("{} refused: {reason}", user.who));
-            client.error(GATEWAY_FAILED);
-            PamResultCode::PAM_AUTHINFO_UNAVAIL
+            let message = match proof {
+                Proof::Token => GATEWAY_FAILED,
+                Proof::Key => NO_TOKEN,
+            };
+            (Level::Error, reason, message.to_owned(), PamResultCode::PAM_AUTHINFO_UNAVAIL)
         }
-    }
+    };
+    client.log(level, &format!("{} refused: {reason}", user.who));
+    client.error(&message);
+    code
 }
 
 /// Without a usable configuration the NSS module knows no hub users, so nobody comes as far as the prompt:
@@ -147,16 +179,17 @@ fn warn_unless_configured(client: &mut impl Client, system: &impl System) {
     }
 }
 
-/// The text for the gateway's standard input. Its memory is wiped; it never grows, so that no copy is left
-/// behind.
-fn gateway_request(user: &User, rhost: &str, token: &[u8]) -> Zeroizing<Vec<u8>> {
+/// The text for the gateway's standard input; without a token the user logs in by key. Its memory is wiped; it never
+/// grows, so that no copy is left behind.
+fn gateway_request(user: &User, rhost: &str, token: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
     let peer = if !rhost.is_empty() && rhost.len() <= 255 && rhost.bytes().all(|b| b.is_ascii_graphic()) {
         rhost
     } else {
         "unknown"
     };
+    let token: [&[u8]; 2] = token.map_or([b"", b""], |token| [b"\ntoken ", token]);
     let parts: [&[u8]; 7] =
-        [b"user ", user.name.as_str().as_bytes(), b"\npeer ", peer.as_bytes(), b"\ntoken ", token, b"\n"];
+        [b"user ", user.name.as_str().as_bytes(), b"\npeer ", peer.as_bytes(), token[0], token[1], b"\n"];
     let mut text = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
     for part in parts {
         text.extend_from_slice(part);
@@ -165,17 +198,29 @@ fn gateway_request(user: &User, rhost: &str, token: &[u8]) -> Zeroizing<Vec<u8>>
 }
 
 /// sshd confines a session only if its Match block applies, and that goes by the group. So a user whom the
-/// host doesn't see in it is turned away here, however the authentication went.
+/// host doesn't see in it is turned away here, however the authentication went. And who hasn't given a token, but has
+/// shown a key, is given one by the hub, or turned away.
 fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
     let Some(user) = hub_user(client, system) else { return PamResultCode::PAM_IGNORE };
-    match system.in_hub_group(user.name.as_str(), user.account.gid) {
-        Ok(()) => PamResultCode::PAM_SUCCESS,
-        Err(reason) => {
-            client.log(Level::Error, &format!("{} refused: {reason}", user.who));
-            client.error(NOT_SET_UP);
-            PamResultCode::PAM_PERM_DENIED
-        }
+    if let Err(reason) = system.in_hub_group(user.name.as_str(), user.account.gid) {
+        client.log(Level::Error, &format!("{} refused: {reason}", user.who));
+        client.error(NOT_SET_UP);
+        return PamResultCode::PAM_PERM_DENIED;
     }
+    if client.variable(paths::HANDLE_VARIABLE).is_some() {
+        return PamResultCode::PAM_SUCCESS;
+    }
+    // No token was asked for, so sshd has let the user in by something else: a key, unless an administrator allows other
+    // methods, which open_session finds out. Here it isn't too late yet for sshd to refuse the login.
+    let verdict = system.verify(Proof::Key, &gateway_request(&user, &client.rhost(), None));
+    conclude(client, &user, Proof::Key, verdict)
+}
+
+/// Whether sshd has accepted a key or certificate of the user's.
+fn has_shown_a_key(client: &impl Client) -> bool {
+    client
+        .variable(AUTHENTICATED)
+        .is_some_and(|methods| methods.lines().any(|line| line.starts_with("publickey ")))
 }
 
 fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode {
@@ -187,13 +232,18 @@ fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode
         PamResultCode::PAM_SESSION_ERR
     };
     let Some(handle) = client.variable(paths::HANDLE_VARIABLE) else {
-        return fail(client, "there is no gateway; sshd let the user in without a hub token");
+        return fail(client, "there is no gateway; sshd let the user in without asking the module");
     };
     // sshd would put it into the session's environment.
     if client.set_variable(paths::HANDLE_VARIABLE, None).is_err() {
         return fail(client, "cannot remove the gateway's handle from the environment");
     }
-    if !is_handle(&handle) {
+    let handle = match handle.strip_prefix(BY_KEY) {
+        Some(handle) if has_shown_a_key(client) => handle,
+        Some(_) => return fail(client, "sshd let the user in by neither a key nor a hub token"),
+        None => &handle,
+    };
+    if !is_handle(handle) {
         return fail(client, "the gateway's handle is damaged");
     }
     let Account { uid, gid } = user.account;

@@ -1,4 +1,5 @@
-//! pam_jupyterhub.so: asks for a hub token, starts the gateway that verifies it, joins the jail.
+//! pam_jupyterhub.so: asks for a hub token, starts the gateway that verifies it, or that gets one for a user whose key sshd
+//! has checked, and joins the jail.
 //!
 //! The module runs inside sshd's root processes, so it does as little as possible there: it never speaks
 //! HTTP, starts no thread and holds no state. For every other service than sshd and every account that

@@ -10,7 +10,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long the gateway may take to verify a token. It gives the hub 9 s of these.
+/// How long the gateway may take to verify a token. It gives the hub 9 s of these, or up to 11 s where the hub has to make
+/// the token first.
 const VERDICT_TIME: Duration = Duration::from_secs(12);
 /// How long the jail may take to be built.
 const JAIL_TIME: Duration = Duration::from_secs(12);
@@ -35,6 +36,15 @@ pub enum Owner {
     Nobody,
 }
 
+/// What speaks for a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// A token of the hub, which the gateway verifies.
+    Token,
+    /// A key or certificate, which sshd has checked; the gateway gets a token.
+    Key,
+}
+
 /// The host.
 pub trait System {
     /// Whose account `user` is.
@@ -49,11 +59,11 @@ pub trait System {
     /// # Errors
     /// What is wrong with the configuration (file, key) and how to mend it, for the log.
     fn token_page(&self) -> Result<String, String>;
-    /// Has a gateway verify a token; `request` is the whole text for its standard input.
+    /// Has a gateway verify a login; `request` is the whole text for its standard input.
     ///
     /// # Errors
     /// For the log: it could not be run, or gave no answer in time, or none that makes sense.
-    fn verify(&self, request: &[u8]) -> Result<Verdict, String>;
+    fn verify(&self, proof: Proof, request: &[u8]) -> Result<Verdict, String>;
     /// Has a jail built and moves this process into its namespaces; `request` without the last, empty line.
     ///
     /// # Errors
@@ -100,11 +110,15 @@ impl System for Host {
         }
     }
 
-    fn verify(&self, request: &[u8]) -> Result<Verdict, String> {
+    fn verify(&self, proof: Proof, request: &[u8]) -> Result<Verdict, String> {
         let program = paths::PROGRAM;
         let failed = |what: &'static str| move |e: io::Error| format!("{what} {program} gateway: {e}");
         let end = Instant::now() + VERDICT_TIME;
-        let mut gateway = Child::start(program, &["gateway"]).map_err(failed("cannot run"))?;
+        let arguments: &[&str] = match proof {
+            Proof::Token => &["gateway"],
+            Proof::Key => &["gateway", "--key"],
+        };
+        let mut gateway = Child::start(program, arguments).map_err(failed("cannot run"))?;
         gateway.send(request).map_err(failed("cannot write to"))?;
         gateway.close_input();
         let line = gateway.read_line(end).map_err(failed("no answer from"))?;

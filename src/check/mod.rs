@@ -3,6 +3,8 @@
 mod configuration;
 mod files;
 mod homes;
+mod keys;
+mod login;
 mod shares;
 
 use std::fmt;
@@ -50,6 +52,8 @@ pub fn run() -> u8 {
         findings.extend(homes::check(&config));
         findings.extend(files::check(&config));
         findings.extend(shares::check(&config));
+        findings.extend(login::check(&config));
+        findings.extend(keys::check(&config));
     }
     let mut out = io::stdout().lock();
     for finding in &findings {

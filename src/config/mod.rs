@@ -4,6 +4,8 @@
 //! lenient about other tables; this is where a misspelt one is found.
 
 mod files;
+mod keys;
+mod login;
 mod shares;
 mod terminal;
 
@@ -15,6 +17,8 @@ use accounts::settings::{self, Hub, Settings};
 use accounts::table::Document;
 pub use accounts::{ConfigError, HubUrl};
 pub use files::{Backend, Files, LogLevel};
+pub use keys::{Keys, Source, UrlTemplate};
+pub use login::{Login, NotAllowed};
 pub use shares::Share;
 pub use terminal::{Terminal, TerminalMode};
 
@@ -29,6 +33,10 @@ pub struct Config {
     pub files: Files,
     /// `[[shares]]`
     pub shares: Vec<Share>,
+    /// `[login]`
+    pub login: Login,
+    /// `[keys]`
+    pub keys: Keys,
     file: PathBuf,
 }
 
@@ -50,12 +58,14 @@ impl Config {
         let read = || {
             let document = Document::parse(text)?;
             let [hub, accounts, homes] = settings::TABLES;
-            document.only(&[hub, accounts, homes, "terminal", "files", "shares"])?;
+            document.only(&[hub, accounts, homes, "terminal", "files", "shares", "login", "keys"])?;
             let terminal = terminal::read(&document)?;
+            let login = login::read(&document)?;
             let settings = Settings::read(&document)?;
             let files = files::read(&document, settings.homes.as_ref())?;
             let shares = shares::read(&document, settings.homes.as_ref(), files.backend)?;
-            Ok(Self { settings, terminal, files, shares, file: path.to_owned() })
+            let keys = keys::read(&document, settings.homes.as_ref(), &shares)?;
+            Ok(Self { settings, terminal, files, shares, login, keys, file: path.to_owned() })
         };
         read().map_err(|error: ConfigError| error.in_file(path))
     }
@@ -103,13 +113,26 @@ mod tests {
     /// The file that the package installs.
     const SHIPPED: &str = include_str!("../../packaging/config.toml");
     /// Keys and tables of the whole configuration, as their headers name them.
-    const KEYS: [(&str, &[&str]); 6] = [
+    const KEYS: [(&str, &[&str]); 8] = [
         ("[hub]", &["url", "ca_file", "start_timeout"]),
         ("[accounts]", &["uid", "fixed", "range"]),
         ("[homes]", accounts::homes::KEYS),
         ("[files]", &["backend", "umask", "log_level", "sftp_options", "rsync"]),
         ("[[shares]]", &["source", "path", "writable", "groups"]),
         ("[terminal]", &["mode", "exit_status"]),
+        ("[login]", &["allow_users", "allow_groups", "deny_users"]),
+        (
+            "[keys]",
+            &[
+                "service_token_file",
+                "sources",
+                "hub_field",
+                "url",
+                "directory",
+                "cache_max_age",
+                "token_lifetime",
+            ],
+        ),
     ];
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -159,6 +182,10 @@ mod tests {
         assert_eq!(config.settings.homes, bare.settings.homes);
         assert_eq!(config.files, bare.files);
         assert_eq!((config.shares.len(), config.shares[0].writable), (1, false));
+        assert_eq!(config.login, defaults.login);
+        assert!(config.keys.is_on() && config.keys.url.is_some());
+        // These two have no default.
+        assert_eq!(Keys { service_token_file: None, url: None, ..config.keys }, bare.keys);
     }
 
     #[test]

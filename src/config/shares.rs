@@ -1,6 +1,7 @@
 //! `[[shares]]`: directories of this host that sessions see besides the home.
 
 use super::Backend;
+use super::login::is_group_name;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -15,8 +16,6 @@ const MAX_GROUPS: usize = 64;
 /// Longest list of the groups of all shares as JSON, in bytes: the gateway tells the jail in one message which of
 /// them the user is in.
 const MAX_LIST: usize = crate::control::MAX_MESSAGE - 1024;
-/// Longest name of a group, in characters: what the hub's database holds (`orm.Group.name`).
-const MAX_GROUP: usize = 255;
 
 /// A directory that several users see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,10 +146,7 @@ fn read_one(table: &Table<'_>) -> Result<Share, ConfigError> {
         .and_then(|path| path.constant().ok_or_else(|| "a share has the same path for all users".to_owned()))
         .map_err(|problem| table.refuse("path", problem, "Use a path such as /shared/data."))?;
     let groups = table.texts("groups")?.unwrap_or_default();
-    let name = |text: &&str| {
-        !text.trim().is_empty() && text.chars().count() <= MAX_GROUP && !text.contains(char::is_control)
-    };
-    if groups.len() > MAX_GROUPS || !groups.iter().all(name) {
+    if groups.len() > MAX_GROUPS || !groups.iter().all(|name| is_group_name(name)) {
         return Err(table.refuse(
             "groups",
             format!("these are not up to {MAX_GROUPS} names of groups"),
@@ -237,7 +233,7 @@ mod tests {
         const PATH: &str = "Use a path such as /shared/data.";
         const GROUPS: &str = "Write the names as the hub has them";
         const HOME: &str = "Use a path that is neither above nor beneath homes.path";
-        let long = format!("groups = ['{}']", "a".repeat(MAX_GROUP + 1));
+        let long = format!("groups = ['{}']", "a".repeat(crate::config::login::MAX_GROUP + 1));
         let many = format!("groups = [{}]", "'a',".repeat(MAX_GROUPS + 1));
         for (source, path, more, line, key, remedy) in [
             ("data", "/shared", "", 2, "source", "Write the whole path"),

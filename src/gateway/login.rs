@@ -1,14 +1,23 @@
 //! Checking one login and telling the PAM module.
 
 use super::access::{Access, new_http};
+use super::denied::Denied;
 use super::handle::Handle;
-use super::{PROGRAM, answer, groups, request};
+use super::keeper::Keeper;
+use super::request::KeyLogin;
+use super::{PROGRAM, answer, context, groups, request};
 use crate::config::Config;
 use crate::hub::model::Verified;
 use crate::hub::verify::{DEADLINE, VerifyError, verify};
 use crate::log::Log;
+use crate::secret::Token;
 use accounts::LoginName;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
+
+/// Least time for the hub to say whose token it is, however long a new token took. [`DEADLINE`] and this are less than the
+/// PAM module waits.
+const LEAST: Duration = Duration::from_secs(2);
 
 /// A login that the hub has confirmed.
 pub struct Granted {
@@ -18,34 +27,40 @@ pub struct Granted {
     pub access: Access,
     /// Those of the user's groups that have shares.
     pub groups: Vec<String>,
+    /// Of a login by key: to be held until the token is needed no more.
+    pub keeper: Option<Keeper>,
 }
 
-/// What the PAM module is told instead of a grant.
-enum Denied {
-    /// The hub says no, or the request can't be right.
-    Refused { for_user: String, for_log: String },
-    /// Nobody could say yes or no.
-    Unavailable { for_user: String, for_log: String },
+/// What a gateway is asked.
+pub enum Asked {
+    /// To check a token; the request as it came.
+    Token(Zeroizing<Vec<u8>>),
+    /// To serve a user whose key sshd has checked, with the token that the keeper gets.
+    Key(KeyLogin, Keeper),
 }
 
-/// Checks a request, answers the PAM module, and logs the outcome. `None`: not granted, all is done.
+/// What speaks for a user.
+enum Proof {
+    Token(Token),
+    Keeper(Keeper),
+}
+
+/// Checks a login, answers the PAM module, and logs the outcome. `None`: not granted, all is done.
 #[must_use]
-pub fn check(text: Zeroizing<Vec<u8>>, handle: &Handle) -> Option<Granted> {
-    let request = request::parse(&text);
-    drop(text);
-    let request = match request {
-        Ok(request) => request,
-        Err(bad) => {
-            // The PAM module checks the same before it asks: this is no user's mistake.
-            Log::open(PROGRAM, "gateway").error(&format!("request not understood: {bad}"));
-            let _ = answer("refused This login was not understood.");
-            return None;
-        }
+pub fn check(asked: Asked, handle: &Handle) -> Option<Granted> {
+    let (user, peer, proof) = match asked {
+        Asked::Token(text) => match request::parse(&text) {
+            Ok(request) => (request.user, request.peer, Proof::Token(request.token)),
+            Err(bad) => {
+                not_understood(&bad);
+                return None;
+            }
+        },
+        Asked::Key(login, keeper) => (login.user.to_string(), login.peer, Proof::Keeper(keeper)),
     };
-    let context = format!("session={} user={} rhost={}", handle.session_id(), request.user, request.peer);
-    let mut log = Log::open(PROGRAM, &context);
-    match judge(request) {
-        Ok((access, verified)) => {
+    let mut log = Log::open(PROGRAM, &context(handle.session_id(), &user, &peer));
+    match judge(&user, proof) {
+        Ok((access, verified, keeper)) => {
             let id = verified.token_id.map(|id| format!(", token id {id}")).unwrap_or_default();
             log.info(&format!("token accepted{id}"));
             if let Err(e) = answer(&format!("granted {}", handle.as_str())) {
@@ -56,7 +71,7 @@ pub fn check(text: Zeroizing<Vec<u8>>, handle: &Handle) -> Option<Granted> {
             if let Some(problem) = told.problem {
                 log.warning(problem);
             }
-            Some(Granted { log, access, groups: told.groups })
+            Some(Granted { log, access, groups: told.groups, keeper })
         }
         Err(denied) => {
             let (word, for_user) = match denied {
@@ -76,29 +91,49 @@ pub fn check(text: Zeroizing<Vec<u8>>, handle: &Handle) -> Option<Granted> {
     }
 }
 
-fn judge(request: request::LoginRequest) -> Result<(Access, Verified), Denied> {
-    let unconfigured = |for_log: String| Denied::Unavailable {
-        for_user: "This bastion is not set up yet.\nTell its administrator; its log names the reason."
-            .to_owned(),
-        for_log,
-    };
-    let config = Config::load().map_err(|e| unconfigured(e.one_line()))?;
-    let hub = config.hub_url().map_err(|e| unconfigured(e.one_line()))?.clone();
-    let login = LoginName::parse(&request.user).map_err(|e| Denied::Refused {
+/// Answers a request that makes no sense. The PAM module checks the same before it asks: this is no user's mistake.
+pub fn not_understood(bad: &request::BadRequest) {
+    Log::open(PROGRAM, "gateway").error(&format!("request not understood: {bad}"));
+    let _ = answer("refused This login was not understood.");
+}
+
+/// Gets a token if there is none yet, and has the hub say whose it is. A keeper that isn't returned has it revoked.
+fn judge(user: &str, proof: Proof) -> Result<(Access, Verified, Option<Keeper>), Denied> {
+    let until = Instant::now() + DEADLINE;
+    let config = Config::load().map_err(|e| Denied::unconfigured(&e))?;
+    let hub = config.hub_url().map_err(|e| Denied::unconfigured(&e))?.clone();
+    let login = LoginName::parse(user).map_err(|e| Denied::Refused {
         for_user: "This is not a user name of the hub.\nCheck the name before the @.".to_owned(),
         for_log: format!("not a name of a hub user: {e}"),
     })?;
     let token_page = hub.token_page();
+    let by_key = matches!(proof, Proof::Keeper(_));
     let denied = |e: VerifyError| {
         let (for_user, for_log) = (e.for_user(&token_page), e.for_log());
         match e {
+            // The user has typed none that could be wrong.
+            VerifyError::Refused(_) if by_key => Denied::Refused {
+                for_user: "The hub does not let you open this server.\n\
+                     Check the user name, or ask the administrator of the hub."
+                    .to_owned(),
+                for_log: format!("of the token that was made for this login: {for_log}"),
+            },
             VerifyError::Refused(_) => Denied::Refused { for_user, for_log },
             VerifyError::Unavailable { .. } => Denied::Unavailable { for_user, for_log },
         }
     };
+    let (token, keeper) = match proof {
+        Proof::Token(token) => (token, None),
+        Proof::Keeper(keeper) => (keeper.token(until)?, Some(keeper)),
+    };
     let http = new_http(&config, &hub).map_err(|e| denied(e.into()))?;
     let server = login.server().map_or("", |server| server.as_str());
-    let verified = verify(&http, &request.token, login.user().as_str(), server, DEADLINE).map_err(denied)?;
-    let access = Access::new(config, hub, login, request.token, http);
-    Ok((access, verified))
+    let left = until.saturating_duration_since(Instant::now()).max(LEAST);
+    let verified = verify(&http, &token, login.user().as_str(), server, left).map_err(denied)?;
+    config.login.judge(login.user().as_str(), verified.groups.as_deref()).map_err(|no| Denied::Refused {
+        for_user: no.for_user().to_owned(),
+        for_log: no.for_log().to_owned(),
+    })?;
+    let access = Access::new(config, hub, login, token, http);
+    Ok((access, verified, keeper))
 }

@@ -6,11 +6,13 @@ pub mod channel; // one session: what it asks for decides what becomes of it
 pub mod claim; // root takes the gateway over
 pub mod command; // a session that is a stream of the agent
 pub mod control_terminal; // the second terminal that watches the first
+pub mod denied; // what is said instead of a grant
 pub mod files; // may a session have files?
 pub mod groups; // of the user, for shares
 pub mod handle; // the gateway's address and secret
 pub mod input; // client to server, paced
 pub mod job; // what may block
+pub mod keeper; // gets a token for a login by key, and gives it back
 pub mod link; // the agent in the user's server
 pub mod login; // is this token good for this user?
 pub mod news; // what jobs report
@@ -29,6 +31,7 @@ use crate::sys::{process, socket};
 use accounts::paths::GATEWAY_USER;
 use claim::Unclaimed;
 use handle::Handle;
+use login::Asked;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::fmt;
@@ -58,12 +61,29 @@ fn trying<T>(tried: &'static str, result: io::Result<T>) -> Result<T, Failed> {
     result.map_err(|why| Failed { tried, why })
 }
 
-/// Runs the gateway: started by the PAM module as root, with the request on standard input.
+/// Runs the gateway of a login by token: started by the PAM module as root, with the request on standard input.
 ///
 /// Returns the exit status of whatever is still in the foreground.
 #[must_use]
 pub fn run() -> u8 {
-    match start() {
+    exit_status(start(By::Token))
+}
+
+/// The same for a login by key or certificate, which sshd has checked.
+#[must_use]
+pub fn run_for_key() -> u8 {
+    exit_status(start(By::Key))
+}
+
+/// What users log in with.
+#[derive(Clone, Copy)]
+enum By {
+    Token,
+    Key,
+}
+
+fn exit_status(outcome: Result<(), Failed>) -> u8 {
+    match outcome {
         Ok(()) => 0,
         Err(failed) => {
             Log::open(PROGRAM, "gateway").error(&failed.to_string());
@@ -72,7 +92,7 @@ pub fn run() -> u8 {
     }
 }
 
-fn start() -> Result<(), Failed> {
+fn start(by: By) -> Result<(), Failed> {
     trying("close inherited descriptors", process::close_from(3))?;
     // OpenSSL then looks trusted certificates up by their hash in /etc/ssl/certs as they are needed. Otherwise
     // native-tls has it parse the file of all of them for each connector: 50 ms and 2 MB for every login.
@@ -80,9 +100,27 @@ fn start() -> Result<(), Failed> {
     let handle = trying("draw a random handle", Handle::new())?;
     // As root: whoever connects can see that it was root who listened.
     let listener = trying("listen for the claim", socket::listen_abstract(&handle.socket_name()))?;
-    let user = trying("look up the user _jupyterhub-openssh", gateway_user())?;
+    let user = trying("look up the user _jupyterhub-openssh", system_user(GATEWAY_USER))?;
     let stdin = trying("keep standard input", io::stdin().as_fd().try_clone_to_owned())?;
     trying("go to the background", process::daemonize_keeping_stdout())?;
+
+    // While we are root: whom a token is made for is not for the gateway to say.
+    let keeper = match by {
+        By::Token => None,
+        By::Key => {
+            let text = trying("read the request", read_request(&stdin))?;
+            let login = match request::parse_key(&text, handle.session_id()) {
+                Ok(login) => login,
+                Err(bad) => {
+                    login::not_understood(&bad);
+                    return Ok(());
+                }
+            };
+            let who = context(&login.session, login.user.as_str(), &login.peer);
+            let keeper = keeper::start(&login, &who)?;
+            Some((login, keeper))
+        }
+    };
 
     // Still root, and already the process that will hold the token: locks are not inherited by fork(2).
     let locked = process::lock_memory();
@@ -90,9 +128,14 @@ fn start() -> Result<(), Failed> {
     trying("harden the process", process::harden())?;
 
     let terminated = trying("watch for SIGTERM", termination())?;
-    let request = trying("read the request", read_request(stdin))?;
-    let Some(granted) = login::check(request, &handle) else { return Ok(()) };
-    let login::Granted { mut log, access, groups } = granted;
+    let asked = match keeper {
+        Some((login, keeper)) => Asked::Key(login, keeper),
+        None => Asked::Token(trying("read the request", read_request(&stdin))?),
+    };
+    drop(stdin);
+    let Some(granted) = login::check(asked, &handle) else { return Ok(()) };
+    // The keeper is held to the end: all terminals are closed by then.
+    let login::Granted { mut log, access, groups, keeper: _keeper } = granted;
     if let (Err(e), true) = (locked, has_swap()) {
         log.warning(&format!("memory could not be locked ({e}): tokens may reach this host's swap"));
     }
@@ -117,9 +160,9 @@ fn termination() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-/// uid and gid of the system user that the package creates.
-fn gateway_user() -> io::Result<(u32, u32)> {
-    let user = nix::unistd::User::from_name(GATEWAY_USER)?
+/// uid and gid of a system user that the package creates.
+fn system_user(name: &str) -> io::Result<(u32, u32)> {
+    let user = nix::unistd::User::from_name(name)?
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such user; reinstall the package"))?;
     Ok((user.uid.as_raw(), user.gid.as_raw()))
 }
@@ -129,10 +172,15 @@ fn has_swap() -> bool {
     std::fs::read_to_string("/proc/swaps").is_ok_and(|areas| areas.lines().count() > 1)
 }
 
-fn read_request(stdin: OwnedFd) -> io::Result<Zeroizing<Vec<u8>>> {
+/// What starts each line of the log about a login.
+fn context(session: &str, user: &str, peer: &str) -> String {
+    format!("session={session} user={user} rhost={peer}")
+}
+
+fn read_request(stdin: &OwnedFd) -> io::Result<Zeroizing<Vec<u8>>> {
     // Reserved in advance: a vector that grows would leave copies of the token behind.
     let mut text = Zeroizing::new(Vec::with_capacity(request::MAX_REQUEST + 1));
-    File::from(stdin).take(request::MAX_REQUEST as u64 + 1).read_to_end(&mut text)?;
+    File::from(stdin.try_clone()?).take(request::MAX_REQUEST as u64 + 1).read_to_end(&mut text)?;
     if text.len() > request::MAX_REQUEST {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "request is too long"));
     }

@@ -1,4 +1,5 @@
-//! JupyterHub's REST API: who a token belongs to, and bringing that user's server up.
+//! JupyterHub's REST API: who a token belongs to, and bringing that user's server up; and what the hub's service may do
+//! for users who log in by key.
 //!
 //! | file | concern |
 //! |---|---|
@@ -11,6 +12,8 @@
 //! | [`http`], [`error`] | one bounded HTTP call, and how it can fail |
 //! | [`mod@verify`] | token → [`model::Verified`], within a deadline |
 //! | [`start`], [`follow`] | start the server and wait until it is ready |
+//! | [`tokens`] | make a token for a user, and take it back |
+//! | [`users`] | what the hub keeps for a user |
 //!
 //! The hub is trusted to say who a token belongs to, for nothing else: its answers are bounded in size and
 //! time, its texts are cleaned before anybody sees them, and whatever is not understood never grants anything.
@@ -25,6 +28,8 @@ pub mod reply;
 pub mod scopes;
 pub mod start;
 pub mod text;
+pub mod tokens;
+pub mod users;
 pub mod verify;
 
 #[cfg(test)]

@@ -66,10 +66,18 @@ fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
 /// # Errors
 /// The system's.
 pub fn harden() -> io::Result<()> {
-    prctl::set_dumpable(false)?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    hide()?;
     prctl::set_no_new_privs()?;
     Ok(())
+}
+
+/// Lets nobody else of this uid look into the process, or at its descriptors (ptrace(2), proc(5)), and leaves no core dump.
+///
+/// # Errors
+/// The system's.
+pub fn hide() -> io::Result<()> {
+    prctl::set_dumpable(false)?;
+    Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0)?)
 }
 
 /// Sets the name that ps(1) and top(1) show; at most 15 bytes count.

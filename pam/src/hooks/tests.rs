@@ -120,8 +120,12 @@ impl System for FakeSystem {
         self.calls.borrow_mut().push("config".into());
         self.page.clone()
     }
-    fn verify(&self, request: &[u8]) -> Result<Verdict, String> {
-        self.calls.borrow_mut().push(format!("verify {}", String::from_utf8_lossy(request)));
+    fn verify(&self, proof: Proof, request: &[u8]) -> Result<Verdict, String> {
+        let what = match proof {
+            Proof::Token => "verify",
+            Proof::Key => "key",
+        };
+        self.calls.borrow_mut().push(format!("{what} {}", String::from_utf8_lossy(request)));
         self.verdict.borrow_mut().take().unwrap()
     }
     fn enter_jail(&self, request: &str) -> Result<(), String> {
@@ -256,11 +260,70 @@ fn a_strange_client_address_cannot_add_lines() {
 #[test]
 fn the_account_needs_the_group() {
     let (mut client, mut system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+    client.variables.insert(paths::HANDLE_VARIABLE.into(), handle());
     assert_eq!(account(&mut client, &system), PamResultCode::PAM_SUCCESS);
     assert_eq!(system.called("group ").unwrap(), "alice 100");
+    assert_eq!((system.called("key "), system.called("verify ")), (None, None), "a token was given");
     system.group = Err("nsswitch".into());
     assert_eq!(account(&mut client, &system), PamResultCode::PAM_PERM_DENIED);
     assert_eq!(client.logged(), "user=alice rhost=192.0.2.7 refused: nsswitch");
+}
+
+#[test]
+fn without_a_token_the_hub_makes_one() {
+    let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+    // Empty in the account phase of a login by key alone.
+    client.variables.insert(AUTHENTICATED.into(), String::new());
+    assert_eq!(account(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert_eq!(system.called("key ").unwrap(), "user alice\npeer 192.0.2.7\n");
+    assert!(client.prompts.is_empty() && client.errors.is_empty());
+    client.variables.insert(AUTHENTICATED.into(), "publickey ssh-ed25519 AAAA\n".into());
+    assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert!(system.called("jail ").unwrap().contains(&format!("\nhandle {}\n", handle())));
+    assert_eq!(client.variable(paths::HANDLE_VARIABLE), None);
+}
+
+#[test]
+fn a_key_that_the_hub_does_not_back_opens_nothing() {
+    let cases: [(Result<Verdict, String>, PamResultCode, &str); 3] = [
+        (Ok(Verdict::Refused("No such user.".into())), PamResultCode::PAM_PERM_DENIED, "No such user."),
+        (Ok(Verdict::Unavailable("Down.".into())), PamResultCode::PAM_AUTHINFO_UNAVAIL, "Down."),
+        (Err("no answer".into()), PamResultCode::PAM_AUTHINFO_UNAVAIL, NO_TOKEN),
+    ];
+    for (verdict, code, shown) in cases {
+        let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::new(verdict));
+        assert_eq!(account(&mut client, &system), code);
+        assert!(client.logged().starts_with("user=alice rhost=192.0.2.7 refused: "));
+        assert_eq!(client.errors, [shown]);
+        assert!(client.variables.is_empty());
+    }
+    let (mut client, mut system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+    system.group = Err("nsswitch".into());
+    assert_eq!(account(&mut client, &system), PamResultCode::PAM_PERM_DENIED);
+    assert_eq!(system.called("key "), None, "nothing is made for whom sshd would not confine");
+}
+
+/// Methods that an administrator may have allowed besides ours.
+#[test]
+fn who_has_shown_neither_key_nor_token_gets_no_session() {
+    for methods in
+        [None, Some(""), Some("hostbased ssh-ed25519 AAAA\n"), Some("password\n"), Some("publickeys x\n")]
+    {
+        let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+        assert_eq!(account(&mut client, &system), PamResultCode::PAM_SUCCESS);
+        if let Some(methods) = methods {
+            client.variables.insert(AUTHENTICATED.into(), methods.into());
+        }
+        assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SESSION_ERR, "{methods:?}");
+        assert_eq!(system.called("jail "), None);
+        assert!(client.logged().contains("neither a key nor a hub token"));
+        assert_eq!(client.variable(paths::HANDLE_VARIABLE), None);
+    }
+    // Both of them, in this order.
+    let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+    assert_eq!(account(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    client.variables.insert(AUTHENTICATED.into(), "hostbased x\npublickey ssh-rsa AAAA\n".into());
+    assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SUCCESS);
 }
 
 #[test]

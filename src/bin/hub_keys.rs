@@ -1,0 +1,4 @@
+//! /usr/lib/jupyterhub-openssh/hub-keys
+fn main() {
+    jupyterhub_openssh::keys::remote::run()
+}

@@ -1,0 +1,354 @@
+//! The keeper: a second process of a login by key, and the only one that may use the hub service's token.
+//!
+//! It runs as a system user of its own, makes a token for the user who logs in, hands that to the gateway, and takes it
+//! back from the hub when the gateway has ended, in whatever way. Which user that is root tells it, before there is
+//! a gateway. Afterwards it listens to nobody: all that a gateway can do to it is to end.
+
+use super::access::new_http;
+use super::claim::readable_before;
+use super::denied::Denied;
+use super::request::KeyLogin;
+use super::{Failed, PROGRAM, system_user, termination, trying};
+use crate::config::{Config, HubUrl};
+use crate::hub::http::Http;
+use crate::hub::text::printable;
+use crate::hub::tokens::{self, Minted, Revoked, Wanted};
+use crate::keys::service_token;
+use crate::log::Log;
+use crate::secret::Token;
+use crate::sys::{process, socket};
+use accounts::paths::KEYS_USER;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// Time for the hub to make a token. Longer than a gateway waits: a token that comes too late is known, and revoked.
+const MINT_TIME: Duration = Duration::from_secs(30);
+/// Time for one attempt to revoke a token.
+const REVOKE_TIME: Duration = Duration::from_secs(10);
+/// The same after SIGTERM: whoever sent it may soon send SIGKILL.
+const LAST_TIME: Duration = Duration::from_secs(4);
+/// How often a keeper wakes up for nothing.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+/// Longest message to the gateway, in bytes.
+const MAX_MESSAGE: usize = 16 << 10;
+/// What stands before the token in a message.
+const TOKEN: &[u8] = b"token ";
+
+/// The gateway's end of a keeper. Dropped, also by the end of the process, it has the token revoked.
+pub struct Keeper(OwnedFd);
+
+/// Starts the keeper of a login, as root with a single thread. `context` starts every line of its log.
+///
+/// # Errors
+/// The system user is missing, or the system's.
+pub(super) fn start(login: &KeyLogin, context: &str) -> Result<Keeper, Failed> {
+    let user = trying("look up the user _jupyterhub-openssh-keys", system_user(KEYS_USER))?;
+    let (gateways, own) = trying("make the keeper's socket", socket::pair())?;
+    if trying("start the keeper", process::fork_single_threaded())?.is_some() {
+        return Ok(Keeper(gateways));
+    }
+    // No destructor of the parent's runs here, so that closing its descriptors takes none from an owner.
+    let outcome = keep(own, user, login, context);
+    if let Err(failed) = &outcome {
+        Log::open(PROGRAM, context).error(&failed.to_string());
+    }
+    process::exit_now(i32::from(outcome.is_err()))
+}
+
+/// The keeper, from its first step to its last.
+fn keep(gateway: OwnedFd, user: (u32, u32), login: &KeyLogin, context: &str) -> Result<(), Failed> {
+    // The PAM module waits until nobody has its pipe any more.
+    trying("let go of standard output", process::discard_stdio())?;
+    trying("close inherited descriptors", process::close_all_but(&[gateway.as_raw_fd()]))?;
+    // Where it fails it fails for the gateway too, which tells the log.
+    let _ = process::lock_memory();
+    trying("drop root", process::drop_privileges(user.0, user.1))?;
+    trying("take a name", process::set_name(c"openssh-keeper"))?;
+    let terminated = trying("watch for SIGTERM", termination())?;
+    let mut log = Log::open(PROGRAM, context);
+
+    let made = Errand::new(login).and_then(|errand| errand.mint().map(|minted| (errand, minted)));
+    let (errand, minted) = match made {
+        Ok(made) => made,
+        Err(denied) => return trying("answer", socket::send(gateway.as_fd(), &refusal(&denied), &[])),
+    };
+    let Minted { token, id, expires_at } = minted;
+    log.info(&format!("token {id} made for this login, good until {expires_at}"));
+    let sent = socket::send(gateway.as_fd(), &grant(&token), &[]);
+    drop(token);
+    process::release_memory();
+    // Nobody there to take it: the gateway was killed, or waits no longer.
+    let hurried = sent.is_ok() && asked_to_end(gateway.as_fd(), terminated.as_fd());
+
+    let mut told = false;
+    let attempt = |time| {
+        let result = errand.revoke(&id, time);
+        if let (Err(why), false, false) = (&result, told, hurried) {
+            log.warning(&format!("token {id} is not revoked yet, trying for ten minutes: {why}"));
+            told = true;
+        }
+        result
+    };
+    // An error of poll(2) is no reason to wait.
+    let pause = |time| !matches!(readable_before(&[terminated.as_fd()], Instant::now() + time), Ok(None));
+    match persist(hurried, attempt, pause) {
+        Ok(Revoked::Now) => log.info(&format!("token {id} revoked")),
+        Ok(Revoked::Gone) => log.info(&format!("token {id} was gone already")),
+        Ok(Revoked::Another) => {
+            log.warning(&format!("token {id} was gone already: what has its id now has another note"));
+        }
+        Err(why) => log.warning(&format!("token {id} is not revoked, and good until {expires_at}: {why}")),
+    }
+    Ok(())
+}
+
+/// Waits for the gateway's end. True: we were asked to end before it.
+fn asked_to_end(gateway: BorrowedFd<'_>, terminated: BorrowedFd<'_>) -> bool {
+    loop {
+        match readable_before(&[gateway, terminated], Instant::now() + IDLE) {
+            Ok(None) => {}
+            Ok(Some(which)) => return which == 1,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Tries until it succeeds, for ten minutes. `attempt` gets its time; `pause` waits, and tells whether to hurry now: then
+/// one more attempt is the last.
+fn persist<T>(
+    mut hurried: bool,
+    mut attempt: impl FnMut(Duration) -> Result<T, String>,
+    mut pause: impl FnMut(Duration) -> bool,
+) -> Result<T, String> {
+    let mut pauses = [1, 2, 4, 8, 15, 30].into_iter().chain(std::iter::repeat_n(60, 9));
+    loop {
+        let why = match attempt(if hurried { LAST_TIME } else { REVOKE_TIME }) {
+            Ok(done) => return Ok(done),
+            Err(why) => why,
+        };
+        match pauses.next() {
+            Some(seconds) if !hurried => hurried = pause(Duration::from_secs(seconds)),
+            _ => return Err(why),
+        }
+    }
+}
+
+/// What a keeper is there for.
+struct Errand {
+    config: Config,
+    hub: HubUrl,
+    user: String,
+    wanted: Wanted,
+}
+
+impl Errand {
+    fn new(login: &KeyLogin) -> Result<Self, Denied> {
+        let config = Config::load().map_err(|e| Denied::unconfigured(&e))?;
+        let hub = config.hub_url().map_err(|e| Denied::unconfigured(&e))?.clone();
+        let user = login.user.user().as_str();
+        let server = login.user.server().map_or("", |server| server.as_str());
+        let needs_groups = !config.login.allow_groups.is_empty()
+            || config.shares.iter().any(|share| !share.groups.is_empty());
+        let wanted = Wanted {
+            // With the session it is like no other token's.
+            note: printable(
+                &format!("jupyterhub-openssh: ssh from {} by key, session {}", login.peer, login.session),
+                200,
+            ),
+            expires_in: config.keys.token_lifetime.as_secs(),
+            scopes: tokens::scopes(user, server, needs_groups),
+        };
+        Ok(Self { user: user.to_owned(), config, hub, wanted })
+    }
+
+    fn mint(&self) -> Result<Minted, Denied> {
+        let (http, service) = self.service()?;
+        tokens::mint(&http, &service, &self.user, &self.wanted, MINT_TIME).map_err(|error| {
+            let (for_user, for_log) = (error.for_user(), error.for_log());
+            if error.is_refusal() {
+                Denied::Refused { for_user, for_log }
+            } else {
+                Denied::Unavailable { for_user, for_log }
+            }
+        })
+    }
+
+    fn revoke(&self, id: &str, time: Duration) -> Result<Revoked, String> {
+        let (http, service) = self.service().map_err(|denied| match denied {
+            Denied::Refused { for_log, .. } | Denied::Unavailable { for_log, .. } => for_log,
+        })?;
+        tokens::revoke(&http, &service, &self.user, (id, &self.wanted.note), time)
+    }
+
+    /// The service's token, and a client to use it with: read and made anew each time, and kept for no longer. So the
+    /// token may be changed while sessions go on.
+    fn service(&self) -> Result<(Http, Token), Denied> {
+        let unavailable =
+            |for_user: &str, for_log: String| Denied::Unavailable { for_user: for_user.to_owned(), for_log };
+        let Some(file) = &self.config.keys.service_token_file else {
+            return Err(unavailable(
+                "This bastion takes no keys.\nLog in with a token: ssh -o PubkeyAuthentication=no …",
+                "keys.service_token_file is not set: nobody can log in by key".to_owned(),
+            ));
+        };
+        let token = service_token::read(file).map_err(|e| {
+            let for_user = "This bastion cannot ask its hub about you.\n\
+                 Log in with a token (ssh -o PubkeyAuthentication=no …), and tell this host's administrator, whose log says why.";
+            unavailable(for_user, printable(&e.to_string(), 1000))
+        })?;
+        let http =
+            new_http(&self.config, &self.hub).map_err(|e| unavailable(&e.for_user(), e.to_string()))?;
+        Ok((http, token))
+    }
+}
+
+/// The message with the token.
+fn grant(token: &Token) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new([TOKEN, token.expose().as_bytes()].concat())
+}
+
+/// The message without one.
+fn refusal(denied: &Denied) -> Vec<u8> {
+    let message = serde_json::to_vec(denied).unwrap_or_default();
+    // Never so: every text in it is bounded. An empty message would look like the end.
+    if message.is_empty() || message.len() > MAX_MESSAGE { b"{}".to_vec() } else { message }
+}
+
+impl Keeper {
+    /// Waits for the token.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn token(&self, until: Instant) -> Result<Token, Denied> {
+        let failed = |for_log: String| Denied::Unavailable {
+            for_user: "This bastion could not get you a token of the hub.\n\
+                 Try again; if that does not help, tell its administrator: its log names the reason."
+                .to_owned(),
+            for_log,
+        };
+        match readable_before(&[self.0.as_fd()], until) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                return Err(Denied::Unavailable {
+                    for_user: "The hub did not answer in time.\n\
+                         Try again in a minute; if that does not help, tell the administrator of this host."
+                        .to_owned(),
+                    for_log: "the hub made no token in time".to_owned(),
+                });
+            }
+            Err(e) => return Err(failed(format!("cannot wait for the keeper: {e}"))),
+        }
+        let mut buffer = Zeroizing::new(vec![0; MAX_MESSAGE]);
+        let length = match socket::recv(self.0.as_fd(), &mut buffer, 0) {
+            Ok((0, _)) => return Err(failed("the keeper ended without an answer".to_owned())),
+            Ok((length, _)) => length,
+            Err(e) => return Err(failed(format!("no answer from the keeper: {e}"))),
+        };
+        let message = buffer.get(..length).unwrap_or_default();
+        match message.strip_prefix(TOKEN).map(std::str::from_utf8) {
+            Some(Ok(token)) => Token::parse(token).map_err(|_| failed("the keeper sent no token".to_owned())),
+            _ => Err(serde_json::from_slice(message)
+                .unwrap_or_else(|_| failed("the keeper's answer was not understood".to_owned()))),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(50)
+    }
+
+    fn heard(message: Option<&[u8]>) -> Result<Token, Denied> {
+        let (ours, keepers) = socket::pair().unwrap();
+        if let Some(message) = message {
+            socket::send(keepers.as_fd(), message, &[]).unwrap();
+        }
+        drop(keepers);
+        Keeper(ours).token(soon())
+    }
+
+    fn log_of(result: Result<Token, Denied>) -> String {
+        match result.unwrap_err() {
+            Denied::Refused { for_log, .. } | Denied::Unavailable { for_log, .. } => for_log,
+        }
+    }
+
+    #[test]
+    fn a_token_or_the_reason_why_not() {
+        let token = Token::parse("m1nted").unwrap();
+        assert_eq!(heard(Some(&grant(&token))).unwrap().expose(), "m1nted");
+        let denied =
+            Denied::Refused { for_user: "No.\nDo \"this\".".to_owned(), for_log: "a reason".to_owned() };
+        assert_eq!(heard(Some(&refusal(&denied))).unwrap_err(), denied);
+        assert!(log_of(heard(None)).contains("ended without an answer"));
+        for bad in [&b"{}"[..], b"token ", b"token a b", b"token \xff", b"tokenabc", b"\0"] {
+            assert!(matches!(heard(Some(bad)), Err(Denied::Unavailable { .. })), "{bad:?}");
+        }
+        let long = Denied::Refused { for_user: String::new(), for_log: "x".repeat(2 * MAX_MESSAGE) };
+        assert!(log_of(heard(Some(&refusal(&long)))).contains("not understood"));
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let (ours, _keepers) = socket::pair().unwrap();
+        assert!(log_of(Keeper(ours).token(soon())).contains("in time"));
+    }
+
+    #[test]
+    fn the_end_of_the_gateway_is_seen_and_so_is_a_request_to_end() {
+        let (ours, keepers) = socket::pair().unwrap();
+        let (quiet, end) = nix::unistd::pipe().unwrap();
+        drop(ours);
+        assert!(!asked_to_end(keepers.as_fd(), quiet.as_fd()));
+        let (_ours, keepers) = socket::pair().unwrap();
+        drop(end);
+        assert!(asked_to_end(keepers.as_fd(), quiet.as_fd()));
+    }
+
+    #[test]
+    fn revoking_is_tried_for_ten_minutes() {
+        let (mut attempts, mut waited) = (0, Duration::ZERO);
+        let result = persist(
+            false,
+            |time| {
+                assert_eq!(time, REVOKE_TIME);
+                attempts += 1;
+                Err::<(), _>(format!("no {attempts}"))
+            },
+            |pause| {
+                waited += pause;
+                false
+            },
+        );
+        assert_eq!((result, waited), (Err("no 16".to_owned()), Duration::from_secs(600)));
+        let mut failures = 3;
+        let second = |_| {
+            failures -= 1;
+            if failures == 0 { Ok(()) } else { Err(String::new()) }
+        };
+        assert_eq!(persist(false, second, |_| false), Ok(()));
+    }
+
+    #[test]
+    fn who_is_asked_to_end_tries_once_more() {
+        let mut times = Vec::new();
+        let fails = |time| {
+            times.push(time);
+            Err::<(), _>("down".to_owned())
+        };
+        assert!(persist(true, fails, |_| unreachable!("who is in a hurry does not wait")).is_err());
+        assert_eq!(times, [LAST_TIME]);
+        let mut times = Vec::new();
+        let fails = |time| {
+            times.push(time);
+            Err::<(), _>("down".to_owned())
+        };
+        assert!(persist(false, fails, |_| true).is_err());
+        assert_eq!(times, [REVOKE_TIME, LAST_TIME]);
+    }
+}

@@ -1,0 +1,413 @@
+//! Tokens that the hub's service makes for users who log in without one, and takes back.
+
+use super::error::HttpError;
+use super::http::{Call, Http, Reply};
+use super::json;
+use super::reply::hub_message;
+use super::scopes::Target;
+use super::text::{printable, unstopped};
+use crate::secret::Token;
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// Longest id of a token, in bytes. The hub's own are a letter and a number.
+const MAX_ID: usize = 64;
+/// Longest `expires_at` that is repeated in a log line, in characters.
+const MAX_TIME: usize = 40;
+
+/// What a token is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Wanted {
+    /// What the user reads beside the token on the hub's token page.
+    pub note: String,
+    /// Seconds until it is good for nothing.
+    pub expires_in: u64,
+    /// All that it may do.
+    pub scopes: Vec<String>,
+}
+
+/// A token that the hub has made.
+#[derive(Debug)]
+pub struct Minted {
+    /// The token.
+    pub token: Token,
+    /// The hub's id of it, by which it is taken back.
+    pub id: String,
+    /// When it ends by itself, in the hub's words; printable.
+    pub expires_at: String,
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MintError {
+    /// The hub does not know the user, or the service may not make tokens for this one.
+    NoSuchUser(String),
+    /// The service's token is wrong, expired, or lacks the scope `tokens`.
+    NotAllowed(String),
+    /// The hub does not make such a token: its message.
+    Rejected(String),
+    /// The call brought no answer.
+    NoAnswer(HttpError),
+    /// An answer that is none of those: a hub or proxy in trouble, or something that is no hub.
+    NotUnderstood(String),
+}
+
+/// The least that a session on one server ("" = default) needs: to open it and to start it. With `groups` also to read
+/// which groups the user is in.
+#[must_use]
+pub fn scopes(user: &str, server: &str, groups: bool) -> Vec<String> {
+    let mut scopes: Vec<String> =
+        ["access:servers", "servers"].iter().map(|scope| format!("{scope}!server={user}/{server}")).collect();
+    if groups {
+        scopes.push(format!("read:users:groups!user={user}"));
+    }
+    scopes
+}
+
+/// Has the hub make a token for `user`, within `timeout` for everything. `service` is the service's own token.
+///
+/// # Errors
+/// [`MintError`]. After [`MintError::NoAnswer`] the hub may have made one all the same.
+pub fn mint(
+    http: &Http,
+    service: &Token,
+    user: &str,
+    wanted: &Wanted,
+    timeout: Duration,
+) -> Result<Minted, MintError> {
+    let until = Instant::now() + timeout;
+    let body = serde_json::to_vec(wanted).map_err(|why| MintError::NotUnderstood(why.to_string()))?;
+    let path = &["hub", "api", "users", user, "tokens"];
+    let call = Call { method: Method::POST, path, body: Some(body), timeout };
+    let reply = http.call(service, call).map_err(MintError::NoAnswer)?;
+    let message = hub_message(&reply);
+    match reply.status {
+        200..=299 => read(reply),
+        400 => Err(MintError::Rejected(message.unwrap_or_default())),
+        // To hubs from 2 on a user that they don't know is one whom the service may do nothing for: 403.
+        403 if message.is_some() && may_make_tokens(http, service, user, until) => {
+            Err(MintError::NoSuchUser(message.unwrap_or_default()))
+        }
+        401 | 403 => Err(MintError::NotAllowed(message.unwrap_or_default())),
+        404 if message.is_some() => Err(MintError::NoSuchUser(message.unwrap_or_default())),
+        status => {
+            let said = message.map(|message| format!(": {message}")).unwrap_or_default();
+            Err(MintError::NotUnderstood(format!("status {status}{said}")))
+        }
+    }
+}
+
+/// Whether the service's token is good, and may make tokens for users like this one. Which groups the user would be in
+/// isn't known: any will do.
+fn may_make_tokens(http: &Http, service: &Token, user: &str, until: Instant) -> bool {
+    #[derive(Deserialize)]
+    struct Model {
+        scopes: Vec<String>,
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    let Ok(reply) = http.call(service, Call::get(&["hub", "api", "user"], left)) else { return false };
+    let target = Target { user, server: "", groups: &[] };
+    reply.status == 200
+        && json::object::<Model>(&reply.body).is_ok_and(|model| {
+            model
+                .scopes
+                .iter()
+                .any(|scope| target.is_covered_by(scope, "tokens") || scope.starts_with("tokens!group="))
+        })
+}
+
+fn read(reply: Reply) -> Result<Minted, MintError> {
+    #[derive(Deserialize)]
+    struct Model {
+        token: String,
+        id: String,
+        expires_at: Option<String>,
+    }
+    let body = Zeroizing::new(reply.body);
+    // The parser's own words could repeat the token.
+    let bad = |what: &str| MintError::NotUnderstood(format!("status {}, but {what}", reply.status));
+    let Model { token, id, expires_at } =
+        json::object(&body).map_err(|_| bad("no JSON object with a token and its id"))?;
+    let token = Zeroizing::new(token);
+    let token = Token::parse(&token).map_err(|_| bad("the token is none"))?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(plain) {
+        return Err(bad("the token's id is none"));
+    }
+    let expires_at = printable(expires_at.as_deref().unwrap_or("an unknown time"), MAX_TIME);
+    Ok(Minted { token, id, expires_at })
+}
+
+/// Has the hub forget the token of `user` that was made with this id and note, within `timeout`. One that is gone already is
+/// as good as forgotten.
+///
+/// Hubs on SQLite give the id of a deleted token to a new one. So the note must tell ours from all others: it is
+/// looked at first.
+///
+/// # Errors
+/// For the log: why it may still be there.
+pub fn revoke(
+    http: &Http,
+    service: &Token,
+    user: &str,
+    (id, note): (&str, &str),
+    timeout: Duration,
+) -> Result<Revoked, String> {
+    #[derive(Deserialize)]
+    struct Model {
+        note: Option<String>,
+    }
+    let until = Instant::now() + timeout;
+    let path = &["hub", "api", "users", user, "tokens", id];
+    let Some(body) = unless_gone(http.call(service, Call::get(path, timeout)))? else {
+        return Ok(Revoked::Gone);
+    };
+    let found: Model =
+        json::object(&body).map_err(|_| "the hub's answer about the token was not understood".to_owned())?;
+    if found.note.as_deref() != Some(note) {
+        return Ok(Revoked::Another);
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    let call = Call { method: Method::DELETE, path, body: None, timeout: left };
+    Ok(if unless_gone(http.call(service, call))?.is_some() { Revoked::Now } else { Revoked::Gone })
+}
+
+/// How a token came to be no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revoked {
+    /// The hub has forgotten it.
+    Now,
+    /// The hub had no token of this id any more.
+    Gone,
+    /// The hub had one that is not ours.
+    Another,
+}
+
+/// The body of a good answer; `None`: the hub has no such token.
+fn unless_gone(answer: Result<Reply, HttpError>) -> Result<Option<Vec<u8>>, String> {
+    let reply = answer.map_err(|error| error.to_string())?;
+    match (reply.status, hub_message(&reply)) {
+        (200..=299, _) => Ok(Some(reply.body)),
+        // A proxy's 404 says nothing about the token.
+        (404, Some(_)) => Ok(None),
+        (status, message) => {
+            let said = message.map(|message| format!(": {}", unstopped(&message))).unwrap_or_default();
+            Err(format!("the hub answered with status {status}{said}"))
+        }
+    }
+}
+
+impl MintError {
+    /// Whether the hub has decided against the user, other than that it could not be asked.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::NoSuchUser(_))
+    }
+
+    /// Two lines for the user: what happened, what to do.
+    #[must_use]
+    pub fn for_user(&self) -> String {
+        match self {
+            Self::NoSuchUser(_) => "The hub does not know this user (any more), or does not let this host log you in by key.\n\
+                 Check the user name, or log in with a token: ssh -o PubkeyAuthentication=no …"
+                .to_owned(),
+            Self::NotAllowed(_) | Self::Rejected(_) => {
+                "The hub does not let this host log you in by your key.\n\
+                 Log in with a token (ssh -o PubkeyAuthentication=no …), and tell this host's administrator, whose log says why."
+                    .to_owned()
+            }
+            Self::NoAnswer(error) => error.for_user(),
+            Self::NotUnderstood(_) => "The hub has a problem and cannot let you in.\n\
+                 Try again in a minute; if that does not help, tell the administrator of this host."
+                .to_owned(),
+        }
+    }
+
+    /// One line for the log.
+    #[must_use]
+    pub fn for_log(&self) -> String {
+        let because = |what: &str, message: &str| match unstopped(message) {
+            "" => what.to_owned(),
+            message => format!("{what}: {message}"),
+        };
+        match self {
+            Self::NoSuchUser(message) => because(
+                "the hub does not know this user, or the scopes of the service do not cover this one",
+                message,
+            ),
+            Self::NotAllowed(message) => because(
+                "the hub made no token: the service token is not valid, or lacks the scope tokens",
+                message,
+            ),
+            Self::Rejected(message) => because("the hub made no token", message),
+            Self::NoAnswer(error) => error.to_string(),
+            Self::NotUnderstood(why) => format!("the hub made no token: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::fake::{Fake, answer, hub_error, send};
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const MADE: &str =
+        r#"{"token":"m1nted","id":"a17","expires_at":"2026-11-23T00:00:00Z","kind":"api_token"}"#;
+
+    fn wanted() -> Wanted {
+        Wanted { note: "a note".to_owned(), expires_in: 300, scopes: scopes("alice", "", false) }
+    }
+
+    fn service() -> Token {
+        Token::parse("s3rvice").unwrap()
+    }
+
+    fn minted(fake: &Fake) -> Result<Minted, MintError> {
+        mint(&Http::new(&fake.base, None).unwrap(), &service(), "alice", &wanted(), SECOND)
+    }
+
+    fn revoked(fake: &Fake) -> Result<Revoked, String> {
+        revoke(&Http::new(&fake.base, None).unwrap(), &service(), "al@x.org", ("a17", "a note"), SECOND)
+    }
+
+    #[test]
+    fn as_little_as_possible() {
+        assert_eq!(scopes("alice", "", false), ["access:servers!server=alice/", "servers!server=alice/"]);
+        assert_eq!(
+            scopes("a@b", "gpu", true),
+            ["access:servers!server=a@b/gpu", "servers!server=a@b/gpu", "read:users:groups!user=a@b"]
+        );
+        let body = serde_json::to_string(&wanted()).unwrap();
+        assert_eq!(
+            body,
+            r#"{"note":"a note","expires_in":300,"scopes":["access:servers!server=alice/","servers!server=alice/"]}"#
+        );
+    }
+
+    #[test]
+    fn a_token_is_made() {
+        let fake = Fake::saying(201, "", MADE);
+        let made = minted(&fake).unwrap();
+        assert_eq!((made.token.expose(), made.id.as_str()), ("m1nted", "a17"));
+        assert_eq!(made.expires_at, "2026-11-23T00:00:00Z");
+        assert_eq!(fake.lines(), ["POST /base/hub/api/users/alice/tokens"]);
+        let head = fake.requests().remove(0).to_ascii_lowercase();
+        assert!(head.contains("\r\nauthorization: token s3rvice\r\n"), "{head}");
+        assert!(!format!("{made:?}").contains("m1nted"));
+    }
+
+    #[test]
+    fn what_is_no_token_never_gets_into_a_log() {
+        for bad in [
+            "",
+            "null",
+            "[\"m1nted\",\"a17\",null]",
+            r#"{"token":"m1nted"}"#,
+            r#"{"token":"m1nted","id":17}"#,
+            r#"{"token":"m1nted","id":""}"#,
+            r#"{"token":"m1nted","id":"../users"}"#,
+            r#"{"token":"m1nted x","id":"a17"}"#,
+            r#"{"id":"m1nted","token":["m1nted"]}"#,
+        ] {
+            let error = minted(&Fake::saying(200, "", bad)).unwrap_err();
+            assert!(matches!(error, MintError::NotUnderstood(_)), "{bad}");
+            assert!(!format!("{error:?}{}{}", error.for_log(), error.for_user()).contains("m1nted"), "{bad}");
+        }
+    }
+
+    /// A hub that says 403 to the mint, and this about the service.
+    fn forbidding(service: &'static str) -> Fake {
+        let no = hub_error(403, "", "Service alice not found or no permissions to generate tokens");
+        Fake::new(move |stream, head, _| {
+            let reply = if head.starts_with("GET") { answer(200, "", service) } else { no.clone() };
+            send(stream, reply.as_bytes());
+        })
+    }
+
+    #[test]
+    fn an_unknown_user_is_told_from_a_service_that_may_not() {
+        for (service, unknown) in [
+            (r#"{"kind":"service","scopes":["tokens","read:users"]}"#, true),
+            (r#"{"kind":"service","scopes":["tokens!group=students"]}"#, true),
+            (r#"{"kind":"service","scopes":["tokens!user=alice"]}"#, true),
+            (r#"{"kind":"service","scopes":["tokens!user=bob","read:tokens"]}"#, false),
+            (r#"{"kind":"service","scopes":[]}"#, false),
+            ("<html>", false),
+        ] {
+            let error = minted(&forbidding(service)).unwrap_err();
+            assert_eq!(error.is_refusal(), unknown, "{service}: {error:?}");
+            assert!(error.for_log().ends_with("no permissions to generate tokens"), "{}", error.for_log());
+        }
+        let old = hub_error(404, "", "No such user: alice");
+        let fake = Fake::new(move |stream, _, _| send(stream, old.as_bytes()));
+        assert!(minted(&fake).unwrap_err().is_refusal());
+    }
+
+    #[test]
+    fn everything_else_is_an_outage() {
+        let texts = |error: &MintError| {
+            assert_eq!(error.for_user().lines().count(), 2);
+            assert_eq!(error.for_log().lines().count(), 1);
+            assert!(!error.is_refusal());
+            error.for_log()
+        };
+        let too_long = hub_error(400, "", "token expires_in: 300 must not exceed\n60.");
+        let fake = Fake::new(move |stream, _, _| send(stream, too_long.as_bytes()));
+        assert_eq!(
+            texts(&minted(&fake).unwrap_err()),
+            "the hub made no token: token expires_in: 300 must not exceed 60"
+        );
+        for status in [404, 409, 429, 500, 502, 503] {
+            let log = texts(&minted(&Fake::saying(status, "", "<html>")).unwrap_err());
+            assert_eq!(log, format!("the hub made no token: status {status}"));
+        }
+        for status in [401, 403] {
+            let log = texts(&minted(&Fake::saying(status, "", "")).unwrap_err());
+            assert!(log.contains("lacks the scope tokens"), "{log}");
+        }
+        assert!(texts(&minted(&Fake::new(|_, _, _| {})).unwrap_err()).contains("broke"));
+    }
+
+    /// A hub that answers the two calls of a revocation.
+    fn holding(get: String, delete: String) -> Fake {
+        Fake::new(move |stream, head, _| {
+            let reply = if head.starts_with("GET") { &get } else { &delete };
+            send(stream, reply.as_bytes());
+        })
+    }
+
+    #[test]
+    fn a_token_is_taken_back() {
+        const OURS: &str = r#"{"id":"a17","note":"a note","kind":"api_token"}"#;
+        let gone = || hub_error(404, "", "No such token a17 for user alice");
+        let fake = holding(answer(200, "", OURS), answer(204, "", ""));
+        assert_eq!(revoked(&fake), Ok(Revoked::Now));
+        let path = "/base/hub/api/users/al@x.org/tokens/a17";
+        assert_eq!(fake.lines(), [format!("GET {path}"), format!("DELETE {path}")]);
+        assert_eq!(revoked(&holding(gone(), answer(500, "", ""))), Ok(Revoked::Gone));
+        assert_eq!(revoked(&holding(answer(200, "", OURS), gone())), Ok(Revoked::Gone));
+        let why = |get, delete| revoked(&holding(get, delete)).unwrap_err();
+        assert!(why(answer(200, "", "<html>"), gone()).contains("not understood"));
+        for (status, body) in [(404, "<html>"), (503, "")] {
+            assert!(why(answer(status, "", body), gone()).contains(&format!("status {status}")));
+            assert!(why(answer(200, "", OURS), answer(status, "", body)).contains(&status.to_string()));
+        }
+        assert_eq!(
+            why(answer(200, "", OURS), hub_error(403, "", "Action is not authorized.")),
+            "the hub answered with status 403: Action is not authorized"
+        );
+    }
+
+    #[test]
+    fn a_later_token_with_the_same_id_is_left_alone() {
+        for other in [r#"{"id":"a17","note":"another"}"#, r#"{"id":"a17","note":null}"#, r#"{"id":"a17"}"#] {
+            let fake = holding(answer(200, "", other), answer(204, "", ""));
+            assert_eq!(revoked(&fake), Ok(Revoked::Another));
+            assert_eq!(fake.lines().len(), 1, "{other}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Asking a file system something, for a limited time, and reading what another process answers.
+//!
+//! A file server that is away holds whoever asks it, for as long as it is away. So a child process asks, and is killed
+//! when its time is over. One that cannot be killed either, in a part of the kernel that does not look at signals, is left
+//! behind: it has nothing of ours but its end of a pipe, so that sshd doesn't wait for it.
+
+use crate::sys::{pidfd, process};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, getpid, pipe2, write};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// How long a killed child may take to go away.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// A text, none, or one line for the log.
+pub type Answer = Result<Option<Vec<u8>>, String>;
+
+/// Has `work` done in a child process of this one, which must have a single thread, and returns its answer of at most
+/// `longest` bytes.
+///
+/// # Errors
+/// Those of `work`; it took longer than `within`; there could be no child, or it died.
+pub fn ask(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> Answer {
+    let broken = |error: io::Error| format!("the process that should read it failed: {error}");
+    let end = Instant::now() + within;
+    let (answer, from_child) = pipe2(OFlag::O_CLOEXEC).map_err(|error| broken(error.into()))?;
+    let parent = getpid().as_raw();
+    let Some(pid) = process::fork_single_threaded().map_err(broken)? else {
+        let done = process::die_with_parent(parent)
+            .and_then(|()| process::discard_stdio())
+            .and_then(|()| process::close_all_but(&[from_child.as_raw_fd()]))
+            .and_then(|()| write_all(from_child.as_fd(), &encode(work())));
+        // No destructors: what we inherited is not ours to end.
+        process::exit_now(i32::from(done.is_err()));
+    };
+    drop(from_child);
+    let read = read_all(answer.as_fd(), end, longest + HEADER);
+    // Our child, not reaped by anybody else: the number is its own.
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    reap(pid, Instant::now() + GRACE);
+    match read {
+        Ok(bytes) => decode(&bytes).ok_or_else(|| broken(io::ErrorKind::UnexpectedEof.into()))?,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(format!("no answer within {} s: look after its file system", within.as_secs_f32()))
+        }
+        Err(error) => Err(broken(error)),
+    }
+}
+
+/// Reads until the other end is closed.
+///
+/// # Errors
+/// `TimedOut` at `end`; `InvalidData` when there are more than `longest` bytes; the system's.
+pub fn read_all(fd: BorrowedFd<'_>, end: Instant, longest: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 8192];
+    while readable(fd, end)? {
+        match nix::unistd::read(fd, &mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if bytes.len() > longest {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Waits until `fd` can be read or its other end is closed; false at `end`.
+pub fn readable(fd: BorrowedFd<'_>, end: Instant) -> io::Result<bool> {
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Reaps a child that has ended or is about to.
+fn reap(pid: libc::pid_t, end: Instant) {
+    if let Ok(ended) = pidfd::open(pid) {
+        let _ = readable(ended.as_fd(), end);
+    }
+    let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+}
+
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write(fd, bytes) {
+            Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// What precedes an answer: its kind and its length.
+const HEADER: usize = 5;
+
+fn encode(answer: Answer) -> Vec<u8> {
+    let (kind, bytes) = match answer {
+        Ok(None) => (0, Vec::new()),
+        Ok(Some(text)) => (1, text),
+        Err(why) => (2, why.into_bytes()),
+    };
+    // A length that isn't the real one makes it no answer.
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    [&[kind][..], &length.to_ne_bytes(), &bytes].concat()
+}
+
+/// `None`: that is no whole answer.
+fn decode(bytes: &[u8]) -> Option<Answer> {
+    let (kind, rest) = bytes.split_first()?;
+    let (length, bytes) = rest.split_first_chunk()?;
+    if usize::try_from(u32::from_ne_bytes(*length)) != Ok(bytes.len()) {
+        return None;
+    }
+    match kind {
+        0 => Some(Ok(None)),
+        1 => Some(Ok(Some(bytes.to_vec()))),
+        2 => Some(Err(String::from_utf8_lossy(bytes).into_owned())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sys::process::in_child;
+    use std::thread::sleep;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(300);
+    /// What a machine under load may add.
+    const SLACK: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn an_answer_comes_back() {
+        assert!(in_child(|| {
+            for answer in [Ok(None), Ok(Some(Vec::new())), Err("why".to_owned()), Ok(Some(vec![7; 300_000]))]
+            {
+                assert_eq!(ask(LONG, 300_000, || answer.clone()), answer);
+            }
+            assert_eq!(waitpid(None::<Pid>, None), Err(Errno::ECHILD), "no child is left");
+        }));
+    }
+
+    #[test]
+    fn what_takes_too_long_is_given_up() {
+        assert!(in_child(|| {
+            let start = Instant::now();
+            let why = ask(SHORT, 10, || {
+                sleep(LONG);
+                Ok(None)
+            });
+            assert_eq!(why.unwrap_err(), "no answer within 0.3 s: look after its file system");
+            assert!(start.elapsed() < SHORT + SLACK);
+            assert_eq!(waitpid(None::<Pid>, None), Err(Errno::ECHILD), "no child is left");
+        }));
+    }
+
+    #[test]
+    fn a_child_that_dies_or_says_too_much_is_an_error_at_once() {
+        assert!(in_child(|| {
+            let start = Instant::now();
+            let why = ask(LONG, 10, || process::exit_now(0)).unwrap_err();
+            assert!(why.starts_with("the process that should read it failed: "), "{why}");
+            let why = ask(LONG, 10, || Ok(Some(vec![7; 200_000]))).unwrap_err();
+            assert!(why.ends_with("the answer is too long"), "{why}");
+            assert!(start.elapsed() < SLACK);
+        }));
+    }
+
+    #[test]
+    fn a_child_has_nothing_of_its_parents_but_the_pipe() {
+        assert!(in_child(|| {
+            let (kept, theirs) = pipe2(OFlag::empty()).unwrap();
+            let open = ask(LONG, 100, || {
+                let open =
+                    (3..256).filter(|fd| std::fs::exists(format!("/proc/self/fd/{fd}")).unwrap_or(true));
+                Ok(Some(vec![u8::try_from(open.count()).unwrap_or(u8::MAX)]))
+            });
+            assert_eq!(open, Ok(Some(vec![1])));
+            drop((kept, theirs));
+        }));
+    }
+
+    #[test]
+    fn half_an_answer_is_none() {
+        let whole = encode(Ok(Some(b"text".to_vec())));
+        assert_eq!(decode(&whole), Some(Ok(Some(b"text".to_vec()))));
+        for length in 0..whole.len() {
+            assert_eq!(decode(&whole[..length]), None);
+        }
+        assert_eq!(decode(&[whole, vec![0]].concat()), None);
+        assert_eq!(decode(&[3, 0, 0, 0, 0]), None);
+    }
+}

@@ -1,0 +1,131 @@
+//! Who may ask for a user's keys: root, and the uid under which sshd runs commands for that user.
+//!
+//! Keys are no secret, but which names the hub knows is nobody's business on this host, and neither is having it
+//! asked. The NSS module speaks about users who are just logging in to sshd only, so the uid is worked out here from
+//! the same rule.
+
+use accounts::homes::Homes;
+use accounts::uid::{self, Ids, Range, Rule};
+use accounts::{Settings, UserName};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long the file system of the homes may take to say whose one is.
+const LIMIT: Duration = Duration::from_millis(400);
+
+/// What is known of the owner of a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// This uid.
+    Is(u32),
+    /// There is no home yet.
+    Nobody,
+    /// The file system does not answer, or not to this program's user.
+    Unknown,
+}
+
+/// Whether `caller`, a uid, may ask for `user`'s keys.
+#[must_use]
+pub fn may_ask(caller: u32, user: &UserName, settings: &Settings) -> bool {
+    caller == 0
+        || match (&settings.accounts, &settings.homes) {
+            (Rule::Hash(range), _) => caller == range.ids(user).uid(),
+            (Rule::Fixed(ids), _) => caller == ids.uid(),
+            (Rule::Home, Some(homes)) => is_owner(caller, user, homes, owner(user, homes)),
+            (Rule::Home, None) => false,
+        }
+}
+
+/// The rule `home`: its owner; without a home, or while nobody knows, what the account gets instead. Not known to this
+/// program does not mean not known to sshd, which is root: then any uid that a hub user may have is taken.
+fn is_owner(caller: u32, user: &UserName, homes: &Homes, owner: Owner) -> bool {
+    let created = homes.create.as_ref().and_then(|create| create.owner).map(Ids::uid);
+    let instead = caller == Range::DEFAULT.ids(user).uid() || created == Some(caller);
+    match owner {
+        Owner::Is(owner) => uid::is_allowed(caller) && caller == owner || instead,
+        Owner::Nobody => instead,
+        Owner::Unknown => uid::is_allowed(caller),
+    }
+}
+
+/// Looks at the home in a thread that is left behind if it hangs: this process ends soon.
+fn owner(user: &UserName, homes: &Homes) -> Owner {
+    let Ok(relative) = homes.template.expand(user) else { return Owner::Unknown };
+    let path = homes.root.join(relative);
+    let (answer, from_thread) = mpsc::channel();
+    let look = move || {
+        let _ = answer.send(match fs::symlink_metadata(path) {
+            Ok(facts) => Owner::Is(facts.uid()),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Owner::Nobody,
+            Err(_) => Owner::Unknown,
+        });
+    };
+    if thread::Builder::new().spawn(look).is_err() {
+        return Owner::Unknown;
+    }
+    from_thread.recv_timeout(LIMIT).unwrap_or(Owner::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn alice() -> UserName {
+        UserName::parse("alice").unwrap()
+    }
+
+    fn settings(text: &str) -> Settings {
+        Settings::parse(text).unwrap()
+    }
+
+    #[test]
+    fn root_and_the_users_own_uid() {
+        for (text, own, other) in [
+            ("", 2_089_708_914, 2_089_708_915),
+            ("[accounts]\nuid = 'fixed'\nfixed = [1000, 100]", 1000, 2_089_708_914),
+        ] {
+            let settings = settings(text);
+            assert!(may_ask(0, &alice(), &settings) && may_ask(own, &alice(), &settings));
+            for stranger in [other, 33, 65_534, u32::MAX] {
+                assert!(!may_ask(stranger, &alice(), &settings), "{stranger}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_owner_of_the_home() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = |more: &str| settings(&format!("[homes]\nroot = '{}'\n{more}", dir.path().display()));
+        let hash = Range::DEFAULT.ids(&alice()).uid();
+        assert!(may_ask(hash, &alice(), &text("")), "no home yet");
+        assert!(!may_ask(1000, &alice(), &text("")));
+        let homes = text("").homes.unwrap();
+        for (owner, caller, expected) in [
+            (Owner::Is(1000), 1000, true),
+            (Owner::Is(1000), 1001, false),
+            // sshd may have found no owner that it could use, or a file server that hung.
+            (Owner::Is(1000), hash, true),
+            (Owner::Is(33), 33, false),
+            (Owner::Unknown, 1000, true),
+            (Owner::Unknown, 33, false),
+            (Owner::Unknown, 65_534, false),
+            (Owner::Nobody, 1000, false),
+        ] {
+            assert_eq!(is_owner(caller, &alice(), &homes, owner), expected, "{owner:?} {caller}");
+        }
+        fs::create_dir(dir.path().join("alice")).unwrap();
+        let mine = fs::metadata(dir.path()).unwrap().uid();
+        assert_eq!(owner(&alice(), &homes), Owner::Is(mine));
+    }
+
+    #[test]
+    fn homes_that_are_made_have_an_owner_before() {
+        let settings = settings("[homes]\nroot = '/nonexistent'\nmissing = 'create'\nowner = [1000, 100]");
+        assert!(may_ask(1000, &alice(), &settings) && !may_ask(1001, &alice(), &settings));
+    }
+}
