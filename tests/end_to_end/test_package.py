@@ -87,7 +87,12 @@ def test_purging_leaves_the_host_as_it_was(fresh_bastion, client, package):
     bastion.install(package)
     assert difference(before, snapshot(bastion, *places))
     logins_work(bastion, client)
+    # The group that may read it is gone then, and its number somebody else's sooner or later.
+    for name in ("/etc/jupyterhub-openssh/service-token", "/etc/elsewhere"):
+        bastion.box.run("install", "-m", "640", "-g", "_jupyterhub-openssh-keys", "/dev/null", name)
     bastion.apt("purge", "jupyterhub-openssh")
+    assert bastion.box.path("/etc/elsewhere").stat().st_gid == 0
+    bastion.box.path("/etc/elsewhere").unlink()
     after = difference(before, snapshot(bastion, *places))
     after = {name: change for name, change in after.items()
              if not re.match(r"/run/(utmp|motd|sudo|lock|adduser)|/var/lib/pam/seen", name)}

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 
-from lib import bench_commands, bench_files, bench_many, bench_terminal
+from lib import bench_commands, bench_files, bench_keys, bench_many, bench_terminal
 from lib.bastion import Bastion
 from lib.bench_terminal import Raw, Session
 from lib.client import Client
@@ -19,7 +19,7 @@ from lib.network import Network
 from lib.paths import built_package
 from lib.syslog import Syslog
 
-PARTS = {"login": bench_terminal.login, "echo": bench_terminal.echo, "printed": bench_terminal.printed,
+PARTS = {"login": bench_terminal.login, "keys": bench_keys.keys, "echo": bench_terminal.echo, "printed": bench_terminal.printed,
          "many": bench_many.many, "sftp": bench_files.sftp, "commands": bench_commands.commands}
 
 

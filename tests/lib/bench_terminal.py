@@ -19,8 +19,8 @@ PROMPT = b"$ "
 class Session:
     """OpenSSH's client with a tty (or, for throughput, a pipe) that this process reads."""
 
-    def __init__(self, client, bastion, user, secret, pipe=False):
-        command = client.ssh(bastion, user, options=("-tt",))
+    def __init__(self, client, bastion, user, secret, pipe=False, command=None):
+        command = command or client.ssh(bastion, user, options=("-tt",))
         self.master, slave = pty.openpty()
         tty.setraw(slave)
         self.start = time.monotonic()

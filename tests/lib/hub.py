@@ -30,11 +30,15 @@ class Hub:
         self.network = network
         self.url = f"http://{network.HUB}:8000"
         self._secrets = {"CONFIGPROXY_AUTH_TOKEN": secrets.token_hex(16), "TESTS_TOKEN": secrets.token_hex(16),
-                         "PLAIN_TOKEN": secrets.token_hex(16), "PUBLIC_URL": self.url}
+                         "PLAIN_TOKEN": secrets.token_hex(16), "KEYS_TOKEN": secrets.token_hex(16),
+                         # What users' auth_state is encrypted with.
+                         "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32), "PUBLIC_URL": self.url}
         #: A service with every right; for the tests themselves.
         self.tests_token = self._secrets["TESTS_TOKEN"]
         #: A service that may open everyone's server.
         self.service_token = self._secrets["PLAIN_TOKEN"]
+        #: The service that a bastion logs users with keys in by.
+        self.keys_token = self._secrets["KEYS_TOKEN"]
         self.box = Box("jupyter", binds=[(HUB_TOOLS, "/mnt/hub"), *([(homes, "/mnt/home")] if homes else [])],
                        tmpfs=["/mnt"])
         network.join(self.box.network, network.HUB, network.ELSEWHERE)
@@ -121,6 +125,18 @@ class Hub:
         home = self.box.path(f"/mnt/home/{name}")
         home.mkdir(exist_ok=True)
         os.chown(home, HUB_UID, HUB_UID)
+
+    def delete_user(self, name):
+        """Delete a user who has no server; their home stays."""
+        self.api("DELETE", f"/users/{name}").ok()
+
+    def set_auth_state(self, user, **fields):
+        """What an authenticator would have kept of the user."""
+        self.api("PATCH", f"/users/{user}", {"auth_state": fields}).ok()
+
+    def tokens_of(self, user):
+        """The user's tokens, as the hub describes them: id, note, scopes, expires_at, …"""
+        return self.api("GET", f"/users/{user}/tokens").ok().json()["api_tokens"]
 
     def set_groups(self, user, groups):
         """Make the user a member of exactly these groups of the hub."""

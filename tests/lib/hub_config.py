@@ -91,10 +91,13 @@ c.JupyterHub.proxy_check_interval = 5
 c.JupyterHub.authenticator_class = "dummy"
 c.Authenticator.allow_all = True
 c.Authenticator.admin_users = {"admin"}
+# Users' public keys may be kept there.
+c.Authenticator.enable_auth_state = True
 
 c.JupyterHub.services = [
     {"name": "tests", "api_token": os.environ["TESTS_TOKEN"]},
     {"name": "plain", "api_token": os.environ["PLAIN_TOKEN"]},
+    {"name": "ssh-bastion", "api_token": os.environ["KEYS_TOKEN"]},
 ]
 c.JupyterHub.load_roles = [
     {"name": "tests", "services": ["tests"], "scopes": [
@@ -102,6 +105,8 @@ c.JupyterHub.load_roles = [
         "admin:groups"]},
     # A service that may open everyone's server: still no user, so never let in.
     {"name": "plain", "services": ["plain"], "scopes": ["read:users", "servers", "access:servers"]},
+    # As the README has it: mints and revokes tokens, and reads the keys that auth_state may hold.
+    {"name": "ssh-bastion", "services": ["ssh-bastion"], "scopes": ["tokens", "read:users:name", "admin:auth_state"]},
 ]
 
 c.JupyterHub.spawner_class = SteeredSpawner
