@@ -4,18 +4,20 @@
 //! asked. The NSS module speaks about users who are just logging in to sshd only, so the uid is worked out here from
 //! the same rule.
 
+use crate::keys::child;
 use accounts::homes::Homes;
 use accounts::uid::{self, Ids, Range, Rule};
 use accounts::{Settings, UserName};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::sync::mpsc;
-use std::thread;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long the file system of the homes may take to say whose one is.
 const LIMIT: Duration = Duration::from_millis(400);
+/// Longest uid in digits, and more.
+const MAX_UID: usize = 32;
 
 /// What is known of the owner of a home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +30,22 @@ enum Owner {
     Unknown,
 }
 
-/// Whether `caller`, a uid, may ask for `user`'s keys.
+/// Whether `caller`, a uid, may ask for `user`'s keys. For a process with a single thread.
 #[must_use]
 pub fn may_ask(caller: u32, user: &UserName, settings: &Settings) -> bool {
+    judge(caller, user, settings, |path| owner(child::ask(LIMIT, MAX_UID, || look(path))))
+}
+
+/// The same with another way to find out whose a path is.
+fn judge(caller: u32, user: &UserName, settings: &Settings, owner: impl FnOnce(&Path) -> Owner) -> bool {
     caller == 0
         || match (&settings.accounts, &settings.homes) {
             (Rule::Hash(range), _) => caller == range.ids(user).uid(),
             (Rule::Fixed(ids), _) => caller == ids.uid(),
-            (Rule::Home, Some(homes)) => is_owner(caller, user, homes, owner(user, homes)),
+            (Rule::Home, Some(homes)) => {
+                let home = homes.template.expand(user).map(|relative| homes.root.join(relative));
+                is_owner(caller, user, homes, home.map_or(Owner::Unknown, |home| owner(&home)))
+            }
             (Rule::Home, None) => false,
         }
 }
@@ -52,28 +62,34 @@ fn is_owner(caller: u32, user: &UserName, homes: &Homes, owner: Owner) -> bool {
     }
 }
 
-/// Looks at the home in a thread that is left behind if it hangs: this process ends soon.
-fn owner(user: &UserName, homes: &Homes) -> Owner {
-    let Ok(relative) = homes.template.expand(user) else { return Owner::Unknown };
-    let path = homes.root.join(relative);
-    let (answer, from_thread) = mpsc::channel();
-    let look = move || {
-        let _ = answer.send(match fs::symlink_metadata(path) {
-            Ok(facts) => Owner::Is(facts.uid()),
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Owner::Nobody,
-            Err(_) => Owner::Unknown,
-        });
-    };
-    if thread::Builder::new().spawn(look).is_err() {
-        return Owner::Unknown;
+/// Looks at the home, in a child process that is left behind if it hangs. A thread would hold up the end of this process.
+fn look(home: &Path) -> child::Answer {
+    match fs::symlink_metadata(home) {
+        Ok(facts) => Ok(Some(facts.uid().to_string().into_bytes())),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(why.to_string()),
     }
-    from_thread.recv_timeout(LIMIT).unwrap_or(Owner::Unknown)
+}
+
+/// What the look at the home has shown.
+fn owner(seen: child::Answer) -> Owner {
+    let uid = |text: Vec<u8>| std::str::from_utf8(&text).ok().and_then(|uid| uid.parse().ok());
+    match seen {
+        Ok(Some(text)) => uid(text).map_or(Owner::Unknown, Owner::Is),
+        Ok(None) => Owner::Nobody,
+        Err(_) => Owner::Unknown,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// As [`may_ask`], without a child: tests have threads.
+    fn asks(caller: u32, user: &UserName, settings: &Settings) -> bool {
+        judge(caller, user, settings, |home| owner(look(home)))
+    }
 
     fn alice() -> UserName {
         UserName::parse("alice").unwrap()
@@ -90,9 +106,9 @@ mod tests {
             ("[accounts]\nuid = 'fixed'\nfixed = [1000, 100]", 1000, 2_089_708_914),
         ] {
             let settings = settings(text);
-            assert!(may_ask(0, &alice(), &settings) && may_ask(own, &alice(), &settings));
+            assert!(asks(0, &alice(), &settings) && asks(own, &alice(), &settings));
             for stranger in [other, 33, 65_534, u32::MAX] {
-                assert!(!may_ask(stranger, &alice(), &settings), "{stranger}");
+                assert!(!asks(stranger, &alice(), &settings), "{stranger}");
             }
         }
     }
@@ -102,8 +118,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = |more: &str| settings(&format!("[homes]\nroot = '{}'\n{more}", dir.path().display()));
         let hash = Range::DEFAULT.ids(&alice()).uid();
-        assert!(may_ask(hash, &alice(), &text("")), "no home yet");
-        assert!(!may_ask(1000, &alice(), &text("")));
+        assert!(asks(hash, &alice(), &text("")), "no home yet");
+        assert!(!asks(1000, &alice(), &text("")));
         let homes = text("").homes.unwrap();
         for (owner, caller, expected) in [
             (Owner::Is(1000), 1000, true),
@@ -120,12 +136,13 @@ mod tests {
         }
         fs::create_dir(dir.path().join("alice")).unwrap();
         let mine = fs::metadata(dir.path()).unwrap().uid();
-        assert_eq!(owner(&alice(), &homes), Owner::Is(mine));
+        assert_eq!(owner(look(&dir.path().join("alice"))), Owner::Is(mine));
+        assert_eq!(owner(Ok(Some(b"x".to_vec()))), Owner::Unknown);
     }
 
     #[test]
     fn homes_that_are_made_have_an_owner_before() {
         let settings = settings("[homes]\nroot = '/nonexistent'\nmissing = 'create'\nowner = [1000, 100]");
-        assert!(may_ask(1000, &alice(), &settings) && !may_ask(1001, &alice(), &settings));
+        assert!(asks(1000, &alice(), &settings) && !asks(1001, &alice(), &settings));
     }
 }

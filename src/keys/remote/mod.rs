@@ -76,11 +76,6 @@ fn answer_caller() -> Result<(), Refusal> {
     let starting = |why: io::Error| broken(format!("cannot start: {why}"));
     identity::forget_caller().map_err(starting)?;
     let caller = identity::become_keys_user().map_err(broken)?;
-    let watchdog = || {
-        thread::sleep(TIME);
-        process::exit_now(1)
-    };
-    thread::Builder::new().spawn(watchdog).map_err(starting)?;
     let login = login_name()?;
     let user = login.user();
     let config = Config::load().map_err(|why| broken(why.one_line()))?;
@@ -91,6 +86,12 @@ fn answer_caller() -> Result<(), Refusal> {
             logged: true,
         });
     }
+    // Only now, as a process with threads cannot have children ask.
+    let watchdog = move || {
+        thread::sleep(TIME.saturating_sub(began.elapsed()));
+        process::exit_now(1)
+    };
+    thread::Builder::new().spawn(watchdog).map_err(starting)?;
     if config.keys.is_on() {
         let left = SOURCES_TIME.saturating_sub(began.elapsed());
         look_for_keys(&config, user, left.min(SOURCE_TIME));
