@@ -13,7 +13,7 @@ from lib.place import Place, sftp
 from lib.shellplace import ShellPlace
 from lib.storage import FIXED
 
-pytestmark = pytest.mark.only("bookworm")
+pytestmark = pytest.mark.only("trixie")
 
 needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no /dev/fuse")
 

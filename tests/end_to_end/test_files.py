@@ -34,6 +34,7 @@ def test_10_000_small_files(place):
     print("up and down: {:.1f} s, {:.1f} s".format(*filechecks.check_small_files(place)))
 
 
+@pytest.mark.only("trixie")
 def test_4_gigabytes(place):
     print("up and down: {:.1f} s, {:.1f} s".format(*filechecks.check_big_file(place)))
 

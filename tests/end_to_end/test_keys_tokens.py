@@ -15,6 +15,8 @@ from lib.keys import (HUB_KEYS_PROGRAM, KEYS_USER, SERVICE_TOKEN, Door, Key, Ses
 from lib.storage import BY_HOME
 from lib.wait import wait_for
 
+pytestmark = pytest.mark.only("trixie")
+
 CONFIG = BY_HOME + keys_table("home", token_lifetime=600)
 #: How many sessions there are in the count of tokens, and how many at once.
 SESSIONS, WAVE = (500 if FULL else 60), 10
