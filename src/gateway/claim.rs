@@ -4,7 +4,7 @@ use super::handle::Handle;
 use crate::control::{ClaimReply, ClaimRequest, HomeState, JailReport, MAX_MESSAGE};
 use crate::log::Log;
 use crate::sys::socket;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::sys::wait::readable_before;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -187,21 +187,6 @@ fn read_claim(claim: &OwnedFd, handle: &Handle, user: &str) -> Result<Claim, Str
 
 fn reply(claim: &OwnedFd, reply: &ClaimReply) -> io::Result<()> {
     socket::send(claim.as_fd(), &serde_json::to_vec(reply)?, &[])
-}
-
-/// Which of the descriptors has something to read, the last if several have.
-pub(super) fn readable_before(fds: &[BorrowedFd<'_>], until: Instant) -> io::Result<Option<usize>> {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-        match poll(&mut polled, timeout) {
-            Ok(0) if left.is_zero() => return Ok(None),
-            Ok(0) | Err(nix::Error::EINTR) => {}
-            Ok(_) => return Ok(polled.iter().rposition(|fd| fd.any() == Some(true))),
-            Err(e) => return Err(e.into()),
-        }
-    }
 }
 
 #[cfg(test)]

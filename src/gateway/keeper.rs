@@ -5,7 +5,6 @@
 //! a gateway. Afterwards it listens to nobody: all that a gateway can do to it is to end.
 
 use super::access::new_http;
-use super::claim::readable_before;
 use super::denied::Denied;
 use super::request::KeyLogin;
 use super::{Failed, PROGRAM, system_user, termination, trying};
@@ -16,6 +15,7 @@ use crate::hub::tokens::{self, Minted, Revoked, Wanted};
 use crate::keys::service_token;
 use crate::log::Log;
 use crate::secret::Token;
+use crate::sys::wait::readable_before;
 use crate::sys::{process, socket};
 use accounts::paths::KEYS_USER;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

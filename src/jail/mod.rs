@@ -23,11 +23,11 @@ mod uids;
 mod view;
 
 use crate::config::Config;
+use crate::sys::wait::readable;
 use crate::sys::{namespace, pidfd, process, socket};
 use accounts::paths;
 use accounts::text::one_line;
 use mounter::Mounter;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::User;
 use plan::Plan;
 use request::Request;
@@ -198,19 +198,6 @@ fn read_line(fd: BorrowedFd<'_>, within: Duration) -> io::Result<Vec<u8>> {
         }
     }
     Ok(line)
-}
-
-/// Waits until `fd` can be read or has ended; false at `end`.
-fn readable(fd: BorrowedFd<'_>, end: Instant) -> io::Result<bool> {
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left) {
-            Ok(n) => return Ok(n > 0),
-            Err(nix::Error::EINTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {

@@ -4,10 +4,10 @@
 //! when its time is over. One that cannot be killed either, in a part of the kernel that does not look at signals, is left
 //! behind: it has nothing of ours but its end of a pipe, so that sshd doesn't wait for it.
 
+use crate::sys::wait::readable;
 use crate::sys::{pidfd, process};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpid, pipe2, write};
@@ -72,19 +72,6 @@ pub fn read_all(fd: BorrowedFd<'_>, end: Instant, longest: usize) -> io::Result<
         }
     }
     Err(io::ErrorKind::TimedOut.into())
-}
-
-/// Waits until `fd` can be read or its other end is closed; false at `end`.
-pub fn readable(fd: BorrowedFd<'_>, end: Instant) -> io::Result<bool> {
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// Reaps a child that has ended or is about to.

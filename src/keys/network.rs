@@ -1,7 +1,8 @@
 //! The sources `hub` and `url`, as the process of a user sees them: a program that may read the service token asks them.
 
-use super::child::{read_all, readable};
+use super::child::read_all;
 use crate::sys::pidfd;
+use crate::sys::wait::readable;
 use accounts::LoginName;
 use std::io;
 use std::os::fd::AsFd;

@@ -8,3 +8,4 @@ pub mod process; // identity, hardening, daemonizing
 pub mod quota; // disk quotas by descriptor
 pub mod socket; // SEQPACKET sockets, descriptors passed along
 pub mod tty; // raw mode, window size
+pub mod wait; // poll, for a limited time

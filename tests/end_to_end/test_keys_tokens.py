@@ -6,12 +6,12 @@ from datetime import datetime
 
 import pytest
 
-from end_to_end.test_secrets import memory_holds
 from lib import paths, rest
 from lib.commandchecks import FULL
 from lib.faultyhub import answer
 from lib.keys import (HUB_KEYS_PROGRAM, KEYS_USER, SERVICE_TOKEN, Door, Key, Session, door, gateways, keepers,
                       keys_table, minted, none_minted, service_token, table, uid_of)
+from lib.processes import memory_holds
 from lib.storage import BY_HOME
 from lib.wait import wait_for
 

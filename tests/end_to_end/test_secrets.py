@@ -8,6 +8,7 @@ import pytest
 
 from lib import paths
 from lib.injail import in_jail
+from lib.processes import memory_holds
 from lib.wait import wait_for
 
 
@@ -17,25 +18,6 @@ def session(bastion, client, alice):
         terminal.prompt()
         yield terminal
     alice.no_terminals()
-
-
-def memory_holds(process, secret):
-    """Whether the secret is in the process's writable memory."""
-    try:
-        with open(process.path("mem"), "rb", 0) as memory:
-            for line in process.read("maps").decode().splitlines():
-                match = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw", line)
-                if match:
-                    start, end = int(match[1], 16), int(match[2], 16)
-                    memory.seek(start)
-                    try:
-                        if secret in memory.read(end - start):
-                            return True
-                    except OSError:
-                        continue
-    except OSError:
-        pass
-    return False
 
 
 def test_no_token_in_environments_and_command_lines(bastion, session, alice):

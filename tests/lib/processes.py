@@ -1,6 +1,7 @@
 """Looking at processes from outside their sandboxes, through /proc (proc(5))."""
 
 import os
+import re
 import signal
 from dataclasses import dataclass
 
@@ -108,3 +109,22 @@ def inside(pid_namespace):
         return verdicts[pid]
 
     return [one for one in everything.values() if verdict(one.pid) and one.state not in "ZX"]
+
+
+def memory_holds(process, secret):
+    """Whether the secret is in the process's writable memory."""
+    try:
+        with open(process.path("mem"), "rb", 0) as memory:
+            for line in process.read("maps").decode().splitlines():
+                match = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw", line)
+                if match:
+                    start, end = int(match[1], 16), int(match[2], 16)
+                    memory.seek(start)
+                    try:
+                        if secret in memory.read(end - start):
+                            return True
+                    except OSError:
+                        continue
+    except OSError:
+        pass
+    return False
