@@ -122,11 +122,12 @@ fn judge(user: &str, proof: Proof) -> Result<(Access, Verified, Option<Keeper>),
             VerifyError::Unavailable { .. } => Denied::Unavailable { for_user, for_log },
         }
     };
+    // Before the wait for a keeper, which takes longer than this.
+    let http = new_http(&config, &hub).map_err(|e| denied(e.into()))?;
     let (token, keeper) = match proof {
         Proof::Token(token) => (token, None),
         Proof::Keeper(keeper) => (keeper.token(until)?, Some(keeper)),
     };
-    let http = new_http(&config, &hub).map_err(|e| denied(e.into()))?;
     let server = login.server().map_or("", |server| server.as_str());
     let left = until.saturating_duration_since(Instant::now()).max(LEAST);
     let verified = verify(&http, &token, login.user().as_str(), server, left).map_err(denied)?;

@@ -208,7 +208,11 @@ impl TerminalSocket {
         let tcp = websocket.get_mut().deadline_stream();
         tcp.deadline = None;
         tcp.tcp.set_nonblocking(true).map_err(ConnectError::Unreachable)?;
-        Ok(Self { websocket, owes_pong: false, pongs_until: Instant::now(), unflushed: false })
+        let mut socket = Self { websocket, owes_pong: true, pongs_until: Instant::now(), unflushed: false };
+        // The answer to the upgrade waits for its acknowledgement like any message (see `read`), and what the server
+        // has to say first waits behind it. A connection that is gone already is seen by the first read.
+        let _ = socket.flush();
+        Ok(socket)
     }
 
     /// The next event; `None` when there is none now.
