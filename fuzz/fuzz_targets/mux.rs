@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     let _ = Mux::new(SALT, now).receive(data, now);
 
     let mut mux = Mux::new(SALT, now);
-    let mut say = |mux: &mut Mux, packet: &Packet<'_>| {
+    let say = |mux: &mut Mux, packet: &Packet<'_>| {
         let mut line = String::new();
         frame::encode(packet, SALT, &mut Vec::new(), &mut line);
         mux.receive(line.as_bytes(), now)

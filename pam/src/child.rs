@@ -114,9 +114,7 @@ mod tests {
 
     #[test]
     fn the_child_has_no_environment_and_no_descriptor_of_ours() {
-        let leak = std::fs::File::open("/dev/null").unwrap();
-        // Without close-on-exec, as sshd's may be.
-        let _leak: std::os::fd::OwnedFd = leak.into();
+        let _leak = ffi::inheritable().unwrap();
         // The shell itself looks, with one descriptor more, and forks nothing.
         let mut child = shell(
             "set -- /proc/self/fd/*; read -r environment </proc/self/environ; printf '%s [%s] ' $# \"$environment\"; pwd",

@@ -244,6 +244,17 @@ fn set(signal: libc::c_int, to: libc::sighandler_t) -> Option<libc::sigaction> {
     (unsafe { libc::sigaction(signal, &raw const new, &raw mut before) } == 0).then_some(before)
 }
 
+/// For tests: a descriptor without close-on-exec, as sshd's may be. Rust's own have it.
+#[cfg(test)]
+pub fn inheritable() -> io::Result<OwnedFd> {
+    // SAFETY: the path is a C string.
+    match unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: open(2) has just made it, and nobody else has it.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

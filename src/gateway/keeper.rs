@@ -28,6 +28,8 @@ const MINT_TIME: Duration = Duration::from_secs(30);
 const REVOKE_TIME: Duration = Duration::from_secs(10);
 /// The same after SIGTERM: whoever sent it may soon send SIGKILL.
 const LAST_TIME: Duration = Duration::from_secs(4);
+/// When a token is looked for whose making was not heard of: at once, and so long after the look before.
+const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
 /// How often a keeper wakes up for nothing.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// Longest message to the gateway, in bytes.
@@ -68,12 +70,24 @@ fn keep(gateway: OwnedFd, user: (u32, u32), login: &KeyLogin, context: &str) -> 
     let terminated = trying("watch for SIGTERM", termination())?;
     let mut log = Log::open(PROGRAM, context);
 
-    let made = Errand::new(login).and_then(|errand| errand.mint().map(|minted| (errand, minted)));
-    let (errand, minted) = match made {
-        Ok(made) => made,
-        Err(denied) => return trying("answer", socket::send(gateway.as_fd(), &refusal(&denied), &[])),
+    // An error of poll(2) is no reason to wait.
+    let pause = |time| !matches!(readable_before(&[terminated.as_fd()], Instant::now() + time), Ok(None));
+    let refuse = |denied: &Denied| trying("answer", socket::send(gateway.as_fd(), &refusal(denied), &[]));
+    let errand = match Errand::new(login) {
+        Ok(errand) => errand,
+        Err(denied) => return refuse(&denied),
     };
-    let Minted { token, id, expires_at } = minted;
+    let Minted { token, id, expires_at } = match errand.mint() {
+        Ok(minted) => minted,
+        Err(NoToken { denied, perhaps_made }) => {
+            let answered = refuse(&denied);
+            if perhaps_made {
+                process::release_memory();
+                revoke_lost(|time| errand.revoke_lost(time), pause, &mut log);
+            }
+            return answered;
+        }
+    };
     log.info(&format!("token {id} made for this login, good until {expires_at}"));
     let sent = socket::send(gateway.as_fd(), &grant(&token), &[]);
     drop(token);
@@ -90,8 +104,6 @@ fn keep(gateway: OwnedFd, user: (u32, u32), login: &KeyLogin, context: &str) -> 
         }
         result
     };
-    // An error of poll(2) is no reason to wait.
-    let pause = |time| !matches!(readable_before(&[terminated.as_fd()], Instant::now() + time), Ok(None));
     match persist(hurried, attempt, pause) {
         Ok(Revoked::Now) => log.info(&format!("token {id} revoked")),
         Ok(Revoked::Gone) => log.info(&format!("token {id} was gone already")),
@@ -134,6 +146,38 @@ fn persist<T>(
     }
 }
 
+/// Looks for a token of which the hub's answer was lost, and has it revoked. The request may still be on its way to the
+/// hub: so it is looked for more than once, [`LOOKS`] apart. `attempt` gets its time and says which token it found;
+/// `pause` waits, and tells whether to hurry now.
+fn revoke_lost(
+    mut attempt: impl FnMut(Duration) -> Result<Option<String>, String>,
+    mut pause: impl FnMut(Duration) -> bool,
+    log: &mut Log,
+) {
+    let mut last = Ok(None);
+    for wait in LOOKS {
+        let hurried = pause(wait);
+        last = attempt(if hurried { LAST_TIME } else { REVOKE_TIME });
+        if hurried || matches!(last, Ok(Some(_))) {
+            break;
+        }
+    }
+    match last {
+        Ok(Some(id)) => log.info(&format!("token {id} revoked: it was made, but the hub's answer was lost")),
+        Ok(None) => {}
+        Err(why) => log.warning(&format!(
+            "the hub may have made a token for this login, which is neither used nor revoked: {why}"
+        )),
+    }
+}
+
+/// Why there is no token for a login.
+struct NoToken {
+    denied: Denied,
+    /// The hub may have made one: its answer is not known.
+    perhaps_made: bool,
+}
+
 /// What a keeper is there for.
 struct Errand {
     config: Config,
@@ -162,23 +206,33 @@ impl Errand {
         Ok(Self { user: user.to_owned(), config, hub, wanted })
     }
 
-    fn mint(&self) -> Result<Minted, Denied> {
-        let (http, service) = self.service()?;
+    fn mint(&self) -> Result<Minted, NoToken> {
+        let (http, service) = self.service().map_err(|denied| NoToken { denied, perhaps_made: false })?;
         tokens::mint(&http, &service, &self.user, &self.wanted, MINT_TIME).map_err(|error| {
             let (for_user, for_log) = (error.for_user(), error.for_log());
-            if error.is_refusal() {
+            let denied = if error.is_refusal() {
                 Denied::Refused { for_user, for_log }
             } else {
                 Denied::Unavailable { for_user, for_log }
-            }
+            };
+            NoToken { denied, perhaps_made: error.may_have_made_one() }
         })
     }
 
     fn revoke(&self, id: &str, time: Duration) -> Result<Revoked, String> {
-        let (http, service) = self.service().map_err(|denied| match denied {
-            Denied::Refused { for_log, .. } | Denied::Unavailable { for_log, .. } => for_log,
-        })?;
+        let (http, service) = self.service().map_err(for_log)?;
         tokens::revoke(&http, &service, &self.user, (id, &self.wanted.note), time)
+    }
+
+    /// Revokes a token that this errand may have led to unheard, and returns its id.
+    fn revoke_lost(&self, time: Duration) -> Result<Option<String>, String> {
+        let until = Instant::now() + time;
+        let (http, service) = self.service().map_err(for_log)?;
+        let note = &self.wanted.note;
+        let Some(id) = tokens::find(&http, &service, &self.user, note, time)? else { return Ok(None) };
+        let left = until.saturating_duration_since(Instant::now());
+        tokens::revoke(&http, &service, &self.user, (&id, note), left)?;
+        Ok(Some(id))
     }
 
     /// The service's token, and a client to use it with: read and made anew each time, and kept for no longer. So the
@@ -200,6 +254,13 @@ impl Errand {
         let http =
             new_http(&self.config, &self.hub).map_err(|e| unavailable(&e.for_user(), e.to_string()))?;
         Ok((http, token))
+    }
+}
+
+/// What the log is told of a refusal.
+fn for_log(denied: Denied) -> String {
+    match denied {
+        Denied::Refused { for_log, .. } | Denied::Unavailable { for_log, .. } => for_log,
     }
 }
 
@@ -273,9 +334,7 @@ mod tests {
     }
 
     fn log_of(result: Result<Token, Denied>) -> String {
-        match result.unwrap_err() {
-            Denied::Refused { for_log, .. } | Denied::Unavailable { for_log, .. } => for_log,
-        }
+        for_log(result.unwrap_err())
     }
 
     #[test]
@@ -332,6 +391,27 @@ mod tests {
             if failures == 0 { Ok(()) } else { Err(String::new()) }
         };
         assert_eq!(persist(false, second, |_| false), Ok(()));
+    }
+
+    #[test]
+    fn a_lost_token_is_looked_for_more_than_once() {
+        let looks = |answers: &[Result<Option<String>, String>], hurry_at: usize| {
+            let (mut asked, mut waited) = (0, 0);
+            let attempt = |_| {
+                asked += 1;
+                answers.get(asked - 1).cloned().unwrap_or(Ok(None))
+            };
+            let pause = |_| {
+                waited += 1;
+                waited == hurry_at
+            };
+            revoke_lost(attempt, pause, &mut Log::discarding());
+            asked
+        };
+        assert_eq!(looks(&[], 0), LOOKS.len());
+        assert_eq!(looks(&[Ok(Some("a1".to_owned()))], 0), 1);
+        assert_eq!(looks(&[Err("down".to_owned()), Ok(None), Ok(Some("a1".to_owned()))], 0), 3);
+        assert_eq!(looks(&[Ok(None), Ok(None)], 2), 2, "asked to end, it looks once more");
     }
 
     #[test]

@@ -77,6 +77,20 @@ impl HttpError {
         matches!(self.fault, Fault::Timeout(_) | Fault::Resolve(_) | Fault::Connect(_) | Fault::Broken(_))
     }
 
+    /// Whether the call may have got to its end all the same, and only its answer did not.
+    #[must_use]
+    pub fn may_have_arrived(&self) -> bool {
+        match self.fault {
+            Fault::Timeout(_) | Fault::TooLarge(_) | Fault::Broken(_) => true,
+            // A redirect is the answer of something that did nothing else.
+            Fault::Setup(_)
+            | Fault::Resolve(_)
+            | Fault::Connect(_)
+            | Fault::Tls(_)
+            | Fault::Redirect { .. } => false,
+        }
+    }
+
     /// Two lines for the person at the prompt: what happened, what to do. Names no host, address or path:
     /// before the login nobody needs them, and the log has them.
     #[must_use]

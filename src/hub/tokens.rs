@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 /// Longest id of a token, in bytes. The hub's own are a letter and a number.
 const MAX_ID: usize = 64;
+/// Most tokens of a user that are looked through for one of ours. An answer of [`MAX_BODY`](super::http::MAX_BODY) holds fewer.
+const MAX_TOKENS: usize = 10_000;
 /// Longest `expires_at` that is repeated in a log line, in characters.
 const MAX_TIME: usize = 40;
 
@@ -132,12 +134,53 @@ fn read(reply: Reply) -> Result<Minted, MintError> {
         json::object(&body).map_err(|_| bad("no JSON object with a token and its id"))?;
     let token = Zeroizing::new(token);
     let token = Token::parse(&token).map_err(|_| bad("the token is none"))?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(plain) {
+    if !is_id(&id) {
         return Err(bad("the token's id is none"));
     }
     let expires_at = printable(expires_at.as_deref().unwrap_or("an unknown time"), MAX_TIME);
     Ok(Minted { token, id, expires_at })
+}
+
+/// Whether this can stand in a path and in a log.
+fn is_id(id: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    !id.is_empty() && id.len() <= MAX_ID && id.bytes().all(plain)
+}
+
+/// The id of the token of `user` with this note, which nothing but one token of ours has; asked within `timeout`. `None`:
+/// the hub has none.
+///
+/// # Errors
+/// For the log: why that isn't known.
+pub fn find(
+    http: &Http,
+    service: &Token,
+    user: &str,
+    note: &str,
+    timeout: Duration,
+) -> Result<Option<String>, String> {
+    #[derive(Deserialize)]
+    struct One {
+        id: String,
+        note: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Model {
+        api_tokens: Vec<One>,
+    }
+    let path = &["hub", "api", "users", user, "tokens"];
+    let Some(body) = unless_gone(http.call(service, Call::get(path, timeout)))? else {
+        // A user who is gone has no tokens.
+        return Ok(None);
+    };
+    let model: Model =
+        json::object(&body).map_err(|_| "the hub's list of tokens was not understood".to_owned())?;
+    let ours = model.api_tokens.into_iter().take(MAX_TOKENS).find(|one| one.note.as_deref() == Some(note));
+    match ours {
+        Some(one) if is_id(&one.id) => Ok(Some(one.id)),
+        Some(_) => Err("the hub's list of tokens has one of ours without an id".to_owned()),
+        None => Ok(None),
+    }
 }
 
 /// Has the hub forget the token of `user` that was made with this id and note, within `timeout`. One that is gone already is
@@ -204,6 +247,16 @@ impl MintError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::NoSuchUser(_))
+    }
+
+    /// Whether the hub may have made a token all the same: it was asked, and its answer is not known.
+    #[must_use]
+    pub fn may_have_made_one(&self) -> bool {
+        match self {
+            Self::NoAnswer(error) => error.may_have_arrived(),
+            Self::NotUnderstood(_) => true,
+            Self::NoSuchUser(_) | Self::NotAllowed(_) | Self::Rejected(_) => false,
+        }
     }
 
     /// Two lines for the user: what happened, what to do.
@@ -400,6 +453,45 @@ mod tests {
             why(answer(200, "", OURS), hub_error(403, "", "Action is not authorized.")),
             "the hub answered with status 403: Action is not authorized"
         );
+    }
+
+    #[test]
+    fn a_token_whose_answer_was_lost_is_found_by_its_note() {
+        let found = |status, body: &str| {
+            let fake = Fake::saying(status, "", body);
+            let found = find(&Http::new(&fake.base, None).unwrap(), &service(), "al@x.org", "a note", SECOND);
+            assert_eq!(fake.lines(), ["GET /base/hub/api/users/al@x.org/tokens"]);
+            found
+        };
+        let others = r#"{"id":"a1","note":null},{"id":"a2"},{"id":"a3","note":"a note of others"}"#;
+        let list = |ours: &str| format!(r#"{{"api_tokens":[{others}{ours}],"oauth_tokens":[]}}"#);
+        assert_eq!(found(200, &list(r#",{"id":"a17","note":"a note"}"#)), Ok(Some("a17".to_owned())));
+        assert_eq!(found(200, &list("")), Ok(None));
+        assert!(
+            found(200, &list(r#",{"id":"../../x","note":"a note"}"#)).unwrap_err().contains("without an id")
+        );
+        for bad in ["", "[]", "<html>", r#"{"api_tokens":7}"#, r#"{"api_tokens":[{"note":"a note"}]}"#] {
+            assert!(found(200, bad).unwrap_err().contains("not understood"), "{bad}");
+        }
+        assert!(found(503, "").unwrap_err().contains("status 503"));
+        let gone = hub_error(404, "", "No such user: al@x.org");
+        let fake = Fake::new(move |stream, _, _| send(stream, gone.as_bytes()));
+        let none = find(&Http::new(&fake.base, None).unwrap(), &service(), "alice", "a note", SECOND);
+        assert_eq!(none, Ok(None));
+    }
+
+    #[test]
+    fn when_a_token_may_have_been_made_unheard() {
+        let error = |fake: &Fake| minted(fake).unwrap_err();
+        for fake in [Fake::saying(502, "", "<html>"), Fake::saying(201, "", "{"), Fake::new(|_, _, _| {})] {
+            assert!(error(&fake).may_have_made_one());
+        }
+        for fake in [Fake::saying(401, "", ""), Fake::saying(400, "", "{}")] {
+            assert!(!error(&fake).may_have_made_one());
+        }
+        let nobody = Http::new("http://127.0.0.1:1/", None).unwrap();
+        let refused = mint(&nobody, &service(), "alice", &wanted(), SECOND).unwrap_err();
+        assert!(!refused.may_have_made_one());
     }
 
     #[test]

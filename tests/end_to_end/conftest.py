@@ -13,6 +13,7 @@ from lib.faultyhub import FaultyHub
 from lib.files import local_home
 from lib.hub import Hub
 from lib.jupyter import Jupyter
+from lib.keys import Key
 from lib.network import Network
 from lib.paths import SCRATCH, SUITES, built_package
 from lib.place import Place
@@ -99,6 +100,12 @@ def hub(network, hub_homes, tmp_path_factory):
 @pytest.fixture(scope="session")
 def client(network, tmp_path_factory):
     return Client(network, tmp_path_factory.mktemp("client"))
+
+
+@pytest.fixture(scope="session")
+def key(tmp_path_factory):
+    """A key pair that users may have."""
+    return Key(tmp_path_factory.mktemp("key"))
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from lib.hub import HUB_UID
 from lib.keys import (AUTHORIZED_KEYS_PROGRAM, KEYS_USER, REFUSALS, Door, Key, door, key_login, keys_table, minted,
                       none_minted, openssh, service_token, sshd_says, strangers_key, table)
 from lib.place import Place, sftp
+from lib.security_key import TOUCHED, VERIFIED, SecurityKey
 from lib.storage import BY_HOME
 
 CONFIG = BY_HOME + keys_table("home")
@@ -29,11 +30,6 @@ def shared_bastion(homes_bastion):
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory):
     return tmp_path_factory.mktemp("keys")
-
-
-@pytest.fixture(scope="session")
-def key(directory):
-    return Key(directory)
 
 
 @pytest.fixture
@@ -112,6 +108,48 @@ def copy_id(client, bastion, place, key, *arguments):
         subprocess.run(["mkdir", "-m", "700", f"{home}/.ssh"], check=True)
         return place.run(openssh(client, "ssh-copy-id", bastion, place.user, key, *arguments, bastion.address),
                          env={"HOME": home})
+
+
+# Security keys.
+
+
+@pytest.fixture
+def security_key():
+    # What it makes there is the path of a socket, which must be short.
+    with tempfile.TemporaryDirectory() as directory:
+        made = SecurityKey(directory)
+        yield made
+        made.close()
+
+
+def enters(client, bastion, security_key, flags):
+    """Whether OpenSSH's client gets in when the key signs with these flags."""
+    security_key.flags = flags
+    command = openssh(client, "ssh", bastion, "dora", security_key, "-s", bastion.address, "sftp",
+                      options=security_key.options)
+    # sftp-server ends with its input.
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 or "Permission denied" in done.stderr, done
+    return done.returncode == 0
+
+
+def test_a_security_key_must_be_touched(bastion, client, dora, security_key):
+    """Also where the user's own file says otherwise."""
+    for line in (security_key.public, f"no-touch-required {security_key.public}"):
+        dora.authorize(line)
+        assert enters(client, bastion, security_key, TOUCHED)
+        assert not enters(client, bastion, security_key, 0)
+
+
+def test_a_security_key_that_must_ask_for_its_pin(bastion, client, dora, security_key):
+    """By the key's own line, and by sshd's configuration for all."""
+    dora.authorize(f"verify-required {security_key.public}")
+    assert not enters(client, bastion, security_key, TOUCHED)
+    assert enters(client, bastion, security_key, TOUCHED | VERIFIED)
+    dora.authorize(security_key.public)
+    with sshd_says(bastion, "PubkeyAuthOptions verify-required"):
+        assert not enters(client, bastion, security_key, TOUCHED)
+        assert enters(client, bastion, security_key, TOUCHED | VERIFIED)
 
 
 # Lines of the file.

@@ -9,7 +9,7 @@ import pytest
 
 from lib import paths
 from lib.faultyhub import answer, drip, hang
-from lib.keys import (AUTHORIZED_KEYS_PROGRAM, CACHE, DIRECTORY, HUB_KEYS_PROGRAM, KEYS_USER, Door, Forge, Key,
+from lib.keys import (AUTHORIZED_KEYS_PROGRAM, CACHE, DIRECTORY, HUB_KEYS_PROGRAM, KEYS_USER, Door, Forge,
                       administrators_file, age_answers, door, forget_answers, keys_table, service_token, sshd_says,
                       strangers_key, trusted, uid_of)
 from lib.storage import BY_HOME
@@ -19,11 +19,6 @@ from lib.tls import Authority
 @pytest.fixture
 def shared_bastion(homes_bastion):
     return homes_bastion
-
-
-@pytest.fixture(scope="session")
-def key(tmp_path_factory):
-    return Key(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import pytest
 
 from lib import paths, rest
 from lib.commandchecks import FULL
-from lib.faultyhub import answer
-from lib.keys import (HUB_KEYS_PROGRAM, KEYS_USER, SERVICE_TOKEN, Door, Key, Session, door, gateways, keepers,
+from lib.faultyhub import LOSE_ANSWER, answer
+from lib.keys import (HUB_KEYS_PROGRAM, KEYS_USER, SERVICE_TOKEN, Door, Session, door, gateways, keepers,
                       keys_table, minted, none_minted, service_token, table, uid_of)
 from lib.processes import memory_holds
 from lib.storage import BY_HOME
@@ -25,11 +25,6 @@ SESSIONS, WAVE = (500 if FULL else 60), 10
 @pytest.fixture
 def shared_bastion(homes_bastion):
     return homes_bastion
-
-
-@pytest.fixture(scope="session")
-def key(tmp_path_factory):
-    return Key(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture
@@ -111,6 +106,18 @@ def test_a_hub_that_cannot_revoke_for_a_while(bastion, hub, dora, through_faulty
     bastion.syslog.wait(r"token \w+ is not revoked yet", mark)
     bastion.syslog.wait(r"token \w+ revoked", mark, 20)
     assert len(revoked(through_faulty)) == 3
+
+
+def test_the_answer_with_the_token_is_lost(bastion, hub, dora, through_faulty, key):
+    """The hub has made one, and nobody has heard of it: it is found by its note, and nothing else is revoked."""
+    other = hub.new_token("dora")
+    through_faulty.on("POST", r"/tokens$", LOSE_ANSWER, times=1)
+    mark = bastion.syslog.mark()
+    assert "connection to the hub broke" in dora.shut(key)
+    bastion.syslog.wait(r"token \w+ revoked: it was made, but", mark)
+    assert not minted(hub, "dora") and len(revoked(through_faulty)) == 1
+    assert hub.api("GET", "/user", token=other["token"]).status == 200
+    hub.revoke("dora", other["id"])
 
 
 def test_a_token_that_has_gone_already(bastion, hub, dora, through_faulty, key):

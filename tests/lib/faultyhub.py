@@ -61,6 +61,10 @@ def drip(connection):
         connection.sendall(b" ")
 
 
+#: For FaultyHub.on: the real hub is asked, and its answer is lost.
+LOSE_ANSWER = object()
+
+
 class FaultyHub(Listener):
     """Listens beside the real hub. `requests` records everything that arrived."""
 
@@ -102,7 +106,9 @@ class FaultyHub(Listener):
         for rule in self.rules:
             if rule.takes(request):
                 rule.used += 1
-                if callable(rule.action):
+                if rule.action is LOSE_ANSWER:
+                    self._lose_answer(connection, request, rest)
+                elif callable(rule.action):
                     rule.action(connection)
                 else:
                     connection.sendall(rule.action)
@@ -117,11 +123,23 @@ class FaultyHub(Listener):
         else:
             connection.sendall(answer(404, "{}"))
 
+    def _lose_answer(self, connection, request, rest):
+        """Hand the request to the real hub, wait for the whole answer, and hang up."""
+        while len(rest) < int(request.header("Content-Length") or 0):
+            rest += connection.recv(65536)
+        with connect(self._namespace, self._upstream) as upstream:
+            upstream.sendall(closing(request.head) + b"\r\n" + rest)
+            while upstream.recv(65536):
+                pass
+
     def _pass_on(self, connection, request, rest):
         """Hand the request to the real hub, one request a connection unless it is an upgrade."""
-        head = request.head
-        if not request.header("Upgrade"):
-            head = re.sub(rb"(?im)^connection:.*\r\n", b"", head) + b"Connection: close\r\n"
+        head = request.head if request.header("Upgrade") else closing(request.head)
         with connect(self._namespace, self._upstream) as upstream:
             upstream.sendall(head + b"\r\n" + rest)
             carry(connection, upstream)
+
+
+def closing(head):
+    """The head of a request after whose answer the connection is to end."""
+    return re.sub(rb"(?im)^connection:.*\r\n", b"", head) + b"Connection: close\r\n"

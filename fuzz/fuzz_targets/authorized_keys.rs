@@ -1,0 +1,17 @@
+//! A user's authorized_keys file says anything at all. What is taken of it is understood the same when it is read again, as
+//! sshd reads it then.
+#![no_main]
+
+use jupyterhub_openssh::keys::line::parse;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    for line in data.split(|byte| *byte == b'\n') {
+        if let Ok(Some(key)) = parse(line) {
+            let written = key.to_string();
+            assert!(!written.bytes().any(|byte| byte < b' ' || byte == 0x7f));
+            let again = parse(written.as_bytes()).expect("a line of ours").expect("a key");
+            assert_eq!((again.options, again.kind, again.blob), (key.options, key.kind, key.blob));
+        }
+    }
+});
