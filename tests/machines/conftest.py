@@ -3,7 +3,7 @@
 import pytest
 
 from end_to_end.conftest import (  # noqa: F401 (fixtures and hooks)
-    alice, bob, client, hub, hub_homes, network, package, pytest_addoption as common_options,
+    alice, bob, client, hub, hub_homes, key, network, package, pytest_addoption as common_options,
     pytest_runtest_makereport, root, scratch)
 from lib.place import Place
 from lib.vm import MachineBastion, Machine, power_on
