@@ -3,12 +3,13 @@
 import re
 import subprocess
 
+import paramiko
 import pytest
 
-from lib.container import CAPABILITIES, ContainerHost
 from lib.client import Refused
-from lib.place import sftp, Place
+from lib.container import CAPABILITIES, ContainerHost
 from lib.files import local_home
+from lib.place import Place, sftp
 from lib.wait import wait_for
 
 pytestmark = pytest.mark.only("trixie")
@@ -118,10 +119,11 @@ def test_a_secret_s_host_keys_and_token(container_host, hub, client, alice):
                                 "--volume=/root/keys-of-file:/etc/jupyterhub-openssh/keys:ro")
     try:
         (client.directory / "known_hosts").unlink(missing_ok=True)
-        done = subprocess.run(client.ssh(made, "alice", "echo by key", options=[
-            "-i", str(client.key), "-o", "PubkeyAuthentication=yes", "-o", "BatchMode=yes"]),
-            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
-        assert (done.stdout, done.stderr) == ("by key\n", ""), made.log()
+        transport = client.connect(made)
+        transport.auth_publickey("alice", paramiko.Ed25519Key.from_private_key_file(str(client.key)))
+        channel = transport.open_session()
+        channel.exec_command("echo by key")
+        assert channel.makefile().read() == b"by key\n", made.log()
         assert made.run("jupyterhub-openssh", "check", check=False).returncode == 0
     finally:
         client.close_all()
@@ -159,6 +161,10 @@ def test_in_a_user_namespace(container_host, hub, client, alice):
     """Root of the container is nobody on the host."""
     container_host.configure(hub.url, "[accounts]\nrange = [20000, 60000]\n")
     (client.directory / "known_hosts").unlink(missing_ok=True)
+    # Its root must own the file, whatever its number is outside.
+    container_host.box.run("chown", "200000:200000", "/root/config.toml")
+    # The network is not the namespace's, as it would be with a network of the container's own.
+    container_host.box.run("sh", "-c", "echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start")
     made = container_host.start("mapped", "--uidmap=0:200000:65536", "--gidmap=0:200000:65536")
     try:
         done = command(client, made, alice, "echo inside")

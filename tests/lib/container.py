@@ -71,7 +71,7 @@ class ContainerHost:
 
     def configure(self, hub_url, extra=""):
         """Write the config.toml that containers are given."""
-        self.box.write("/root/config.toml", config_text(hub_url, extra))
+        self.box.write("/root/config.toml", config_text(hub_url, extra), owner=0)
 
     def start(self, name, *options, capabilities=CAPABILITIES, ready=True):
         """Run a container of the image with these options of podman; returns a Container."""
