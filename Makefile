@@ -1,6 +1,6 @@
 # `make help` lists the targets. CARGO_TARGET_DIR is honoured where set.
 .DEFAULT_GOAL := help
-.PHONY: help deb lint unit test demo bench lintian clean
+.PHONY: help deb lint unit test demo bench soak lintian clean
 
 help: ## This list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -28,6 +28,9 @@ demo: ## A real JupyterHub and a bastion in a sandbox, a terminal and an sftp se
 
 bench: ## Measure logins, echo, throughput, files and memory (as root)
 	@tests/bench
+
+soak: ## A day of traffic in twenty minutes: nothing may grow (as root)
+	@tests/soak
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -75,18 +75,25 @@ def pair(network, hub, package, suite):
             one.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def balancer(network, pair, client):
     (client.directory / "known_hosts").unlink(missing_ok=True)
     made = Balancer(network, pair)
     try:
         # Its checks are connections as well.
         for one in pair:
-            one.syslog.wait(rf"{re.escape(made.address)}", one.syslog.mark())
+            one.syslog.wait(re.escape(made.address), one.syslog.mark())
         yield made
     finally:
-        client.close_all()
         made.close()
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left(pair, client):
+    yield
+    client.close_all()
+    for one in pair:
+        one.wait_quiet()
 
 
 def where(pair, client, balancer, server, words="echo $SSH_CONNECTION"):
