@@ -8,6 +8,7 @@ import tomllib
 import kubernetes_validate
 import pytest
 
+from cluster import Cluster
 from conftest import CHART, HUB, REPOSITORY, documents
 
 #: Values for as many branches of the templates as there are.
@@ -142,6 +143,34 @@ def test_a_host_key_is_made_or_taken(helm, tmp_path):
     taken = helm.template(VARIANTS["all"])["Secret", "jupyterhub-openssh"]
     assert sorted(taken["data"]) == ["service-token", "ssh_host_key"]
     assert base64.b64decode(taken["data"]["ssh_host_key"]).decode() == VARIANTS["all"]["hostKey"] + "\n"
+
+
+@pytest.fixture
+def cluster():
+    made = Cluster()
+    yield made
+    made.close()
+
+
+def install(helm, cluster, values=None):
+    """Installs or upgrades the chart; the data of its Secret."""
+    helm.run("upgrade", "--install", "release", str(helm.directory / "chart"), "--namespace", "jhub",
+             "--disable-openapi-validation", "--kube-apiserver", cluster.url, values={"hubUrl": HUB, **(values or {})}, online=True)
+    data = cluster.objects["/api/v1/namespaces/jhub/secrets/jupyterhub-openssh"]["data"]
+    return {key: base64.b64decode(value) for key, value in data.items()}
+
+
+def test_host_keys_of_the_cluster_are_kept(helm, cluster):
+    made = install(helm, cluster)
+    assert sorted(made) == ["ssh_host_ecdsa_key", "ssh_host_ed25519_key"]
+    assert install(helm, cluster) == made
+    assert install(helm, cluster, {"serviceToken": "new"}) == {**made, "service-token": b"new\n"}
+    assert install(helm, cluster) == made
+    # The release is removed, the Secret stays, and a new release takes it over.
+    helm.run("uninstall", "release", "--namespace", "jhub", "--kube-apiserver", cluster.url, online=True)
+    assert install(helm, cluster) == made
+    # One that is given takes their place.
+    assert install(helm, cluster, {"hostKey": "mine\n"}) == {"ssh_host_key": b"mine\n"}
 
 
 def test_wrong_values_are_refused(helm):
