@@ -1,5 +1,7 @@
 //! The command line of the administrator's program.
 
+use crate::gateway::By;
+use crate::status::Show;
 use clap::{Parser, Subcommand};
 
 /// SSH into any JupyterHub through the stock OpenSSH server.
@@ -14,11 +16,31 @@ struct Cli {
 enum Command {
     /// Say what is wrong with the configuration, and with what it needs on this host.
     Check,
-    /// Show the homes of hub users on this host: their owners, what they use and what they may use.
+    /// Show live sessions, and the homes of hub users on this host: their owners, what they use and what they may use.
     Status {
-        /// Only the homes of these users.
-        #[arg(value_name = "USER")]
+        /// Only the homes of these users, and no sessions.
+        #[arg(value_name = "USER", conflicts_with_all = ["sessions", "json", "watch"])]
         users: Vec<String>,
+        /// Only the sessions.
+        #[arg(long)]
+        sessions: bool,
+        /// The sessions as JSON.
+        #[arg(long)]
+        json: bool,
+        /// The sessions, drawn anew every two seconds until Ctrl-C.
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
+    },
+    /// End a live session; its user is told so.
+    Disconnect {
+        /// Its name, as `status` and the log have it.
+        session: String,
+    },
+    /// Print what was counted, in Prometheus' text format.
+    Metrics {
+        /// Write it to metrics.textfile of the configuration instead; nothing if that is not set.
+        #[arg(long)]
+        textfile: bool,
     },
     /// Serve one SSH connection; the PAM module runs this as root, with the request on standard input.
     #[command(hide = true)]
@@ -26,6 +48,9 @@ enum Command {
         /// The user has shown a key to sshd, and no token: the hub is asked for one.
         #[arg(long)]
         key: bool,
+        /// The name of the login in the log.
+        #[arg(long)]
+        session: Option<String>,
     },
 }
 
@@ -34,8 +59,20 @@ enum Command {
 pub fn run() -> u8 {
     match Cli::parse().command {
         Command::Check => crate::check::run(),
-        Command::Status { users } => crate::status::run(&users),
-        Command::Gateway { key: false } => crate::gateway::run(),
-        Command::Gateway { key: true } => crate::gateway::run_for_key(),
+        Command::Status { users, sessions, json, watch } => {
+            let show = match (sessions, json, watch) {
+                (_, true, _) => Show::Json,
+                (_, _, true) => Show::Watch,
+                (true, ..) => Show::Sessions,
+                (false, ..) => Show::Everything,
+            };
+            crate::status::run(show, &users)
+        }
+        Command::Disconnect { session } => crate::status::disconnect(&session),
+        Command::Metrics { textfile } => crate::metrics::run(textfile),
+        Command::Gateway { key, session } => {
+            let by = if key { By::Key } else { By::Token };
+            crate::gateway::run(by, session.as_deref())
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! What the parts of one SSH connection say to its gateway, and what it answers.
 //!
-//! Two unix sockets lead to a gateway, both `SOCK_SEQPACKET`, so that one packet is one message:
+//! Three unix sockets lead to a gateway, all `SOCK_SEQPACKET`, so that one packet is one message:
 //! - the **claim**: the jail, as root, takes the gateway over for the session that sshd has granted;
 //! - the **session**: the ForceCommand program, as the user, asks for a terminal and hands over its
-//!   standard input, output and error (SCM_RIGHTS). From there the gateway moves the bytes itself.
+//!   standard input, output and error (SCM_RIGHTS). From there the gateway moves the bytes itself;
+//! - the **admin** socket: root asks how the session is, or ends it.
 //!
 //! Messages are JSON, at most [`MAX_MESSAGE`] bytes; anything else ends the connection.
 
@@ -16,6 +17,64 @@ pub const MAX_MESSAGE: usize = 16 * 1024;
 /// Longest command in bytes: what one string of an environment may have (execve(2), MAX_ARG_STRLEN), in which
 /// sshd hands it to the session.
 pub const MAX_COMMAND: usize = 128 * 1024;
+
+/// What root asks a gateway, on a socket of its own: one question, one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminRequest {
+    /// How is the session?
+    Status,
+    /// End it.
+    Disconnect,
+}
+
+/// The gateway's answer to an [`AdminRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminReply {
+    /// How it is.
+    Status(SessionStatus),
+    /// It is being ended.
+    Ending,
+}
+
+/// A live session: one SSH connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Its name, as in the log.
+    pub session: String,
+    /// The hub's user.
+    pub user: String,
+    /// The user's named server; empty for the default one.
+    pub server: String,
+    /// The client's address.
+    pub peer: String,
+    /// When it began, in seconds since 1970.
+    pub since: u64,
+    /// Seconds since the user was last active; none while this host serves files to it.
+    pub idle: Option<u64>,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// What it has open.
+    pub channels: Vec<ChannelStatus>,
+}
+
+/// A channel of a live session.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelStatus {
+    /// Its number.
+    pub channel: u64,
+    /// `shell`, `command`, `sftp`, …
+    pub kind: String,
+    /// Since when, in seconds.
+    pub seconds: u64,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+}
 
 /// The jail's first message to the gateway. Two descriptors come with it: the listener of the session socket,
 /// and the datagram socket that is `/dev/log` in the jail.

@@ -11,6 +11,7 @@ pub mod hub;
 pub mod jail;
 pub mod keys;
 pub mod log;
+pub mod metrics;
 pub mod mux;
 pub mod secret;
 pub mod session;

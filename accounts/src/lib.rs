@@ -7,6 +7,7 @@ pub mod entry;
 pub mod error;
 pub mod homes;
 pub mod hub_url;
+pub mod logfmt;
 pub mod names;
 pub mod paths;
 pub mod settings;

@@ -43,3 +43,7 @@ pub const GROUP: &str = "jupyterhub";
 pub const HANDLE_VARIABLE: &str = "JUPYTERHUB_OPENSSH_GATEWAY";
 /// What every abstract socket name of a gateway starts with.
 pub const GATEWAY_SOCKET_PREFIX: &str = "jupyterhub-openssh/";
+/// What every abstract socket name begins with at which a gateway answers root about its session.
+pub const ADMIN_SOCKET_PREFIX: &str = "jupyterhub-openssh-session/";
+/// What gateways have counted: fixed in size, root's alone.
+pub const COUNTERS: &str = "/var/lib/jupyterhub-openssh/counters";

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use accounts::Passwd;
+use accounts::logfmt::{Event, Line};
 use libc::{gid_t, group, passwd, size_t, uid_t};
 
 use crate::answered::Answers;
@@ -425,7 +426,7 @@ unsafe fn fill(entry: &Passwd, result: *mut passwd, buffer: *mut c_char, length:
 /// Writes a line to the system log, where sshd and PAM write, once in a row.
 fn log(priority: c_int, line: &str) {
     let Ok(mut logged) = LOGGED.try_lock() else { return };
-    let Ok(text) = CString::new(line) else { return };
+    let Ok(text) = CString::new(Line::of(Event::Lookup, line).to_string()) else { return };
     if *logged == line {
         return;
     }

@@ -15,6 +15,8 @@ pub enum Level {
     Error,
     /// A refusal that concerns one user.
     Notice,
+    /// The ordinary course of things.
+    Info,
 }
 
 /// libpam, as seen by one call of a hook.

@@ -53,6 +53,7 @@ pub fn log(handle: &PamHandle, level: Level, text: &str) {
     let priority = match level {
         Level::Error => libc::LOG_ERR,
         Level::Notice => libc::LOG_NOTICE,
+        Level::Info => libc::LOG_INFO,
     };
     let Ok(text) = CString::new(text) else { return };
     // SAFETY: `%s` with one NUL-terminated string; nothing of the text is read as a format.

@@ -4,6 +4,7 @@ use crate::client::{Client, Level};
 use crate::reply::{Verdict, is_handle};
 use crate::system::{Account, Host, Owner, Proof, System};
 use crate::token;
+use accounts::logfmt::{Event, Line, fields};
 use accounts::{LoginName, paths};
 use pam::constants::{PamFlag, PamResultCode};
 use pam::module::{PamHandle, PamHooks};
@@ -28,6 +29,8 @@ const NO_SESSION: &str = "This bastion could not open your session.\nTry again; 
 /// complete when the session opens. In the account phase the last method, mostly the only one, is missing (OpenSSH,
 /// monitor_child_preauth; tried with 9.2).
 const AUTHENTICATED: &str = "SSH_AUTH_INFO_0";
+/// A handle begins with the login's name in the log, so long.
+const SESSION_DIGITS: usize = 8;
 /// Stands before the handle of a gateway that has asked nobody for a token.
 const BY_KEY: &str = "key ";
 
@@ -65,8 +68,33 @@ impl PamHooks for Module {
 struct User {
     name: LoginName,
     account: Account,
-    /// Start of each log line: `user=alice rhost=192.0.2.7`.
-    who: String,
+    /// The client's address, or `unknown`.
+    peer: String,
+}
+
+impl User {
+    /// A line of the log about the login named `session`.
+    fn line(&self, session: Option<&str>, line: &Line) -> String {
+        let who = [("user", self.name.as_str()), ("peer", &self.peer)];
+        let session = session.map(|session| ("session", session));
+        let start: Vec<_> = session.into_iter().chain(who).collect();
+        format!("{} {line}", fields(&start))
+    }
+}
+
+/// What a login came to.
+fn login(outcome: &str, proof: Proof) -> Line {
+    let by = match proof {
+        Proof::Token => "token",
+        Proof::Key => "key",
+    };
+    Line::new(Event::Login).with("outcome", outcome).with("by", by)
+}
+
+/// The name of the login that a variable's handle belongs to.
+fn session_of(variable: &str) -> Option<&str> {
+    let handle = variable.strip_prefix(BY_KEY).unwrap_or(variable);
+    is_handle(handle).then(|| handle.get(..SESSION_DIGITS)).flatten()
 }
 
 /// The guard, before anything else: `None` for every other service and for every account that isn't the
@@ -79,8 +107,10 @@ fn hub_user(client: &mut impl Client, system: &impl System) -> Option<User> {
     let Owner::Hub(account) = system.owner(&name) else { return None };
     // The account's shell is ours, so the NSS module has parsed this name already.
     let name = LoginName::parse(&name).ok()?;
-    let who = format!("user={name} rhost={}", client.rhost());
-    Some(User { name, account, who })
+    let rhost = client.rhost();
+    let sound = !rhost.is_empty() && rhost.len() <= 255 && rhost.bytes().all(|b| b.is_ascii_graphic());
+    let peer = if sound { rhost } else { "unknown".to_owned() };
+    Some(User { name, account, peer })
 }
 
 fn for_hub_users(client: &mut impl Client, system: &impl System, code: PamResultCode) -> PamResultCode {
@@ -92,15 +122,14 @@ fn authenticate(client: &mut impl Client, system: &impl System) -> PamResultCode
         warn_unless_configured(client, system);
         return PamResultCode::PAM_IGNORE;
     };
-    let refuse = |client: &mut dyn Client, reason: &str, message: &str, code| {
-        client.log(Level::Notice, &format!("{} refused: {reason}", user.who));
-        client.error(message);
-        code
+    let session = system.session_id();
+    let outcome = |outcome: &str, reason: &str| {
+        user.line(Some(&session), &login(outcome, Proof::Token).with("reason", reason))
     };
     let page = match system.token_page() {
         Ok(page) => page,
         Err(reason) => {
-            client.log(Level::Error, &format!("{} refused: {reason}", user.who));
+            client.log(Level::Error, &outcome("unavailable", &reason));
             client.error(NOT_SET_UP);
             return PamResultCode::PAM_AUTHINFO_UNAVAIL;
         }
@@ -108,37 +137,44 @@ fn authenticate(client: &mut impl Client, system: &impl System) -> PamResultCode
     let answer = match client.prompt(&format!("JupyterHub token for {} (make one at {page}): ", user.name)) {
         Ok(answer) => answer.unwrap_or_default(),
         Err(code) => {
-            client.log(Level::Notice, &format!("{} refused: no answer to the prompt", user.who));
+            client.log(Level::Notice, &outcome("abandoned", "no answer to the prompt"));
             return code;
         }
     };
     let token = match token::token(&answer) {
         Ok(token) => token,
-        Err(shape) => return refuse(client, shape.reason(), shape.message(), PamResultCode::PAM_AUTH_ERR),
+        Err(shape) => {
+            client.log(Level::Notice, &outcome("refused", shape.reason()));
+            client.error(shape.message());
+            return PamResultCode::PAM_AUTH_ERR;
+        }
     };
-    let verdict = system.verify(Proof::Token, &gateway_request(&user, &client.rhost(), Some(token)));
+    let verdict = system.verify(Proof::Token, &session, &gateway_request(&user, Some(token)));
     drop(answer);
-    conclude(client, &user, Proof::Token, verdict)
+    conclude(client, &user, &session, Proof::Token, verdict)
 }
 
 /// Keeps a granted login's handle for the session; tells the log and the user of any other verdict.
 fn conclude(
     client: &mut impl Client,
     user: &User,
+    session: &str,
     proof: Proof,
     verdict: Result<Verdict, String>,
 ) -> PamResultCode {
-    let (level, reason, message, code) = match verdict {
+    let (level, outcome, reason, message, code) = match verdict {
         Ok(Verdict::Granted(handle)) => {
             let handle = match proof {
                 Proof::Token => handle,
                 Proof::Key => format!("{BY_KEY}{handle}"),
             };
             let Err(code) = client.set_variable(paths::HANDLE_VARIABLE, Some(&handle)) else {
+                client.log(Level::Info, &user.line(Some(session), &login("granted", proof)));
                 return PamResultCode::PAM_SUCCESS;
             };
-            let reason = format!("{} refused: cannot set a PAM variable ({code:?})", user.who);
-            client.log(Level::Error, &reason);
+            let why = format!("cannot set a PAM variable ({code:?})");
+            let line = login("unavailable", proof).with("reason", why);
+            client.log(Level::Error, &user.line(Some(session), &line));
             return PamResultCode::PAM_SYSTEM_ERR;
         }
         Ok(Verdict::Refused(message)) => {
@@ -146,20 +182,22 @@ fn conclude(
                 Proof::Token => PamResultCode::PAM_AUTH_ERR,
                 Proof::Key => PamResultCode::PAM_PERM_DENIED,
             };
-            (Level::Notice, message.clone(), message, code)
+            (Level::Notice, "refused", message.clone(), message, code)
         }
         Ok(Verdict::Unavailable(message)) => {
-            (Level::Notice, message.clone(), message, PamResultCode::PAM_AUTHINFO_UNAVAIL)
+            let code = PamResultCode::PAM_AUTHINFO_UNAVAIL;
+            (Level::Notice, "unavailable", message.clone(), message, code)
         }
         Err(reason) => {
             let message = match proof {
                 Proof::Token => GATEWAY_FAILED,
                 Proof::Key => NO_TOKEN,
             };
-            (Level::Error, reason, message.to_owned(), PamResultCode::PAM_AUTHINFO_UNAVAIL)
+            let code = PamResultCode::PAM_AUTHINFO_UNAVAIL;
+            (Level::Error, "unavailable", reason, message.to_owned(), code)
         }
     };
-    client.log(level, &format!("{} refused: {reason}", user.who));
+    client.log(level, &user.line(Some(session), &login(outcome, proof).with("reason", reason)));
     client.error(&message);
     code
 }
@@ -175,21 +213,24 @@ fn warn_unless_configured(client: &mut impl Client, system: &impl System) {
         return;
     }
     if let Err(reason) = system.token_page() {
-        client.log(Level::Error, &format!("user={name} is unknown: {reason}"));
+        let line = Line::new(Event::Login).with("outcome", "unavailable").with("reason", reason);
+        client.log(Level::Error, &format!("{} {line}", fields(&[("user", &name)])));
     }
 }
 
 /// The text for the gateway's standard input; without a token the user logs in by key. Its memory is wiped; it never
 /// grows, so that no copy is left behind.
-fn gateway_request(user: &User, rhost: &str, token: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
-    let peer = if !rhost.is_empty() && rhost.len() <= 255 && rhost.bytes().all(|b| b.is_ascii_graphic()) {
-        rhost
-    } else {
-        "unknown"
-    };
+fn gateway_request(user: &User, token: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
     let token: [&[u8]; 2] = token.map_or([b"", b""], |token| [b"\ntoken ", token]);
-    let parts: [&[u8]; 7] =
-        [b"user ", user.name.as_str().as_bytes(), b"\npeer ", peer.as_bytes(), token[0], token[1], b"\n"];
+    let parts: [&[u8]; 7] = [
+        b"user ",
+        user.name.as_str().as_bytes(),
+        b"\npeer ",
+        user.peer.as_bytes(),
+        token[0],
+        token[1],
+        b"\n",
+    ];
     let mut text = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
     for part in parts {
         text.extend_from_slice(part);
@@ -202,18 +243,22 @@ fn gateway_request(user: &User, rhost: &str, token: Option<&[u8]>) -> Zeroizing<
 /// shown a key, is given one by the hub, or turned away.
 fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
     let Some(user) = hub_user(client, system) else { return PamResultCode::PAM_IGNORE };
+    let handle = client.variable(paths::HANDLE_VARIABLE);
+    let session = handle.as_deref().and_then(session_of).map_or_else(|| system.session_id(), str::to_owned);
     if let Err(reason) = system.in_hub_group(user.name.as_str(), user.account.gid) {
-        client.log(Level::Error, &format!("{} refused: {reason}", user.who));
+        let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
+        let line = login("unavailable", proof).with("reason", reason);
+        client.log(Level::Error, &user.line(Some(&session), &line));
         client.error(NOT_SET_UP);
         return PamResultCode::PAM_PERM_DENIED;
     }
-    if client.variable(paths::HANDLE_VARIABLE).is_some() {
+    if handle.is_some() {
         return PamResultCode::PAM_SUCCESS;
     }
     // No token was asked for, so sshd has let the user in by something else: a key, unless an administrator allows other
     // methods, which open_session finds out. Here it isn't too late yet for sshd to refuse the login.
-    let verdict = system.verify(Proof::Key, &gateway_request(&user, &client.rhost(), None));
-    conclude(client, &user, Proof::Key, verdict)
+    let verdict = system.verify(Proof::Key, &session, &gateway_request(&user, None));
+    conclude(client, &user, &session, Proof::Key, verdict)
 }
 
 /// Whether sshd has accepted a key or certificate of the user's.
@@ -225,13 +270,16 @@ fn has_shown_a_key(client: &impl Client) -> bool {
 
 fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode {
     let Some(user) = hub_user(client, system) else { return PamResultCode::PAM_IGNORE };
+    let variable = client.variable(paths::HANDLE_VARIABLE);
+    let session = variable.as_deref().and_then(session_of);
     let fail = |client: &mut dyn Client, reason: &str| {
-        client.log(Level::Error, &format!("{} no session: {reason}", user.who));
+        let line = Line::new(Event::SessionFailed).with("reason", reason);
+        client.log(Level::Error, &user.line(session, &line));
         // sshd keeps this for the moment at which it would have started the session.
         client.error(NO_SESSION);
         PamResultCode::PAM_SESSION_ERR
     };
-    let Some(handle) = client.variable(paths::HANDLE_VARIABLE) else {
+    let Some(handle) = &variable else {
         return fail(client, "there is no gateway; sshd let the user in without asking the module");
     };
     // sshd would put it into the session's environment.
@@ -241,7 +289,7 @@ fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode
     let handle = match handle.strip_prefix(BY_KEY) {
         Some(handle) if has_shown_a_key(client) => handle,
         Some(_) => return fail(client, "sshd let the user in by neither a key nor a hub token"),
-        None => &handle,
+        None => handle,
     };
     if !is_handle(handle) {
         return fail(client, "the gateway's handle is damaged");

@@ -5,7 +5,7 @@ use crate::ffi;
 use crate::reply::{self, Verdict};
 use accounts::{ConfigError, Settings, paths};
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -59,11 +59,13 @@ pub trait System {
     /// # Errors
     /// What is wrong with the configuration (file, key) and how to mend it, for the log.
     fn token_page(&self) -> Result<String, String>;
-    /// Has a gateway verify a login; `request` is the whole text for its standard input.
+    /// A new name for a login, which all lines of the log about it have: 8 hexadecimal digits. No secret.
+    fn session_id(&self) -> String;
+    /// Has a gateway verify the login named `session`; `request` is the whole text for its standard input.
     ///
     /// # Errors
     /// For the log: it could not be run, or gave no answer in time, or none that makes sense.
-    fn verify(&self, proof: Proof, request: &[u8]) -> Result<Verdict, String>;
+    fn verify(&self, proof: Proof, session: &str, request: &[u8]) -> Result<Verdict, String>;
     /// Has a jail built and moves this process into its namespaces; `request` without the last, empty line.
     ///
     /// # Errors
@@ -110,13 +112,23 @@ impl System for Host {
         }
     }
 
-    fn verify(&self, proof: Proof, request: &[u8]) -> Result<Verdict, String> {
+    fn session_id(&self) -> String {
+        let mut random = [0; 4];
+        let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
+        if read.is_err() {
+            // Not a secret, and better than a name that is everybody's.
+            random = std::process::id().to_be_bytes();
+        }
+        random.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn verify(&self, proof: Proof, session: &str, request: &[u8]) -> Result<Verdict, String> {
         let program = paths::PROGRAM;
         let failed = |what: &'static str| move |e: io::Error| format!("{what} {program} gateway: {e}");
         let end = Instant::now() + VERDICT_TIME;
         let arguments: &[&str] = match proof {
-            Proof::Token => &["gateway"],
-            Proof::Key => &["gateway", "--key"],
+            Proof::Token => &["gateway", "--session", session],
+            Proof::Key => &["gateway", "--key", "--session", session],
         };
         let mut gateway = Child::start(program, arguments).map_err(failed("cannot run"))?;
         gateway.send(request).map_err(failed("cannot write to"))?;

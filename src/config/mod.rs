@@ -6,6 +6,8 @@
 mod files;
 mod keys;
 mod login;
+mod metrics;
+mod session;
 mod shares;
 mod terminal;
 
@@ -19,6 +21,8 @@ pub use accounts::{ConfigError, HubUrl};
 pub use files::{Backend, Files, LogLevel};
 pub use keys::{Keys, Source, UrlTemplate};
 pub use login::{Login, NotAllowed};
+pub use metrics::Metrics;
+pub use session::Session;
 pub use shares::Share;
 pub use terminal::{Terminal, TerminalMode};
 
@@ -37,6 +41,10 @@ pub struct Config {
     pub login: Login,
     /// `[keys]`
     pub keys: Keys,
+    /// `[session]`
+    pub session: Session,
+    /// `[metrics]`
+    pub metrics: Metrics,
     file: PathBuf,
 }
 
@@ -58,14 +66,17 @@ impl Config {
         let read = || {
             let document = Document::parse(text)?;
             let [hub, accounts, homes] = settings::TABLES;
-            document.only(&[hub, accounts, homes, "terminal", "files", "shares", "login", "keys"])?;
+            let own = ["terminal", "files", "shares", "login", "keys", "session", "metrics"];
+            document.only(&[&[hub, accounts, homes][..], &own].concat())?;
             let terminal = terminal::read(&document)?;
             let login = login::read(&document)?;
             let settings = Settings::read(&document)?;
             let files = files::read(&document, settings.homes.as_ref())?;
             let shares = shares::read(&document, settings.homes.as_ref(), files.backend)?;
             let keys = keys::read(&document, settings.homes.as_ref(), &shares)?;
-            Ok(Self { settings, terminal, files, shares, login, keys, file: path.to_owned() })
+            let (session, metrics) = (session::read(&document)?, metrics::read(&document)?);
+            let file = path.to_owned();
+            Ok(Self { settings, terminal, files, shares, login, keys, session, metrics, file })
         };
         read().map_err(|error: ConfigError| error.in_file(path))
     }
@@ -113,13 +124,15 @@ mod tests {
     /// The file that the package installs.
     const SHIPPED: &str = include_str!("../../packaging/config.toml");
     /// Keys and tables of the whole configuration, as their headers name them.
-    const KEYS: [(&str, &[&str]); 8] = [
+    const KEYS: [(&str, &[&str]); 10] = [
         ("[hub]", &["url", "ca_file", "start_timeout"]),
         ("[accounts]", &["uid", "fixed", "range"]),
         ("[homes]", accounts::homes::KEYS),
         ("[files]", &["backend", "umask", "log_level", "sftp_options", "rsync"]),
         ("[[shares]]", &["source", "path", "writable", "groups"]),
         ("[terminal]", &["mode", "exit_status"]),
+        ("[session]", &["idle_limit", "max_length"]),
+        ("[metrics]", &["textfile"]),
         ("[login]", &["allow_users", "allow_groups", "deny_users"]),
         (
             "[keys]",
@@ -182,7 +195,8 @@ mod tests {
         assert_eq!(config.settings.homes, bare.settings.homes);
         assert_eq!(config.files, bare.files);
         assert_eq!((config.shares.len(), config.shares[0].writable), (1, false));
-        assert_eq!(config.login, defaults.login);
+        assert_eq!((config.login, config.session), (defaults.login, defaults.session));
+        assert!(config.metrics.textfile.is_some());
         assert!(config.keys.is_on() && config.keys.url.is_some());
         // These two have no default.
         assert_eq!(Keys { service_token_file: None, url: None, ..config.keys }, bare.keys);

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::hub::error::HttpError;
 use crate::hub::http::Http;
+use crate::metrics::counters::Meter;
 use crate::secret::Token;
 use accounts::{HubUrl, LoginName};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ struct Inner {
     hub: HubUrl,
     login: LoginName,
     token: Token,
+    meter: Meter,
     /// The client that verified the token, with its connection; dropped while a gateway is idle, because
     /// it is most of the memory of an idle gateway.
     http: Mutex<Option<Http>>,
@@ -24,8 +26,15 @@ struct Inner {
 impl Access {
     /// Puts them together; `http` is the client that has verified the token.
     #[must_use]
-    pub fn new(config: Config, hub: HubUrl, login: LoginName, token: Token, http: Http) -> Self {
-        Self(Arc::new(Inner { config, hub, login, token, http: Mutex::new(Some(http)) }))
+    pub fn new(
+        config: Config,
+        hub: HubUrl,
+        login: LoginName,
+        token: Token,
+        http: Http,
+        meter: Meter,
+    ) -> Self {
+        Self(Arc::new(Inner { config, hub, login, token, meter, http: Mutex::new(Some(http)) }))
     }
 
     /// The configuration.
@@ -62,6 +71,12 @@ impl Access {
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.0.token
+    }
+
+    /// What is counted for the administrator.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.0.meter
     }
 
     /// Where the hub shows the user's servers.

@@ -6,12 +6,13 @@ use super::files;
 use super::job::Jobs;
 use super::link::AgentLink;
 use super::news::{News, Said};
-use super::peer::{Heard, Peer};
+use super::peer::{BROKEN, Heard, Peer};
 use super::terminal_channel::{Interactive, TerminalChannel};
+use super::transfer::Transfer;
 use crate::config::TerminalMode;
 use crate::control::{FileTool, HomeState, MAX_COMMAND, SessionReply, SessionRequest, Tty};
 use crate::hub::progress::Progress;
-use crate::log::Log;
+use crate::log::{Event as Logged, Line, Log};
 use crate::mux::{Event, StreamId};
 use crate::sys::socket;
 use crate::terminado::shell::Environment;
@@ -45,6 +46,8 @@ pub enum Channel {
     Terminal(Box<TerminalChannel>),
     /// A stream of the agent.
     Command(Box<CommandChannel>),
+    /// A program of this host that serves files: the session has become that.
+    Transfer(Transfer),
     /// Over.
     Done(u64),
 }
@@ -63,6 +66,7 @@ impl Channel {
             Self::Asking(asking) => asking.peer.id(),
             Self::Terminal(terminal) => terminal.id(),
             Self::Command(command) => command.id(),
+            Self::Transfer(transfer) => transfer.id(),
             Self::Done(id) => *id,
         }
     }
@@ -74,6 +78,7 @@ impl Channel {
             Self::Asking(_) => false,
             Self::Terminal(terminal) => terminal.is_done(),
             Self::Command(command) => command.is_done(),
+            Self::Transfer(transfer) => transfer.is_done(),
             Self::Done(_) => true,
         }
     }
@@ -96,6 +101,7 @@ impl Channel {
             Self::Asking(asking) => fds.extend(asking.peer.fd().map(|fd| (fd, PollFlags::POLLIN))),
             Self::Terminal(terminal) => terminal.interest(fds),
             Self::Command(command) => command.interest(link, fds),
+            Self::Transfer(transfer) => transfer.interest(fds),
             Self::Done(_) => {}
         }
     }
@@ -112,7 +118,7 @@ impl Channel {
         match self {
             Self::Terminal(terminal) => terminal.deadline(now),
             Self::Command(command) => command.deadline(link, now),
-            Self::Asking(_) | Self::Done(_) => None,
+            Self::Asking(_) | Self::Transfer(_) | Self::Done(_) => None,
         }
     }
 
@@ -137,6 +143,7 @@ impl Channel {
                         *self = Self::Terminal(Box::new(TerminalChannel::new(asked, access, jobs, log, now)));
                     }
                 }
+                Self::Transfer(transfer) => return transfer.look(log, now),
                 Self::Done(_) => return,
             }
         }
@@ -169,8 +176,57 @@ impl Channel {
             Self::Asking(asking) => *self = Self::Done(asking.peer.id()),
             Self::Terminal(terminal) => terminal.session_gone(jobs, now),
             Self::Command(command) => command.session_gone(link, now),
+            // It ends with the jail.
+            Self::Transfer(transfer) => *self = Self::Done(transfer.id()),
             Self::Done(_) => {}
         }
+    }
+
+    /// An administrator, or a limit, ends the session: two lines for the user.
+    pub fn end_for(
+        &mut self,
+        why: &str,
+        link: &mut AgentLink,
+        jobs: &Jobs<Said>,
+        log: &mut Log,
+        now: Instant,
+    ) {
+        match self {
+            Self::Asking(asking) => {
+                asking.peer.end(log, BROKEN, Some(why.to_owned()), now);
+                *self = Self::Done(asking.peer.id());
+            }
+            Self::Terminal(terminal) => terminal.end_for(why, jobs, log, now),
+            Self::Command(command) => command.end_for(why, link, log, now),
+            Self::Transfer(_) | Self::Done(_) => {}
+        }
+    }
+
+    /// Tells somebody at a terminal something, on a line of its own.
+    pub fn notice(&mut self, text: &str) {
+        match self {
+            Self::Terminal(terminal) => terminal.notice(text),
+            Self::Command(command) => command.notice(text),
+            Self::Asking(_) | Self::Transfer(_) | Self::Done(_) => {}
+        }
+    }
+
+    /// Its session, and what has passed.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Peer> {
+        match self {
+            Self::Asking(asking) => Some(&asking.peer),
+            Self::Terminal(terminal) => Some(terminal.peer()),
+            Self::Command(command) => Some(command.peer()),
+            Self::Transfer(transfer) => Some(transfer.peer()),
+            Self::Done(_) => None,
+        }
+    }
+
+    /// Does this host serve files to it, past the gateway?
+    #[must_use]
+    pub fn is_transfer(&self) -> bool {
+        matches!(self, Self::Transfer(_))
     }
 }
 
@@ -192,7 +248,8 @@ impl Asking {
         };
         match request {
             SessionRequest::Shell { tty, environment } => {
-                log.info(&format!("channel={} shell requested", self.peer.id()));
+                self.peer.set_kind("shell");
+                log.info(opened(self.peer.id(), "shell"));
                 let plain = self.access.config().terminal.mode == TerminalMode::Plain;
                 match tty {
                     Some(tty) if plain => self.plain(&tty, &environment, descriptors, jobs, log, now),
@@ -210,6 +267,7 @@ impl Asking {
                 self.hear(jobs, log, now)
             }
             SessionRequest::Sftp { environment } => {
+                self.peer.set_kind(files::name(FileTool::Sftp));
                 let umask = self.access.config().files.umask;
                 self.command(Work::Files { umask }, descriptors, &environment, now)
             }
@@ -222,7 +280,8 @@ impl Asking {
     fn exec(&mut self, exec: Exec, command: Vec<u8>, log: &mut Log, now: Instant) -> Option<Channel> {
         let Exec { tty, environment, descriptors, .. } = exec;
         // What it is may be private: sshd doesn't log it either.
-        log.info(&format!("channel={} command requested", self.peer.id()));
+        self.peer.set_kind("command");
+        log.info(opened(self.peer.id(), "command"));
         self.command(Work::Process { command: Some(command), tty }, descriptors, &environment, now)
     }
 
@@ -267,11 +326,13 @@ impl Asking {
     /// The session becomes a program that serves files, asks again for them elsewhere, or ends.
     fn serve_files(&mut self, tool: FileTool, command: &str, log: &mut Log, now: Instant) -> Option<Channel> {
         let id = self.peer.id();
-        log.info(&files::request_line(id, tool, command));
+        let opened = opened(id, files::name(tool));
+        // rsync and scp tell the log nothing of what they do: their command line says which way and which paths.
+        log.info(if tool == FileTool::Sftp { opened } else { opened.with("command", command) });
         match files::answer(tool, &self.home, &self.access.config().files) {
             SessionReply::Exit { status, message } => {
                 let why = message.as_deref().and_then(|text| text.lines().next()).unwrap_or_default();
-                log.info(&format!("channel={id} refused: {why}"));
+                log.warning(Line::new(Logged::ChannelRefused).with("channel", id).with("reason", why));
                 self.peer.end(log, status, message, now);
                 Some(Channel::Done(id))
             }
@@ -280,9 +341,17 @@ impl Asking {
                 None
             }
             reply => {
-                self.peer.tell(&reply);
-                Some(Channel::Done(id))
+                self.peer.set_kind(files::name(tool));
+                Some(match Transfer::start(self.take_peer(now), &reply) {
+                    Some(transfer) => Channel::Transfer(transfer),
+                    None => Channel::Done(id),
+                })
             }
         }
     }
+}
+
+/// What the log says of a request.
+fn opened(channel: u64, kind: &str) -> Line {
+    Line::new(Logged::ChannelOpened).with("channel", channel).with("kind", kind)
 }

@@ -2,7 +2,7 @@
 
 use super::handle::Handle;
 use crate::control::{ClaimReply, ClaimRequest, HomeState, JailReport, MAX_MESSAGE};
-use crate::log::Log;
+use crate::log::{Event, Line, Log};
 use crate::sys::socket;
 use crate::sys::wait::readable_before;
 use std::fmt;
@@ -98,7 +98,7 @@ pub fn wait(
                 return Ok(Claimed { claim, sessions, transfers, uid, home: report.home });
             }
             Err(refused) => {
-                log.warning(&format!("claim refused: {}", refused.why));
+                log.warning(Line::new(Event::Denied).with("socket", "claim").with("reason", &refused.why));
                 // The claimant may have gone: its loss.
                 let _ = reply(&claim, &ClaimReply::Refused(refused.why));
                 if refused.by_root {
@@ -131,10 +131,10 @@ fn report(claim: &OwnedFd, terminated: BorrowedFd<'_>, until: Instant) -> Result
 /// What an administrator should know of the jail.
 fn note(report: &JailReport, log: &mut Log) {
     if let HomeState::Unavailable { detail, .. } = &report.home {
-        log.warning(&format!("the home is not available: {detail}"));
+        log.warning(Line::of(Event::Home, format_args!("the home is not available: {detail}")));
     }
     for note in &report.notes {
-        log.warning(note);
+        log.warning(Line::of(Event::Home, note));
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
 
     fn claim_with(message: &[u8], sockets: usize, owner: u32) -> Result<u32, String> {
         let handle = Handle::parse(&("a".repeat(32) + &"b".repeat(32))).unwrap();
-        let name = Handle::new().unwrap().socket_name();
+        let name = Handle::new(None).unwrap().socket_name();
         let listener = socket::listen_abstract(&name).unwrap();
         let client = socket::connect_abstract(&name).unwrap();
         let server = socket::accept(listener.as_fd()).unwrap();
@@ -230,7 +230,7 @@ mod tests {
     /// What comes of a report, of a jail that leaves, of none, of being asked to end.
     #[test]
     fn the_jail_reports_before_anybody_is_served() {
-        let name = Handle::new().unwrap().socket_name();
+        let name = Handle::new(None).unwrap().socket_name();
         let listener = socket::listen_abstract(&name).unwrap();
         let (quiet, end) = nix::unistd::pipe().unwrap();
         let after = |message: Option<&[u8]>, terminated: BorrowedFd<'_>| {

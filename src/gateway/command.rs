@@ -10,7 +10,7 @@ use crate::agent;
 use crate::control::{SessionReply, SessionRequest, Tty};
 use crate::hub::progress::Progress;
 use crate::hub::text::printable;
-use crate::log::Log;
+use crate::log::{Event as Logged, Line, Log};
 use crate::mux::protocol::MAX_PAYLOAD;
 use crate::mux::{Description, Event, Exit, Part, StreamId, TtyDescription};
 use crate::sys::socket;
@@ -269,7 +269,9 @@ impl CommandChannel {
             }
             Event::Refused(_, why) => {
                 let why = printable(&why, 200);
-                log.warning(&format!("channel={} the agent refused: {why}", self.id()));
+                log.warning(
+                    Line::new(Logged::ChannelRefused).with("channel", self.id()).with("reason", &why),
+                );
                 let text =
                     format!("Your server could not run this: {why}.\nTry again, or restart your server.");
                 self.end(log, BROKEN, Some(text), now);
@@ -351,6 +353,20 @@ impl CommandChannel {
         }
         self.peer.leave();
         self.done();
+    }
+
+    /// An administrator, or a limit, ends the session: it is told so, and its process hung up.
+    pub fn end_for(&mut self, why: &str, link: &mut AgentLink, log: &mut Log, now: Instant) {
+        if self.peer.is_there() {
+            self.peer.end(log, BROKEN, Some(why.to_owned()), now);
+            self.session_gone(link, now);
+        }
+    }
+
+    /// Its session.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     fn end(&mut self, log: &mut Log, status: u8, message: Option<String>, now: Instant) {
@@ -446,7 +462,11 @@ impl CommandChannel {
         self.end(log, BROKEN, Some(message.unwrap_or_else(|| NO_EXIT.to_owned())), now);
     }
 
-    fn notice(&mut self, text: &str) {
+    /// Tells somebody at a terminal something, on a line of its own.
+    pub fn notice(&mut self, text: &str) {
+        if self.tty().is_none() || !matches!(self.phase, Phase::Running { .. }) {
+            return;
+        }
         let text = format!("\r\n[jupyterhub-openssh: {text}]\r\n");
         self.output.ours += text.len();
         self.output.output.push(text.as_bytes());
@@ -479,6 +499,7 @@ impl CommandChannel {
                     self.stdin = None;
                 }
                 Ok(n) => {
+                    self.peer.received(n, now);
                     link.mux().send(stream, buffer.get(..n).unwrap_or_default(), now);
                     if n < room {
                         return;
@@ -501,6 +522,12 @@ impl CommandChannel {
             }
             let written = sink.write();
             self.pass_end_on(part);
+            let written_bytes = *written.as_ref().unwrap_or(&0);
+            self.peer.sent(written_bytes);
+            if written_bytes > 0 && self.tty().is_none() {
+                // A command has no other way to show that it is of use.
+                self.peer.is_active(now);
+            }
             let sink = self.sink(part);
             if written.is_err() {
                 // Its reader has gone: so shall the program learn.

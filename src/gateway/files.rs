@@ -11,23 +11,12 @@ use crate::control::{FileTool, HomeFault, HomeState, SessionReply};
 const REFUSED: u8 = 1;
 
 /// How a tool is called in the log.
-fn name(tool: FileTool) -> &'static str {
+#[must_use]
+pub fn name(tool: FileTool) -> &'static str {
     match tool {
         FileTool::Sftp => "sftp",
         FileTool::Rsync => "rsync",
         FileTool::Scp => "scp",
-    }
-}
-
-/// What the log says of a request. rsync and scp tell it nothing of what they do: their command line says which way
-/// and which paths.
-#[must_use]
-pub fn request_line(channel: u64, tool: FileTool, command: &str) -> String {
-    match tool {
-        FileTool::Sftp => format!("channel={channel} sftp requested"),
-        FileTool::Rsync | FileTool::Scp => {
-            format!("channel={channel} {} requested: {command}", name(tool))
-        }
     }
 }
 

@@ -1,32 +1,43 @@
 //! The handle that PAM carries from `authenticate` to `open_session`: where the gateway listens, and the
 //! secret that it wants to hear there. Never the token.
 
-use accounts::paths::GATEWAY_SOCKET_PREFIX;
+use accounts::paths::{ADMIN_SOCKET_PREFIX, GATEWAY_SOCKET_PREFIX};
 use std::io::{self, Read};
 use zeroize::Zeroizing;
 
 /// Hex digits in each half.
 const HALF: usize = 32;
+/// Hex digits of a session's name.
+pub const SESSION_DIGITS: usize = 8;
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
 
 /// A gateway's address and secret: 64 hex digits.
 pub struct Handle(Zeroizing<String>);
 
 impl Handle {
-    /// Draws a new one from the kernel's random number generator.
+    /// Draws a new one from the kernel's random number generator. It begins with `session` if that has the shape of a
+    /// [`Self::session_id`]: the PAM module has chosen it for the log. What is drawn is enough without these digits.
     ///
     /// # Errors
     /// When /dev/urandom cannot be read.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(session: Option<&str>) -> io::Result<Self> {
         let mut random = [0u8; HALF];
         std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-        Ok(Self(Zeroizing::new(hex(&random))))
+        let mut text = Zeroizing::new(hex(&random));
+        let sound = |text: &&str| text.len() == SESSION_DIGITS && is_hex(text);
+        if let Some(session) = session.filter(sound) {
+            text.replace_range(..SESSION_DIGITS, session);
+        }
+        Ok(Self(text))
     }
 
     /// Takes a handle that came by PAM's environment.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        (text.len() == 2 * HALF && hex).then(|| Self(Zeroizing::new(text.to_owned())))
+        (text.len() == 2 * HALF && is_hex(text)).then(|| Self(Zeroizing::new(text.to_owned())))
     }
 
     /// The whole of it, to be carried.
@@ -40,6 +51,12 @@ impl Handle {
     #[must_use]
     pub fn socket_name(&self) -> Vec<u8> {
         format!("{GATEWAY_SOCKET_PREFIX}{}", &self.0[..HALF]).into_bytes()
+    }
+
+    /// The abstract socket's name at which root asks about the session.
+    #[must_use]
+    pub fn admin_socket_name(&self) -> Vec<u8> {
+        format!("{ADMIN_SOCKET_PREFIX}{}", &self.0[..HALF]).into_bytes()
     }
 
     /// What a claim must bring.
@@ -59,7 +76,7 @@ impl Handle {
     /// A name for this connection in the log; too short to help in guessing the rest.
     #[must_use]
     pub fn session_id(&self) -> &str {
-        &self.0[..8]
+        &self.0[..SESSION_DIGITS]
     }
 }
 
@@ -80,13 +97,23 @@ mod tests {
 
     #[test]
     fn a_handle_survives_its_journey() {
-        let handle = Handle::new().unwrap();
+        let handle = Handle::new(None).unwrap();
         let again = Handle::parse(handle.as_str()).unwrap();
         assert_eq!(handle.socket_name(), again.socket_name());
         assert!(handle.secret_is(again.secret()));
         assert!(!handle.secret_is(""));
         assert!(!handle.secret_is(&handle.as_str()[..HALF]));
-        assert_ne!(handle.as_str(), Handle::new().unwrap().as_str());
+        assert_ne!(handle.as_str(), Handle::new(None).unwrap().as_str());
+    }
+
+    #[test]
+    fn a_session_has_the_name_that_it_was_given() {
+        let handle = Handle::new(Some("0123abcd")).unwrap();
+        assert_eq!(handle.session_id(), "0123abcd");
+        assert!(Handle::parse(handle.as_str()).is_some());
+        for bad in ["", "0123abc", "0123ABCD", "0123abcde", "../../.."] {
+            assert_ne!(Handle::new(Some(bad)).unwrap().session_id(), bad);
+        }
     }
 
     #[test]

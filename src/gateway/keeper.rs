@@ -13,7 +13,7 @@ use crate::hub::http::Http;
 use crate::hub::text::printable;
 use crate::hub::tokens::{self, Minted, Revoked, Wanted};
 use crate::keys::service_token;
-use crate::log::Log;
+use crate::log::{Event, Line, Log};
 use crate::secret::Token;
 use crate::sys::wait::readable_before;
 use crate::sys::{process, socket};
@@ -44,7 +44,7 @@ pub struct Keeper(OwnedFd);
 ///
 /// # Errors
 /// The system user is missing, or the system's.
-pub(super) fn start(login: &KeyLogin, context: &str) -> Result<Keeper, Failed> {
+pub(super) fn start(login: &KeyLogin, context: &[(&'static str, &str)]) -> Result<Keeper, Failed> {
     let user = trying("look up the user _jupyterhub-openssh-keys", system_user(KEYS_USER))?;
     let (gateways, own) = trying("make the keeper's socket", socket::pair())?;
     if trying("start the keeper", process::fork_single_threaded())?.is_some() {
@@ -53,13 +53,18 @@ pub(super) fn start(login: &KeyLogin, context: &str) -> Result<Keeper, Failed> {
     // No destructor of the parent's runs here, so that closing its descriptors takes none from an owner.
     let outcome = keep(own, user, login, context);
     if let Err(failed) = &outcome {
-        Log::open(PROGRAM, context).error(&failed.to_string());
+        Log::open(PROGRAM, context).error(Line::of(Event::Fault, failed));
     }
     process::exit_now(i32::from(outcome.is_err()))
 }
 
 /// The keeper, from its first step to its last.
-fn keep(gateway: OwnedFd, user: (u32, u32), login: &KeyLogin, context: &str) -> Result<(), Failed> {
+fn keep(
+    gateway: OwnedFd,
+    user: (u32, u32),
+    login: &KeyLogin,
+    context: &[(&'static str, &str)],
+) -> Result<(), Failed> {
     // The PAM module waits until nobody has its pipe any more.
     trying("let go of standard output", process::discard_stdio())?;
     trying("close inherited descriptors", process::close_all_but(&[gateway.as_raw_fd()]))?;
@@ -88,7 +93,8 @@ fn keep(gateway: OwnedFd, user: (u32, u32), login: &KeyLogin, context: &str) -> 
             return answered;
         }
     };
-    log.info(&format!("token {id} made for this login, good until {expires_at}"));
+    let line = |outcome: &str| Line::new(Event::Keeper).with("outcome", outcome).with("token_id", &id);
+    log.info(line("made").with("expires_at", &expires_at));
     let sent = socket::send(gateway.as_fd(), &grant(&token), &[]);
     drop(token);
     process::release_memory();
@@ -99,18 +105,18 @@ fn keep(gateway: OwnedFd, user: (u32, u32), login: &KeyLogin, context: &str) -> 
     let attempt = |time| {
         let result = errand.revoke(&id, time);
         if let (Err(why), false, false) = (&result, told, hurried) {
-            log.warning(&format!("token {id} is not revoked yet, trying for ten minutes: {why}"));
+            log.warning(line("not-revoked").with("reason", why).message("tried again for ten minutes"));
             told = true;
         }
         result
     };
     match persist(hurried, attempt, pause) {
-        Ok(Revoked::Now) => log.info(&format!("token {id} revoked")),
-        Ok(Revoked::Gone) => log.info(&format!("token {id} was gone already")),
+        Ok(Revoked::Now) => log.info(line("revoked")),
+        Ok(Revoked::Gone) => log.info(line("gone")),
         Ok(Revoked::Another) => {
-            log.warning(&format!("token {id} was gone already: what has its id now has another note"));
+            log.warning(line("gone").message("what has its id now has another note"));
         }
-        Err(why) => log.warning(&format!("token {id} is not revoked, and good until {expires_at}: {why}")),
+        Err(why) => log.warning(line("not-revoked").with("expires_at", &expires_at).with("reason", why)),
     }
     Ok(())
 }
@@ -163,11 +169,19 @@ fn revoke_lost(
         }
     }
     match last {
-        Ok(Some(id)) => log.info(&format!("token {id} revoked: it was made, but the hub's answer was lost")),
+        Ok(Some(id)) => log.info(
+            Line::new(Event::Keeper)
+                .with("outcome", "revoked")
+                .with("token_id", id)
+                .message("it was made, but the hub's answer was lost"),
+        ),
         Ok(None) => {}
-        Err(why) => log.warning(&format!(
-            "the hub may have made a token for this login, which is neither used nor revoked: {why}"
-        )),
+        Err(why) => log.warning(
+            Line::new(Event::Keeper)
+                .with("outcome", "not-revoked")
+                .with("reason", why)
+                .message("the hub may have made a token for this login, which nobody has"),
+        ),
     }
 }
 

@@ -8,7 +8,7 @@ use super::remote::{self, Lost, RECONNECT, Remote};
 use super::terminal_channel::{FAULT, NO_THREAD};
 use crate::agent::{self, Marker, Markers};
 use crate::hub::text::printable;
-use crate::log::Log;
+use crate::log::{Event as Logged, Line, Log};
 use crate::mux::{self, Hello, Mux, frame};
 use crate::terminado::codec::{self, Incoming};
 use crate::terminado::rest::{TerminalName, create_body};
@@ -324,7 +324,10 @@ impl AgentLink {
             Phase::Booting { since, printed, typed: false }
                 if now >= printed.map_or(since + MUTE, |at| at + QUIET) =>
             {
-                log.info("the server did not take our command for its terminal: it is typed");
+                log.info(Line::of(
+                    Logged::Agent,
+                    "the server did not take our command for its terminal: it is typed",
+                ));
                 self.phase = Phase::Booting { since, printed, typed: true };
                 if let Some(nonce) = &self.agent.nonce {
                     let line = agent::typed(nonce);
@@ -341,7 +344,7 @@ impl AgentLink {
                 self.dropped(&why, jobs, log, now);
             }
             Phase::Live if !self.agent.mux.has_streams() && now >= self.idle + IDLE => {
-                log.info("agent unused: ended");
+                log.info(Line::of(Logged::Agent, "unused: ended"));
                 self.end(jobs, log, now);
             }
             Phase::Ending { until } if now >= until => self.let_go(jobs, now),
@@ -366,7 +369,7 @@ impl AgentLink {
             match self.agent.mux.event()? {
                 mux::Event::Hello(hello) => {
                     self.hopeless = false;
-                    log.info(&format!("agent greeted: Python {}", printable(&hello.python, 60)));
+                    log.info(Line::of(Logged::Agent, "greeted").with("python", printable(&hello.python, 60)));
                     self.agent.hello = Some(hello);
                     if matches!(self.phase, Phase::Greeting { .. }) {
                         self.phase = Phase::Live;
@@ -394,7 +397,7 @@ impl AgentLink {
         }
         self.agent.noises += 1;
         if self.agent.noises <= LOGGED_NOISE {
-            log.info(&format!("the agent's terminal shows: {}", printable(&text, 100)));
+            log.info(Line::of(Logged::Agent, format_args!("its terminal shows: {}", printable(&text, 100))));
         }
     }
 
@@ -479,11 +482,12 @@ impl AgentLink {
                 self.failure = Some(Failure { for_user: why.for_user, plain: false });
                 self.generation += 1;
                 if !self.agent.cancel.is_cancelled() {
-                    log.warning(&why.for_log);
+                    log.warning(Line::new(Logged::Server).with("reason", &why.for_log));
                 }
             }
             News::Reconnected(Ok(socket)) if matches!(self.phase, Phase::Reconnecting) => {
-                log.info("agent reconnected");
+                log.info(Line::new(Logged::Link).with("outcome", "reconnected"));
+                self.access.meter().reconnected();
                 self.agent.socket = Some(socket);
                 self.agent.pending = None;
                 self.agent.unfinished = true;
@@ -500,10 +504,13 @@ impl AgentLink {
                 };
                 self.fail(text, false, &why, jobs, log, now);
             }
-            News::Deleted(Ok(())) => log.info("agent's terminal closed"),
-            News::Deleted(Err(why)) => log.warning(&format!("agent's terminal may be left open: {why}")),
+            News::Deleted(Ok(())) => log.info(Line::of(Logged::Terminal, "agent's terminal closed")),
+            News::Deleted(Err(why)) => log.warning(Line::of(
+                Logged::Terminal,
+                format_args!("agent's terminal may be left open: {why}"),
+            )),
             News::Failed => {
-                log.error("a job failed: please report this as a bug");
+                log.error(Line::of(Logged::Fault, "a job failed: please report this as a bug"));
                 if matches!(self.phase, Phase::Opening | Phase::Reconnecting) {
                     self.fail(FAULT, false, "a job failed", jobs, log, now);
                 }
@@ -537,7 +544,7 @@ impl AgentLink {
     }
 
     fn opened(&mut self, remote: Remote, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        log.info(&format!("agent's terminal {} opened", remote.name));
+        log.info(Line::of(Logged::Terminal, "agent's terminal opened").with("terminal", &remote.name));
         self.agent.name = Some(remote.name);
         self.agent.socket = Some(remote.socket);
         self.agent.unfinished = true;
@@ -657,7 +664,7 @@ impl AgentLink {
         let short =
             self.agent.resumed.is_some_and(|at| now < at + SHORT_LIVED && self.agent.mux.heard() <= at);
         self.agent.drops = if short { self.agent.drops + 1 } else { 0 };
-        log.warning(&format!("connection to the agent lost: {why}"));
+        log.warning(Line::new(Logged::Link).with("outcome", "lost").with("reason", why));
         let Some(name) = self.agent.name.clone() else { return };
         if self.agent.drops >= MAX_DROPS || now >= lost + RECONNECT {
             return self.fail(NOT_RECONNECTED, false, "the agent was lost again and again", jobs, log, now);
@@ -679,7 +686,7 @@ impl AgentLink {
         // There is nothing left to be deleted.
         (self.agent.name, self.agent.socket) = (None, None);
         if matches!(self.phase, Phase::Ending { .. }) {
-            log.info("agent ended");
+            log.info(Line::of(Logged::Agent, "ended"));
             self.let_go(jobs, now);
         } else {
             let text = if matches!(self.phase, Phase::Live) { AGENT_ENDED } else { NOT_STARTED };
@@ -698,7 +705,7 @@ impl AgentLink {
         log: &mut Log,
         now: Instant,
     ) {
-        log.warning(for_log);
+        log.warning(Line::of(Logged::Agent, for_log));
         self.failure = Some(Failure { for_user: for_user.to_owned(), plain });
         // If it still listens it shall end.
         if let Some(text) = self.goodbye(for_log, now) {

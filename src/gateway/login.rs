@@ -5,11 +5,12 @@ use super::denied::Denied;
 use super::handle::Handle;
 use super::keeper::Keeper;
 use super::request::KeyLogin;
-use super::{PROGRAM, answer, context, groups, request};
+use super::{By, PROGRAM, answer, context, groups, request};
 use crate::config::Config;
 use crate::hub::model::Verified;
 use crate::hub::verify::{DEADLINE, VerifyError, verify};
-use crate::log::Log;
+use crate::log::{Event, Line, Log};
+use crate::metrics::counters::{Meter, Outcome};
 use crate::secret::Token;
 use accounts::LoginName;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub struct Granted {
     pub log: Log,
     /// All that is needed to speak for the user.
     pub access: Access,
+    /// The client's address.
+    pub peer: String,
     /// Those of the user's groups that have shares.
     pub groups: Vec<String>,
     /// Of a login by key: to be held until the token is needed no more.
@@ -47,41 +50,54 @@ enum Proof {
 
 /// Checks a login, answers the PAM module, and logs the outcome. `None`: not granted, all is done.
 #[must_use]
-pub fn check(asked: Asked, handle: &Handle) -> Option<Granted> {
+pub fn check(asked: Asked, handle: &Handle, meter: Meter) -> Option<Granted> {
     let (user, peer, proof) = match asked {
         Asked::Token(text) => match request::parse(&text) {
             Ok(request) => (request.user, request.peer, Proof::Token(request.token)),
             Err(bad) => {
-                not_understood(&bad);
+                not_understood(&bad, handle.session_id());
                 return None;
             }
         },
         Asked::Key(login, keeper) => (login.user.to_string(), login.peer, Proof::Keeper(keeper)),
     };
     let mut log = Log::open(PROGRAM, &context(handle.session_id(), &user, &peer));
-    match judge(&user, proof) {
+    let by = match &proof {
+        Proof::Token(_) => By::Token,
+        Proof::Keeper(_) => By::Key,
+    };
+    let line = |outcome: &str| Line::new(Event::Token).with("outcome", outcome).with("by", by.as_str());
+    let count = |outcome| {
+        meter.login(outcome, by);
+        meter.flush();
+    };
+    match judge(&user, proof, &meter) {
         Ok((access, verified, keeper)) => {
-            let id = verified.token_id.map(|id| format!(", token id {id}")).unwrap_or_default();
-            log.info(&format!("token accepted{id}"));
+            count(Outcome::Granted);
+            log.info(line("accepted").with_some("token_id", verified.token_id));
             if let Err(e) = answer(&format!("granted {}", handle.as_str())) {
-                log.warning(&format!("sshd did not wait for the answer: {e}"));
+                log.warning(
+                    Line::new(Event::SessionFailed).with("reason", format_args!("sshd did not wait: {e}")),
+                );
                 return None;
             }
             let told = groups::for_shares(verified.groups.as_deref(), &access.config().shares);
             if let Some(problem) = told.problem {
-                log.warning(problem);
+                log.warning(Line::of(Event::Home, problem));
             }
-            Some(Granted { log, access, groups: told.groups, keeper })
+            Some(Granted { log, access, peer, groups: told.groups, keeper })
         }
         Err(denied) => {
             let (word, for_user) = match denied {
                 Denied::Refused { for_user, for_log } => {
                     // A warning, so that it is kept when a logger drops lines of lesser weight.
-                    log.warning(&format!("login refused: {for_log}"));
+                    log.warning(line("refused").with("reason", for_log));
+                    count(Outcome::Refused);
                     ("refused", for_user)
                 }
                 Denied::Unavailable { for_user, for_log } => {
-                    log.error(&format!("login not possible: {for_log}"));
+                    log.error(line("unavailable").with("reason", for_log));
+                    count(Outcome::Unavailable);
                     ("unavailable", for_user)
                 }
             };
@@ -92,13 +108,14 @@ pub fn check(asked: Asked, handle: &Handle) -> Option<Granted> {
 }
 
 /// Answers a request that makes no sense. The PAM module checks the same before it asks: this is no user's mistake.
-pub fn not_understood(bad: &request::BadRequest) {
-    Log::open(PROGRAM, "gateway").error(&format!("request not understood: {bad}"));
+pub fn not_understood(bad: &request::BadRequest, session: &str) {
+    let line = Line::of(Event::Fault, format_args!("request not understood: {bad}"));
+    Log::open(PROGRAM, &[("session", session)]).error(line);
     let _ = answer("refused This login was not understood.");
 }
 
 /// Gets a token if there is none yet, and has the hub say whose it is. A keeper that isn't returned has it revoked.
-fn judge(user: &str, proof: Proof) -> Result<(Access, Verified, Option<Keeper>), Denied> {
+fn judge(user: &str, proof: Proof, meter: &Meter) -> Result<(Access, Verified, Option<Keeper>), Denied> {
     let until = Instant::now() + DEADLINE;
     let config = Config::load().map_err(|e| Denied::unconfigured(&e))?;
     let hub = config.hub_url().map_err(|e| Denied::unconfigured(&e))?.clone();
@@ -135,6 +152,6 @@ fn judge(user: &str, proof: Proof) -> Result<(Access, Verified, Option<Keeper>),
         for_user: no.for_user().to_owned(),
         for_log: no.for_log().to_owned(),
     })?;
-    let access = Access::new(config, hub, login, token, http);
+    let access = Access::new(config, hub, login, token, http, meter.clone());
     Ok((access, verified, keeper))
 }

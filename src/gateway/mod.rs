@@ -2,6 +2,7 @@
 //! user's server, and moves the bytes of every session of the connection.
 
 pub mod access; // what is needed to speak for the user
+pub mod admin; // root asks about the session
 pub mod channel; // one session: what it asks for decides what becomes of it
 pub mod claim; // root takes the gateway over
 pub mod command; // a session that is a stream of the agent
@@ -13,6 +14,7 @@ pub mod handle; // the gateway's address and secret
 pub mod input; // client to server, paced
 pub mod job; // what may block
 pub mod keeper; // gets a token for a login by key, and gives it back
+pub mod limits; // how long a session may be idle, and last
 pub mod link; // the agent in the user's server
 pub mod login; // is this token good for this user?
 pub mod news; // what jobs report
@@ -24,11 +26,14 @@ pub mod screen; // server to client
 pub mod serve; // the poll loop
 pub mod terminal; // one remote terminal
 pub mod terminal_channel; // a session that is a plain terminal
+pub mod transfer; // a session that has become a program which serves files
 pub mod transfer_log; // what is done to files, for the log
 
-use crate::log::Log;
+use crate::log::{Event, Line, Log};
+use crate::metrics::counters::Meter;
 use crate::sys::{process, socket};
 use accounts::paths::GATEWAY_USER;
+use admin::Admin;
 use claim::Unclaimed;
 use handle::Handle;
 use login::Asked;
@@ -52,7 +57,7 @@ struct Failed {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "gateway: could not {}: {}", self.tried, self.why)
+        write!(f, "could not {}: {}", self.tried, self.why)
     }
 }
 
@@ -61,45 +66,53 @@ fn trying<T>(tried: &'static str, result: io::Result<T>) -> Result<T, Failed> {
     result.map_err(|why| Failed { tried, why })
 }
 
-/// Runs the gateway of a login by token: started by the PAM module as root, with the request on standard input.
+/// Runs a gateway: started by the PAM module as root, with the request on standard input. `session` is the name of the
+/// login in the log.
 ///
 /// Returns the exit status of whatever is still in the foreground.
 #[must_use]
-pub fn run() -> u8 {
-    exit_status(start(By::Token))
-}
-
-/// The same for a login by key or certificate, which sshd has checked.
-#[must_use]
-pub fn run_for_key() -> u8 {
-    exit_status(start(By::Key))
-}
-
-/// What users log in with.
-#[derive(Clone, Copy)]
-enum By {
-    Token,
-    Key,
-}
-
-fn exit_status(outcome: Result<(), Failed>) -> u8 {
-    match outcome {
+pub fn run(by: By, session: Option<&str>) -> u8 {
+    match start(by, session) {
         Ok(()) => 0,
         Err(failed) => {
-            Log::open(PROGRAM, "gateway").error(&failed.to_string());
+            let session = session.map(|session| ("session", session));
+            Log::open(PROGRAM, session.as_slice()).error(Line::of(Event::Fault, failed));
             1
         }
     }
 }
 
-fn start(by: By) -> Result<(), Failed> {
+/// What users log in with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A token of the hub.
+    Token,
+    /// A key or certificate, which sshd has checked.
+    Key,
+}
+
+impl By {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Key => "key",
+        }
+    }
+}
+
+fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     trying("close inherited descriptors", process::close_from(3))?;
     // OpenSSL then looks trusted certificates up by their hash in /etc/ssl/certs as they are needed. Otherwise
     // native-tls has it parse the file of all of them for each connector: 50 ms and 2 MB for every login.
     trying("choose the certificates", process::set_variable("SSL_CERT_FILE", "/dev/null"))?;
-    let handle = trying("draw a random handle", Handle::new())?;
+    let handle = trying("draw a random handle", Handle::new(session))?;
     // As root: whoever connects can see that it was root who listened.
     let listener = trying("listen for the claim", socket::listen_abstract(&handle.socket_name()))?;
+    let admin = trying("listen for root", socket::listen_abstract(&handle.admin_socket_name()))?;
+    trying("listen for root", socket::set_nonblocking(&admin))?;
+    let meter = Meter::open();
     let user = trying("look up the user _jupyterhub-openssh", system_user(GATEWAY_USER))?;
     let stdin = trying("keep standard input", io::stdin().as_fd().try_clone_to_owned())?;
     trying("go to the background", process::daemonize_keeping_stdout())?;
@@ -112,12 +125,11 @@ fn start(by: By) -> Result<(), Failed> {
             let login = match request::parse_key(&text, handle.session_id()) {
                 Ok(login) => login,
                 Err(bad) => {
-                    login::not_understood(&bad);
+                    login::not_understood(&bad, handle.session_id());
                     return Ok(());
                 }
             };
-            let who = context(&login.session, login.user.as_str(), &login.peer);
-            let keeper = keeper::start(&login, &who)?;
+            let keeper = keeper::start(&login, &context(&login.session, login.user.as_str(), &login.peer))?;
             Some((login, keeper))
         }
     };
@@ -133,20 +145,24 @@ fn start(by: By) -> Result<(), Failed> {
         None => Asked::Token(trying("read the request", read_request(&stdin))?),
     };
     drop(stdin);
-    let Some(granted) = login::check(asked, &handle) else { return Ok(()) };
+    let Some(granted) = login::check(asked, &handle, meter) else { return Ok(()) };
     // The keeper is held to the end: all terminals are closed by then.
-    let login::Granted { mut log, access, groups, keeper: _keeper } = granted;
+    let login::Granted { mut log, access, peer, groups, keeper: _keeper } = granted;
     if let (Err(e), true) = (locked, has_swap()) {
-        log.warning(&format!("memory could not be locked ({e}): tokens may reach this host's swap"));
+        let problem = format_args!("memory could not be locked ({e}): tokens may reach this host's swap");
+        log.warning(Line::of(Event::Fault, problem));
     }
     match claim::wait(&listener, terminated.as_fd(), &handle, access.login().as_str(), groups, &mut log) {
         Ok(claimed) => {
+            let about = serve::About { session: handle.session_id().to_owned(), peer };
             // Nobody else is to come; the name vanishes with its last descriptor.
             drop((listener, handle));
-            serve::serve(claimed, access, terminated, &mut log);
+            serve::serve(claimed, Admin::new(admin), about, access, terminated, &mut log);
         }
-        Err(why @ (Unclaimed::Nobody | Unclaimed::AskedToEnd)) => log.info(&why.to_string()),
-        Err(why) => log.error(&why.to_string()),
+        Err(why @ (Unclaimed::Nobody | Unclaimed::AskedToEnd)) => {
+            log.info(Line::new(Event::SessionFailed).with("reason", why));
+        }
+        Err(why) => log.error(Line::new(Event::SessionFailed).with("reason", why)),
     }
     Ok(())
 }
@@ -173,8 +189,8 @@ fn has_swap() -> bool {
 }
 
 /// What starts each line of the log about a login.
-fn context(session: &str, user: &str, peer: &str) -> String {
-    format!("session={session} user={user} rhost={peer}")
+fn context<'a>(session: &'a str, user: &'a str, peer: &'a str) -> [(&'static str, &'a str); 3] {
+    [("session", session), ("user", user), ("peer", peer)]
 }
 
 fn read_request(stdin: &OwnedFd) -> io::Result<Zeroizing<Vec<u8>>> {

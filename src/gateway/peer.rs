@@ -1,7 +1,7 @@
 //! The session program of one channel: what it says, and what it is told.
 
 use crate::control::{MAX_MESSAGE, SessionReply, SessionRequest};
-use crate::log::Log;
+use crate::log::{Event, Line, Log};
 use crate::sys::socket;
 use crate::sys::tty::MAX_TYPED;
 use base64::Engine;
@@ -33,11 +33,31 @@ pub fn typed(text: &str) -> Option<Vec<u8>> {
     (bytes.len() <= MAX_TYPED).then_some(bytes)
 }
 
+/// What has passed between the client and one channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Tally {
+    /// What it is, as the log calls it.
+    pub kind: &'static str,
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    /// When the client was last active.
+    pub active: Instant,
+}
+
+impl Tally {
+    fn new(now: Instant) -> Self {
+        Self { kind: "session", received: 0, sent: 0, active: now }
+    }
+}
+
 /// See the module.
 pub struct Peer {
     id: u64,
     socket: Option<OwnedFd>,
     since: Instant,
+    tally: Tally,
     /// Kept, because it is asked at every turn of the loop.
     buffer: Vec<u8>,
 }
@@ -46,13 +66,13 @@ impl Peer {
     /// For a session that has just connected; its channel's number is `id`.
     #[must_use]
     pub fn new(id: u64, socket: OwnedFd, now: Instant) -> Self {
-        Self { id, socket: Some(socket), since: now, buffer: Vec::new() }
+        Self { id, socket: Some(socket), since: now, tally: Tally::new(now), buffer: Vec::new() }
     }
 
     /// One that isn't there.
     #[must_use]
     pub fn none(id: u64, now: Instant) -> Self {
-        Self { id, socket: None, since: now, buffer: Vec::new() }
+        Self { id, socket: None, since: now, tally: Tally::new(now), buffer: Vec::new() }
     }
 
     /// The channel's number.
@@ -65,6 +85,39 @@ impl Peer {
     #[must_use]
     pub fn is_there(&self) -> bool {
         self.socket.is_some()
+    }
+
+    /// Since when it has been there.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// What has passed so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Names what it is.
+    pub fn set_kind(&mut self, kind: &'static str) {
+        self.tally.kind = kind;
+    }
+
+    /// The client has sent something.
+    pub fn received(&mut self, bytes: usize, now: Instant) {
+        self.tally.received = self.tally.received.saturating_add(bytes as u64);
+        self.tally.active = now;
+    }
+
+    /// The client has taken something.
+    pub fn sent(&mut self, bytes: usize) {
+        self.tally.sent = self.tally.sent.saturating_add(bytes as u64);
+    }
+
+    /// Something else shows that the client is not idle.
+    pub fn is_active(&mut self, now: Instant) {
+        self.tally.active = now;
     }
 
     /// What to poll(2) for input.
@@ -129,21 +182,22 @@ impl Peer {
 
     /// The session is over: it is told its status, and a message if something went wrong.
     pub fn end(&mut self, log: &mut Log, status: u8, message: Option<String>, now: Instant) {
-        self.log_end(log, &format!("status={status}"), now);
+        self.log_end(log, "status", &status.to_string(), now);
         self.tell(&SessionReply::Exit { status, message });
         self.leave();
     }
 
     /// The same of a session whose process was ended by a signal.
     pub fn end_by_signal(&mut self, log: &mut Log, signal: String, now: Instant) {
-        self.log_end(log, &format!("signal={signal}"), now);
+        self.log_end(log, "signal", &signal, now);
         self.tell(&SessionReply::Killed { signal, message: None });
         self.leave();
     }
 
-    fn log_end(&self, log: &mut Log, how: &str, now: Instant) {
+    fn log_end(&self, log: &mut Log, how: &str, what: &str, now: Instant) {
         let seconds = now.saturating_duration_since(self.since).as_secs();
-        log.info(&format!("channel={} ended {how} seconds={seconds}", self.id));
+        let line = Line::new(Event::ChannelClosed).with("channel", self.id).with(how, what);
+        log.info(line.with("seconds", seconds).with("in", self.tally.received).with("out", self.tally.sent));
     }
 
     /// Nothing more is said to it.

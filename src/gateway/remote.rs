@@ -121,7 +121,12 @@ fn start(
         on_progress(progress);
         ControlFlow::Continue(())
     };
-    ensure_running(http, access.token(), start, &mut report).map_err(|e: StartError| {
+    let began = Instant::now();
+    let outcome = ensure_running(http, access.token(), start, &mut report);
+    if !cancel.is_cancelled() {
+        access.meter().server_start(outcome.is_ok().then(|| began.elapsed()));
+    }
+    outcome.map_err(|e: StartError| {
         NoTerminal::new(e.for_user(&access.home_page()), format!("server not started: {}", e.for_log()))
     })
 }

@@ -195,11 +195,11 @@ impl Screen {
         }
     }
 
-    /// Writes to the client what it takes. True when it took something.
+    /// Writes to the client what it takes, and says how many bytes that were.
     ///
     /// # Errors
     /// The client's terminal has gone.
-    pub fn write_to(&mut self, client: &mut impl Write, now: Instant) -> io::Result<bool> {
+    pub fn write_to(&mut self, client: &mut impl Write, now: Instant) -> io::Result<usize> {
         if self.held_since.is_some_and(|at| now >= at + HELD) {
             self.flush_held();
         }
@@ -208,7 +208,7 @@ impl Screen {
         if self.output.len() < HIGH {
             self.full_since = None;
         }
-        Ok(self.output.len() < before)
+        Ok(before - self.output.len())
     }
 
     /// When to look at it again after `now`, apart from events.

@@ -1,15 +1,18 @@
 //! The poll loop of a gateway that has been claimed.
 
 use super::access::Access;
+use super::admin::{self, Admin};
 use super::channel::Channel;
 use super::claim::Claimed;
 use super::job::Jobs;
+use super::limits::{Due, Limit, Limits};
 use super::link::AgentLink;
 use super::news::{LINK, News, Said};
-use super::peer::Peer;
+use super::peer::{Peer, Tally};
 use super::transfer_log::TransferLog;
-use crate::control::HomeState;
-use crate::log::Log;
+use crate::control::{AdminReply, AdminRequest, ChannelStatus, HomeState, SessionStatus};
+use crate::log::{Event, Line, Log};
+use crate::metrics::counters::Counter;
 use crate::sys::{process, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -18,7 +21,7 @@ use nix::sys::time::TimeSpec;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Most sessions of one connection. sshd's own limit is `MaxSessions`, 10 by default.
 const MAX_CHANNELS: usize = 64;
@@ -27,15 +30,51 @@ const CLOSING: Duration = Duration::from_secs(30);
 /// The HTTP client is dropped after this long without a job.
 const IDLE: Duration = Duration::from_secs(2);
 
+/// Time for sessions to tell their users why they are ended, before everything is taken down.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// What is counted is brought to the administrator's numbers so often, when there is something to do anyway.
+const COUNT: Duration = Duration::from_secs(60);
+
+/// What an administrator is told of the connection.
+pub struct About {
+    /// Its name in the log.
+    pub session: String,
+    /// The client's address.
+    pub peer: String,
+}
+
 /// Serves the sessions of one connection until it ends and its terminals are closed.
-pub fn serve(claimed: Claimed, access: Access, terminated: SignalFd, log: &mut Log) {
+pub fn serve(
+    claimed: Claimed,
+    admin: Admin,
+    about: About,
+    access: Access,
+    terminated: SignalFd,
+    log: &mut Log,
+) {
     let jobs = match Jobs::new() {
         Ok(jobs) => jobs,
-        Err(e) => return log.error(&format!("gateway: could not prepare for jobs: {e}")),
+        Err(e) => return log.error(Line::of(Event::Fault, format_args!("could not prepare for jobs: {e}"))),
     };
     let Claimed { claim, sessions, transfers, uid, home } = claimed;
     let now = Instant::now();
+    let word = match &home {
+        HomeState::Mounted => "mounted",
+        HomeState::Unavailable { .. } => "unavailable",
+        HomeState::Unconfigured => "none",
+    };
+    log.info(Line::new(Event::SessionOpened).with("uid", uid).with("home", word));
+    access.meter().add(Counter::Sessions, 1);
     let mut serve = Serve {
+        about,
+        admin,
+        asked: false,
+        limits: Limits::new(access.config().session, now),
+        began: (now, SystemTime::now()),
+        active: None,
+        past: Passed::default(),
+        counted: (now, Passed::default()),
+        ending: None,
         claim,
         sessions,
         uid,
@@ -51,13 +90,49 @@ pub fn serve(claimed: Claimed, access: Access, terminated: SignalFd, log: &mut L
         busy: Some(now),
     };
     if let Err(e) = serve.run(log) {
-        log.error(&format!("gateway: poll loop: {e}"));
+        log.error(Line::of(Event::Fault, format_args!("poll loop: {e}")));
     }
     serve.transfers.drain(log);
-    log.info("connection closed");
+    serve.count(Instant::now());
+    let Passed { received, sent } = serve.passed();
+    let line = Line::new(Event::SessionClosed).with("seconds", now.elapsed().as_secs());
+    log.info(line.with("in", received).with("out", sent));
+}
+
+fn denied(why: &str) -> Line {
+    Line::new(Event::Denied).with("socket", "session").with("reason", why)
+}
+
+/// Bytes between the client and its channels.
+#[derive(Debug, Clone, Copy, Default)]
+struct Passed {
+    received: u64,
+    sent: u64,
+}
+
+impl Passed {
+    fn add(&mut self, tally: Tally) {
+        self.received = self.received.saturating_add(tally.received);
+        self.sent = self.sent.saturating_add(tally.sent);
+    }
 }
 
 struct Serve {
+    about: About,
+    admin: Admin,
+    /// Somebody wants something there.
+    asked: bool,
+    limits: Limits,
+    /// When the session began.
+    began: (Instant, SystemTime),
+    /// When the user was last active; none before the first channel: a door for files only has none.
+    active: Option<Instant>,
+    /// Of channels that are over.
+    past: Passed,
+    /// When numbers were last brought to the administrator, and what they were.
+    counted: (Instant, Passed),
+    /// The session is being ended: when everything is taken down.
+    ending: Option<Instant>,
     /// See [`Claimed`].
     claim: OwnedFd,
     sessions: OwnedFd,
@@ -100,7 +175,9 @@ impl Serve {
             if !self.channels.is_empty() {
                 self.channels.rotate_left(1);
             }
-            self.channels.retain(|channel| !channel.is_done());
+            self.forget_done(now);
+            self.keep_limits(log, now);
+            self.hear_admin(log, now);
             self.link.write(&self.jobs, log, now);
             self.transfers.relay(log, now);
             if let Some(until) = self.closing {
@@ -109,13 +186,138 @@ impl Serve {
                 }
                 if now >= until {
                     let left = self.channels.len() + usize::from(!self.link.is_done());
-                    log.warning(&format!("{left} terminals may be left open: no time to close them"));
+                    log.warning(Line::of(
+                        Event::Terminal,
+                        format_args!("{left} terminals may be left open: no time to close them"),
+                    ));
                     return Ok(());
                 }
+            }
+            if self.closing.is_none() && self.ending.is_some_and(|at| now >= at) {
+                self.close(log, now);
+            }
+            if now >= self.counted.0 + COUNT {
+                self.count(now);
             }
             self.rest(now);
             self.wait(log, now)?;
         }
+    }
+
+    fn forget_done(&mut self, now: Instant) {
+        for channel in &self.channels {
+            let tally = channel.peer().map(Peer::tally);
+            let latest = match tally {
+                // Its end is something that the user has done, or waited for.
+                _ if channel.is_done() => Some(now),
+                tally => tally.map(|tally| tally.active),
+            };
+            self.active = self.active.max(latest);
+            if let (true, Some(tally)) = (channel.is_done(), tally) {
+                self.past.add(tally);
+            }
+        }
+        self.channels.retain(|channel| !channel.is_done());
+    }
+
+    /// When the user was last active, if that can be said.
+    fn active(&self) -> Option<Instant> {
+        self.active.filter(|_| !self.channels.iter().any(Channel::is_transfer))
+    }
+
+    fn passed(&self) -> Passed {
+        let mut all = self.past;
+        self.channels.iter().filter_map(Channel::peer).for_each(|peer| all.add(peer.tally()));
+        all
+    }
+
+    /// Brings what was counted to the administrator's numbers.
+    fn count(&mut self, now: Instant) {
+        let (all, before) = (self.passed(), self.counted.1);
+        let meter = self.access.meter();
+        meter.add(Counter::BytesIn, all.received.saturating_sub(before.received));
+        meter.add(Counter::BytesOut, all.sent.saturating_sub(before.sent));
+        meter.flush();
+        self.counted = (now, all);
+    }
+
+    fn keep_limits(&mut self, log: &mut Log, now: Instant) {
+        if self.ending.is_some() || self.closing.is_some() {
+            return;
+        }
+        while let Some(due) = self.limits.due(self.active(), now) {
+            let line = |limit: Limit, outcome: &str| {
+                Line::new(Event::Limit).with("limit", limit.as_str()).with("outcome", outcome)
+            };
+            match due {
+                Due::Warning(limit, text) => {
+                    log.info(line(limit, "warned"));
+                    self.channels.iter_mut().for_each(|channel| channel.notice(&text));
+                }
+                Due::End(limit, text) => {
+                    log.info(line(limit, "ended"));
+                    let counter = match limit {
+                        Limit::Idle => Counter::IdleLimit,
+                        Limit::Length => Counter::MaxLength,
+                    };
+                    self.access.meter().add(counter, 1);
+                    return self.end_for(&text, log, now);
+                }
+            }
+        }
+    }
+
+    fn hear_admin(&mut self, log: &mut Log, now: Instant) {
+        if !std::mem::take(&mut self.asked) && self.admin.deadline().is_none_or(|at| now < at) {
+            return;
+        }
+        let mut disconnect = false;
+        for (caller, request) in self.admin.hear(log, now) {
+            let reply = match request {
+                AdminRequest::Status => AdminReply::Status(self.status(now)),
+                AdminRequest::Disconnect => {
+                    disconnect = true;
+                    AdminReply::Ending
+                }
+            };
+            admin::answer(&caller, &reply);
+        }
+        if disconnect && self.ending.is_none() && self.closing.is_none() {
+            log.info(Line::new(Event::Disconnect));
+            self.access.meter().add(Counter::Disconnects, 1);
+            self.end_for(DISCONNECTED, log, now);
+        }
+    }
+
+    fn status(&self, now: Instant) -> SessionStatus {
+        let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
+        let all = self.passed();
+        let channels = self.channels.iter().filter_map(Channel::peer).map(|peer| ChannelStatus {
+            channel: peer.id(),
+            kind: peer.tally().kind.to_owned(),
+            seconds: seconds(peer.since()),
+            bytes_in: peer.tally().received,
+            bytes_out: peer.tally().sent,
+        });
+        SessionStatus {
+            session: self.about.session.clone(),
+            user: self.access.user().to_owned(),
+            server: self.access.server().to_owned(),
+            peer: self.about.peer.clone(),
+            since: self.began.1.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            idle: self.active().map(seconds),
+            bytes_in: all.received,
+            bytes_out: all.sent,
+            channels: channels.collect(),
+        }
+    }
+
+    /// Ends the session, with two lines for the user.
+    fn end_for(&mut self, why: &str, log: &mut Log, now: Instant) {
+        for channel in &mut self.channels {
+            channel.end_for(why, &mut self.link, &self.jobs, log, now);
+        }
+        self.ending = Some(now + FAREWELL);
     }
 
     /// Hands a job's report on.
@@ -153,6 +355,9 @@ impl Serve {
             wanted.push((self.sessions.as_fd(), PollFlags::POLLIN));
             wanted.push((self.terminated.as_fd(), PollFlags::POLLIN));
         }
+        let before = wanted.len();
+        self.admin.interest(&mut wanted);
+        let admin = before..wanted.len();
         wanted.extend(self.transfers.interest().map(|fd| (fd, PollFlags::POLLIN)));
         self.link.interest(&mut wanted);
         for channel in &self.channels {
@@ -168,6 +373,9 @@ impl Serve {
             .chain(self.link.deadline(now))
             .chain(rest)
             .chain(self.closing)
+            .chain(self.ending.filter(|_| self.closing.is_none()))
+            .chain(self.limits.deadline(self.active()).filter(|_| self.ending.or(self.closing).is_none()))
+            .chain(self.admin.deadline())
             .chain(self.transfers.deadline())
             .min()
             .map(|at| TimeSpec::from(at.saturating_duration_since(now)));
@@ -177,9 +385,9 @@ impl Serve {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
+        let woken = |index: usize| fds.get(index).and_then(PollFd::revents).is_some_and(|r| !r.is_empty());
+        self.asked = admin.into_iter().any(woken);
         if self.closing.is_none() {
-            let woken =
-                |index: usize| fds.get(index).and_then(PollFd::revents).is_some_and(|r| !r.is_empty());
             let (claim, sessions, terminated) = (woken(1), woken(2), woken(3));
             drop(fds);
             drop(wanted);
@@ -205,10 +413,10 @@ impl Serve {
         let session = match socket::accept(self.sessions.as_fd()) {
             Ok(session) => session,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-            Err(e) => return log.warning(&format!("session not accepted: {e}")),
+            Err(e) => return log.warning(denied(&e.to_string())),
         };
         if let Err(why) = self.welcome(&session) {
-            return log.warning(&format!("session not accepted: {why}"));
+            return log.warning(denied(&why));
         }
         self.last_id += 1;
         let (access, home) = (self.access.clone(), self.home.clone());
@@ -227,3 +435,6 @@ impl Serve {
         Ok(())
     }
 }
+
+const DISCONNECTED: &str =
+    "An administrator has ended this session.\nAsk the administrator of this bastion why.";

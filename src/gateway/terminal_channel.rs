@@ -8,7 +8,7 @@ use super::remote::{self, Lost};
 use super::terminal::{Standing, Terminal};
 use crate::control::{SessionReply, SessionRequest, WindowSize};
 use crate::hub::progress::Progress;
-use crate::log::Log;
+use crate::log::{Event as Logged, Line, Log};
 use crate::terminado::control::{self, ControlLink};
 use crate::terminado::rest::{TerminalName, create_body};
 use crate::terminado::shell::{self, Environment, Nonce};
@@ -184,7 +184,7 @@ impl TerminalChannel {
                     } else {
                         0
                     };
-                    log.warning(&format!("channel={} connection to the server lost: {why}", self.peer.id()));
+                    log.warning(self.line(Logged::Link).with("outcome", "lost").with("reason", why));
                     if self.drops < MAX_DROPS {
                         self.reconnect(jobs, now);
                     } else {
@@ -220,6 +220,10 @@ impl TerminalChannel {
 
     fn shows_output(&self) -> bool {
         matches!(self.phase, Phase::Relaying | Phase::Reconnecting | Phase::Ending { .. })
+    }
+
+    fn line(&self, event: Logged) -> Line {
+        Line::new(event).with("channel", self.peer.id())
     }
 
     // --- the session program ---
@@ -276,6 +280,27 @@ impl TerminalChannel {
         }
     }
 
+    /// An administrator, or a limit, ends the session: it is told so, and what it had over there is closed.
+    pub fn end_for(&mut self, why: &str, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+        if self.peer.is_there() {
+            self.peer.end(log, BROKEN, Some(why.to_owned()), now);
+            self.session_gone(jobs, now);
+        }
+    }
+
+    /// Tells somebody at the terminal something, on a line of its own.
+    pub fn notice(&mut self, text: &str) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.screen.notice(text);
+        }
+    }
+
+    /// Its session.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
     /// The session is over: it is told its status, and a message if something went wrong.
     fn end(&mut self, log: &mut Log, status: u8, message: Option<String>, now: Instant) {
         self.peer.end(log, status, message, now);
@@ -292,7 +317,10 @@ impl TerminalChannel {
         }
         let mut buffer = [0; INPUT];
         match stdin.read(&mut buffer) {
-            Ok(n) if n > 0 => terminal.type_in(buffer.get(..n).unwrap_or_default(), now),
+            Ok(n) if n > 0 => {
+                self.peer.received(n, now);
+                terminal.type_in(buffer.get(..n).unwrap_or_default(), now);
+            }
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             // A terminal that was hung up (tty(4)): EOF or EIO.
             Ok(_) | Err(_) => self.session_gone(jobs, now),
@@ -305,11 +333,12 @@ impl TerminalChannel {
         }
         let written = match (&mut self.stdout, &mut self.terminal) {
             (Some(stdout), Some(terminal)) => terminal.screen.write_to(stdout, now),
-            _ => Ok(false),
+            _ => Ok(0),
         };
+        self.peer.sent(*written.as_ref().unwrap_or(&0));
         match (written, &mut self.phase) {
             (Err(_), _) => self.session_gone(jobs, now),
-            (Ok(true), Phase::Ending { until, .. }) => *until = now + LAST_OUTPUT,
+            (Ok(1..), Phase::Ending { until, .. }) => *until = now + LAST_OUTPUT,
             (Ok(_), _) => {}
         }
     }
@@ -426,7 +455,7 @@ impl TerminalChannel {
                 self.peer.tell(&SessionReply::Progress { percent, message });
             }
             News::Opened(Ok(remote)) => {
-                log.info(&format!("channel={} terminal {} opened", self.peer.id(), remote.name));
+                log.info(self.line(Logged::Terminal).message("opened").with("terminal", &remote.name));
                 self.terminal = Some(Terminal::new(remote, self.nonce.as_ref(), now));
                 if self.peer.is_there() {
                     self.phase = Phase::Attaching;
@@ -437,13 +466,15 @@ impl TerminalChannel {
             }
             News::Opened(Err(why)) => {
                 if self.peer.is_there() {
-                    log.warning(&format!("channel={} {}", self.peer.id(), why.for_log));
+                    log.warning(self.line(Logged::Server).with("reason", &why.for_log));
                 }
                 self.end(log, BROKEN, Some(why.for_user), now);
             }
             News::Reconnected(Ok(socket)) if self.peer.is_there() => {
+                let line = self.line(Logged::Link).with("outcome", "reconnected");
+                self.access.meter().reconnected();
                 if let Some(terminal) = &mut self.terminal {
-                    log.info(&format!("channel={} reconnected", self.peer.id()));
+                    log.info(line);
                     terminal.screen.notice("reconnected");
                     terminal.resume(socket, self.size, now);
                     self.resumed = Some(now);
@@ -455,14 +486,17 @@ impl TerminalChannel {
                     Lost::Gone => ("the terminal has ended with its server".to_owned(), TERMINAL_GONE),
                     Lost::TimedOut(why) => (format!("not reconnected within 60 s: {why}"), NOT_RECONNECTED),
                 };
-                log.warning(&format!("channel={} {why}", self.peer.id()));
+                log.warning(self.line(Logged::Link).with("outcome", "given-up").with("reason", why));
                 self.end(log, BROKEN, Some(message.into()), now);
             }
             // The session has gone meanwhile, and the terminal is being deleted already.
             News::Reconnected(_) => {}
             News::Control(opened) => {
                 let opened = opened.map_err(|why| {
-                    log.warning(&format!("channel={} no control terminal: {}", self.peer.id(), why.for_log));
+                    log.warning(
+                        self.line(Logged::Terminal)
+                            .message(format_args!("no control terminal: {}", why.for_log)),
+                    );
                 });
                 if let Some(terminal) = &mut self.terminal {
                     terminal.control.opened(opened.ok(), now);
@@ -472,22 +506,25 @@ impl TerminalChannel {
             }
             News::Deleted(result) => {
                 match result {
-                    Ok(()) => log.info(&format!("channel={} terminal closed", self.peer.id())),
-                    Err(why) => {
-                        log.warning(&format!("channel={} terminal may be left open: {why}", self.peer.id()))
-                    }
+                    Ok(()) => log.info(self.line(Logged::Terminal).message("closed")),
+                    Err(why) => log.warning(
+                        self.line(Logged::Terminal).message(format_args!("may be left open: {why}")),
+                    ),
                 }
                 self.phase = Phase::Done;
             }
             News::Failed => {
-                log.error(&format!("channel={} a job failed: please report this as a bug", self.peer.id()));
+                log.error(self.line(Logged::Fault).message("a job failed: please report this as a bug"));
                 if matches!(self.phase, Phase::Opening | Phase::Reconnecting | Phase::Deleting) {
                     self.end(log, BROKEN, Some(FAULT.into()), now);
                 }
             }
             News::ControlDeleted(Ok(())) => {}
             News::ControlDeleted(Err(why)) => {
-                log.warning(&format!("channel={} control terminal may be left open: {why}", self.peer.id()));
+                log.warning(
+                    self.line(Logged::Terminal)
+                        .message(format_args!("control terminal may be left open: {why}")),
+                );
             }
         }
         if matches!(self.phase, Phase::Done) {

@@ -5,7 +5,7 @@
 //! the user, as with sftp-server's log on any host.
 
 use crate::config::LogLevel;
-use crate::log::Log;
+use crate::log::{Event, Line, Log};
 use crate::sys::wait::readable_before;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -105,7 +105,7 @@ impl TransferLog {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return count,
                 Err(e) => {
-                    log.error(&format!("the jail's log cannot be read: {e}"));
+                    log.error(Line::of(Event::Fault, format_args!("the jail's log cannot be read: {e}")));
                     self.broken = true;
                     return count;
                 }
@@ -120,11 +120,13 @@ fn pass_on(datagram: &[u8], everything: bool, log: &mut Log) {
     if text.is_empty() || is_noise(text) && !everything {
         return;
     }
-    let line = format!("{}: {}", String::from_utf8_lossy(program), String::from_utf8_lossy(text));
+    let line = Line::new(Event::Transfer)
+        .with("program", String::from_utf8_lossy(program))
+        .message(String::from_utf8_lossy(text));
     match severity {
-        0..=3 => log.error(&line),
-        4 => log.warning(&line),
-        _ => log.info(&line),
+        0..=3 => log.error(line),
+        4 => log.warning(line),
+        _ => log.info(line),
     }
 }
 

@@ -9,7 +9,7 @@ use super::offered::Offered;
 use super::search::{Note, Sources, search};
 use super::{child, directory, file, home, network};
 use crate::config::Config;
-use crate::log::Log;
+use crate::log::{Event, Line, Log};
 use crate::sys::process;
 use accounts::paths::HUB_KEYS_PROGRAM;
 use accounts::{LoginName, UserName};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// The name in the log, and what its lines start with.
 const PROGRAM: &str = "jupyterhub-openssh";
-const CONTEXT: &str = "authorized-keys:";
+const CONTEXT: &[(&str, &str)] = &[("program", "authorized-keys")];
 /// sshd takes the answer.
 const ANSWERED: u8 = 0;
 /// sshd takes no key.
@@ -39,7 +39,8 @@ pub fn run() -> u8 {
     let end = Instant::now() + TIME;
     // See above; for a file whose mode somebody has changed.
     if let Err(error) = process::hide() {
-        Log::open(PROGRAM, CONTEXT).error(&format!("cannot hide from others of this uid: {error}"));
+        Log::open(PROGRAM, CONTEXT)
+            .error(Line::of(Event::Fault, format_args!("cannot hide from others of this uid: {error}")));
         return NONSENSE;
     }
     let nonsense = |why: &str| {
@@ -72,15 +73,15 @@ pub fn run() -> u8 {
 }
 
 fn line_for_sshd(login: &LoginName, offered: &Offered, end: Instant) -> Option<String> {
-    let log = || Log::open(PROGRAM, CONTEXT);
+    let log = || Log::open(PROGRAM, &[CONTEXT, &[("user", login.as_str())]].concat());
     if let Err(error) = process::close_from(3) {
-        log().error(&format!("cannot close inherited descriptors: {error}"));
+        log().error(Line::of(Event::Fault, format_args!("cannot close inherited descriptors: {error}")));
         return None;
     }
     let config = match Config::load() {
         Ok(config) => config,
         Err(error) => {
-            log().error(&error.one_line());
+            log().error(Line::of(Event::Fault, error.one_line()));
             return None;
         }
     };
@@ -89,9 +90,10 @@ fn line_for_sshd(login: &LoginName, offered: &Offered, end: Instant) -> Option<S
     }
     let uid = geteuid();
     if uid.is_root() {
-        log().error(
+        log().error(Line::of(
+            Event::Fault,
             "run as root: sshd_config must have AuthorizedKeysCommandUser %u in the block of hub users",
-        );
+        ));
         return None;
     }
     let mut host = Host { config: &config, login, uid: uid.as_raw(), end };
@@ -100,8 +102,8 @@ fn line_for_sshd(login: &LoginName, offered: &Offered, end: Instant) -> Option<S
         let mut log = log();
         for note in notes {
             match note {
-                Note::Info(text) => log.info(&text),
-                Note::Warning(text) => log.warning(&text),
+                Note::Info(text) => log.info(Line::of(Event::Key, text)),
+                Note::Warning(text) => log.warning(Line::of(Event::Key, text)),
             }
         }
     }

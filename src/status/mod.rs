@@ -1,19 +1,30 @@
 //! `jupyterhub-openssh status`: what is on this bastion. One file a topic; what is asked of it may never answer,
 //! and is then left aside.
 
+mod ask;
 mod columns;
 mod homes;
 pub(crate) mod names;
 pub(crate) mod patience;
+mod sessions;
 mod size;
+mod time;
 
 use crate::config::Config;
-use std::io::{self, Write};
+use crate::control::{AdminReply, AdminRequest};
+use ask::Gateway;
+use std::io::{self, IsTerminal, Write};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// Everything that was asked for is shown.
 const FINE: u8 = 0;
 /// Something could not be found out.
 const INCOMPLETE: u8 = 1;
+/// Between two looks at the sessions.
+const REDRAW: Duration = Duration::from_secs(2);
+/// Moves to the top left corner and clears from there (ECMA-48, CUP and ED).
+const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// What there is to say on one topic.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,18 +35,95 @@ struct Section {
     incomplete: bool,
 }
 
-/// Shows the state of this bastion, or of the named users on it, and returns the exit status: 0 when all could be
-/// shown, otherwise 1.
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// Sessions and homes; with users' names only their homes.
+    Everything,
+    /// Sessions.
+    Sessions,
+    /// The same, again and again.
+    Watch,
+    /// The same, once and for programs.
+    Json,
+}
+
+/// Shows the state of this bastion, or the homes of the named users on it, and returns the exit status: 0 when all could
+/// be shown, otherwise 1.
 #[must_use]
-pub fn run(users: &[String]) -> u8 {
-    let section = match Config::load() {
+pub fn run(show: Show, users: &[String]) -> u8 {
+    match show {
+        Show::Everything if users.is_empty() => {
+            let sessions = print(&sessions::section());
+            let _ = writeln!(io::stdout());
+            sessions.max(print(&homes(users)))
+        }
+        Show::Everything => print(&homes(users)),
+        Show::Sessions => print(&sessions::section()),
+        Show::Watch => watch(),
+        Show::Json => print(&sessions::json()),
+    }
+}
+
+fn homes(users: &[String]) -> Section {
+    match Config::load() {
         Ok(config) => homes::section(config.settings.homes.as_ref(), users),
         Err(e) => Section { lines: vec![format!("configuration: {e}")], incomplete: true },
-    };
+    }
+}
+
+fn print(section: &Section) -> u8 {
     let mut out = io::stdout().lock();
     for line in &section.lines {
         // Whoever reads this may have stopped reading (EPIPE).
         let _ = writeln!(out, "{line}");
     }
     if section.incomplete { INCOMPLETE } else { FINE }
+}
+
+/// Until Ctrl-C, or until nobody reads any more. Not on a terminal the tables follow each other.
+fn watch() -> u8 {
+    let start = if io::stdout().is_terminal() { CLEAR } else { "" };
+    loop {
+        let section = sessions::section();
+        let text = section.lines.iter().fold(start.to_owned(), |text, line| text + line + "\n");
+        let mut out = io::stdout().lock();
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            return FINE;
+        }
+        drop(out);
+        sleep(REDRAW);
+    }
+}
+
+/// How many sessions are live, counted by their sockets: nobody is asked.
+///
+/// # Errors
+/// The system's.
+pub fn count_sessions() -> io::Result<usize> {
+    Ok(ask::gateways()?.iter().filter(|gateway| !gateway.logging_in).count())
+}
+
+/// Ends the session of this name, and returns the exit status: 0 when its gateway does so.
+#[must_use]
+pub fn disconnect(session: &str) -> u8 {
+    let fail = |text: String| {
+        let _ = writeln!(io::stderr(), "{text}");
+        INCOMPLETE
+    };
+    if !nix::unistd::geteuid().is_root() {
+        return fail("Only root can end sessions.\nUse sudo.".to_owned());
+    }
+    let found: Vec<Gateway> = match ask::gateways() {
+        Ok(all) => all.into_iter().filter(|gateway| gateway.session() == session).collect(),
+        Err(e) => return fail(format!("The sessions cannot be listed: {e}.\nIs /proc mounted?")),
+    };
+    if found.is_empty() {
+        return fail("There is no such session.\n`jupyterhub-openssh status` lists them.".to_owned());
+    }
+    let answers = ask::ask(&found, AdminRequest::Disconnect);
+    if answers.iter().all(|answer| matches!(answer, Ok(AdminReply::Ending))) {
+        return FINE;
+    }
+    fail("The session's gateway does not answer.\nEnd its sshd process, or the gateway's: `pgrep -fl jupyterhub-openssh`.".to_owned())
 }

@@ -36,6 +36,17 @@ pub fn connect_abstract(name: &[u8]) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// The same without ever waiting, as for a listener that nobody serves: what it would wait for is `WouldBlock`.
+///
+/// # Errors
+/// As [`connect_abstract`].
+pub fn connect_abstract_at_once(name: &[u8]) -> io::Result<OwnedFd> {
+    let fd = seqpacket()?;
+    set_nonblocking(&fd)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new_abstract(name)?)?;
+    Ok(fd)
+}
+
 /// Listens on a path that belongs to `uid` with permission bits `mode`.
 ///
 /// # Errors

@@ -76,7 +76,7 @@ def test_transfers_are_logged(bastion, door):
     with door.scratch() as here:
         (here / "file").write_bytes(b"x" * 123)
         sftp(door, f"put {here}/file file")
-    bastion.syslog.wait(r'session=\S+ user=dora rhost=10\.77\.1\.\d+ .*close "/home/dora/file" bytes read 0 written 123', mark)
+    bastion.syslog.wait(r'session=\S+ user=dora peer=10\.77\.1\.\d+ .*close \\"/home/dora/file\\" bytes read 0 written 123', mark)
 
 
 def test_the_other_port_serves_everything(bastion, client, hub, alice, door):

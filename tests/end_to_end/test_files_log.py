@@ -9,12 +9,17 @@ from lib.place import sftp
 from lib.storage import BY_HOME
 
 #: In each line of a session.
-WHO = r"session=\S+ user=dora rhost=10\.77\.1\.\d+ sftp\S*: "
+WHO = r'session=\S+ user=dora peer=10\.77\.1\.\d+ event=transfer program=sftp\S* message="'
 
 
 @pytest.fixture
 def shared_bastion(homes_bastion):
     return homes_bastion
+
+
+def said(text):
+    """A pattern for a line with this text, whose quotes are escaped there."""
+    return WHO + text.replace('"', r'\\"')
 
 
 def lines(bastion, mark):
@@ -35,7 +40,7 @@ def test_each_transfer(bastion, place):
                  r'(posix-)?rename old "/home/dora/file" new "/home/dora/moved"',
                  r'mkdir name "/home/dora/folder"', r'rmdir name "/home/dora/folder"',
                  r'remove name "/home/dora/moved"', r"session closed for local user"):
-        bastion.syslog.wait(WHO + line, mark)
+        bastion.syslog.wait(said(line), mark)
     sessions = {re.search(r"session=(\S+)", line)[1] for line in lines(bastion, mark)}
     assert len(sessions) == 1, sessions
 
@@ -58,7 +63,7 @@ def test_every_line_of_many(bastion, place):
             (here / f"many/{number}").write_text("x")
         sftp(place, f"put -r {here}/many many")
     bastion.wait_quiet()
-    written = [line for line in lines(bastion, mark) if re.search(r'close "/home/dora/many/\d+" bytes read 0 written 1$', line)]
+    written = [line for line in lines(bastion, mark) if re.search(said(r'close "/home/dora/many/\d+" bytes read 0 written 1') + '"$', line)]
     assert len(written) == 500
     assert "session closed" in lines(bastion, mark)[-1]
 
@@ -79,11 +84,11 @@ def test_what_was_open_when_the_connection_broke(bastion, place, end):
     file.write(b"x" * 1000)
     file.flush()
     end(bastion, transport)
-    bastion.syslog.wait(WHO + r'forced close "/home/dora/half" bytes read 0 written 1000', mark)
+    bastion.syslog.wait(said(r'forced close "/home/dora/half" bytes read 0 written 1000'), mark)
     bastion.wait_quiet()
 
 
-@pytest.mark.parametrize("name", ["two\nlines", "forged\nsession=1 user=bob rhost=10.77.1.9 sftp: remove name \"bob\"",
+@pytest.mark.parametrize("name", ["two\nlines", "forged\nsession=1 user=bob peer=10.77.1.9 event=transfer program=sftp message=remove name \"bob\"",
                                   "esc\x1b[2Jcr\r", "tab\tbell\x07", "é\u202e大", 'a" flags READ', "nul\\0", "%n%s" * 20],
                          ids=range(8))
 def test_names_cannot_forge_lines(bastion, place, name):

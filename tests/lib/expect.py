@@ -4,7 +4,7 @@ Each refusal has a message whose second line says what to do, and a log line of 
 """
 
 #: In each log line of ours about a login.
-WHO = r"user=\S+ rhost=10\.77\.1\.\d"
+WHO = r"user=\S+ peer=10\.77\.1\.\d"
 
 _NO_TOKEN = r"No token was entered\.\nPaste a JupyterHub token"
 _NOT_YOURS = r"not one of the user you are logging in as\.\nCheck the user name, or make a token at http"
@@ -14,13 +14,13 @@ REFUSALS = {
     "wrong": (r"does not accept this token.*\nMake a new one at http.*/hub/token", r"refused the token with status 403"),
     "expired": (r"expired.*\nMake a new one at http.*/hub/token", r"refused the token with status 403"),
     "revoked": (r"revoked.*\nMake a new one at http.*/hub/token", r"refused the token with status 403"),
-    "other-user": (_NOT_YOURS, r'belongs to another user, "bob" \(token id \w+\)'),
-    "admin": (_NOT_YOURS, r'belongs to another user, "admin" \(token id \w+\)'),
-    "service": (_NOT_YOURS, r'belongs to the service "plain", not to a user'),
+    "other-user": (_NOT_YOURS, r'belongs to another user, \\"bob\\" \(token id \w+\)'),
+    "admin": (_NOT_YOURS, r'belongs to another user, \\"admin\\" \(token id \w+\)'),
+    "service": (_NOT_YOURS, r'belongs to the service \\"plain\\", not to a user'),
     "no-scope": (r"not allowed to open the server\.\nMake one at http", r"scopes do not cover access .*\(token id \w+\)"),
     "control-characters": (r"not a JupyterHub token.*\nPaste the token alone", r"characters that no token has"),
     "empty": (_NO_TOKEN, r"no token was entered"),
-    "unknown-user": (_NOT_YOURS, r'belongs to another user, "alice"'),
+    "unknown-user": (_NOT_YOURS, r'belongs to another user, \\"alice\\"'),
     "hub-down": (rf"cannot be reached.*\n{_LATER}", r"GET /hub/api/user: no connection"),
     "hub-dropped": (rf"(did not answer in time|cannot be reached).*\n{_LATER}",
                     r"GET /hub/api/user: no (complete answer within|connection)"),

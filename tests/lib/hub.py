@@ -35,6 +35,8 @@ class Hub:
                          "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32), "PUBLIC_URL": self.url}
         #: A service with every right; for the tests themselves.
         self.tests_token = self._secrets["TESTS_TOKEN"]
+        #: For the proxy's own API.
+        self.proxy_token = self._secrets["CONFIGPROXY_AUTH_TOKEN"]
         #: A service that may open everyone's server.
         self.service_token = self._secrets["PLAIN_TOKEN"]
         #: The service that a bastion logs users with keys in by.

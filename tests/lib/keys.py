@@ -38,12 +38,12 @@ LOGIN, REFUSAL = 10.0, 13.0
 #: What refused users are told and what is logged, as in lib.expect.
 REFUSALS = {
     "not-allowed": (r"you may not log in to this host\.\nAsk the administrator",
-                    r"refused: .*login\.(allow|deny)_users"),
+                    r"outcome=refused by=key reason=.*login\.(allow|deny)_users"),
     "unknown-user": (r"does not know this user \(any more\).*\nCheck the user name",
-                     r"refused: the hub does not know this user"),
+                     r'outcome=refused by=key reason="the hub does not know this user'),
     "hub-down": (r"cannot be reached.*\nTry again", r"no connection"),
     "hub-hanging": (r"did not answer in time.*\nTry again", r"no complete answer within|no token in time"),
-    "no-scope": (r"\nLog in with a token", r"service token .*lacks the scope .?tokens"),
+    "no-scope": (r"\nLog in with a token", r"service token .*lacks the scope .{0,2}tokens"),
     "wrong-service-token": (r"\nLog in with a token", r"service token is not valid"),
     "service-token-modes": (r"\nLog in with a token",
                             rf"chown root:{KEYS_USER} {SERVICE_TOKEN} && chmod 640 {SERVICE_TOKEN}"),
@@ -302,7 +302,7 @@ class Door:
 
     def told(self, mark):
         """What has been logged since a mark when sshd asked whether keys are known."""
-        return [one.text for one in self.bastion.syslog.since(mark) if "authorized-keys:" in one.text]
+        return [one.text for one in self.bastion.syslog.since(mark) if "program=authorized-keys " in one.text]
 
 
 @contextlib.contextmanager

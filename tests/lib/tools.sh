@@ -114,8 +114,22 @@ prepare_chart() {
   export HELM="$cache/helm/helm-3.10.1-1"
 }
 
+# fail2ban's own tester of filters, unpacked beside the system: installed, its service would start.
+make_fail2ban() {
+  local directory="$cache/fail2ban"
+  [ -e "$directory/.unpacked" ] && return
+  say "fetching fail2ban"
+  rm -rf "$directory"
+  mkdir -p "$directory/deb"
+  apt-get -qq update
+  (cd "$directory/deb" && apt-get -qq -o APT::Sandbox::User=root download fail2ban)
+  dpkg-deb --extract "$directory"/deb/fail2ban_*.deb "$directory"
+  touch "$directory/.unpacked"
+}
+
 fill_cache() {
   sandbox_packages
+  make_fail2ban
   make_venv "$venv" "$here/requirements/tests.txt"
   mkdir -p "$cache/hub"
   make_venv "$cache/hub/venv" "$here/requirements/hub.txt"

@@ -120,7 +120,11 @@ impl System for FakeSystem {
         self.calls.borrow_mut().push("config".into());
         self.page.clone()
     }
-    fn verify(&self, proof: Proof, request: &[u8]) -> Result<Verdict, String> {
+    fn session_id(&self) -> String {
+        "5e551040".into()
+    }
+    fn verify(&self, proof: Proof, session: &str, request: &[u8]) -> Result<Verdict, String> {
+        assert_eq!(session, "5e551040");
         let what = match proof {
             Proof::Token => "verify",
             Proof::Key => "key",
@@ -191,6 +195,10 @@ fn a_good_token_leaves_a_handle() {
     assert_eq!(system.called("verify ").unwrap(), "user alice\npeer 192.0.2.7\ntoken secret\n");
     assert_eq!(client.variables[paths::HANDLE_VARIABLE], handle());
     assert!(client.errors.is_empty());
+    assert_eq!(
+        client.logged(),
+        "session=5e551040 user=alice peer=192.0.2.7 event=login outcome=granted by=token"
+    );
 }
 
 #[test]
@@ -213,7 +221,11 @@ fn every_refusal_is_logged_and_shown() {
     for (verdict, code, log, shown) in cases {
         let (mut client, system) = (FakeClient::new("alice", "secret"), FakeSystem::new(verdict));
         assert_eq!(authenticate(&mut client, &system), code);
-        assert!(client.logged().starts_with(&format!("user=alice rhost=192.0.2.7 refused: {log}")));
+        let start = "session=5e551040 user=alice peer=192.0.2.7 event=login outcome=";
+        let outcome = if code == PamResultCode::PAM_AUTH_ERR { "refused" } else { "unavailable" };
+        let logged = client.logged();
+        assert!(logged.starts_with(&format!("{start}{outcome} by=token reason=")), "{logged}");
+        assert!(logged.contains(log), "{logged}");
         assert_eq!(client.errors, [shown]);
         assert!(client.variables.is_empty());
         assert!(!client.logged().contains("secret"));
@@ -241,7 +253,10 @@ fn without_a_hub_nobody_is_asked_for_a_token() {
     let (mut client, mut system) = (FakeClient::new("alice", "secret"), FakeSystem::granting());
     system.page = Err("set hub.url in /etc/x".into());
     assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_AUTHINFO_UNAVAIL);
-    assert!(client.prompts.is_empty() && client.logged().contains("refused: set hub.url in /etc/x"));
+    assert!(
+        client.prompts.is_empty()
+            && client.logged().contains("outcome=unavailable by=token reason=\"set hub.url in /etc/x\"")
+    );
     assert_eq!(client.errors, [NOT_SET_UP]);
 }
 
@@ -266,7 +281,10 @@ fn the_account_needs_the_group() {
     assert_eq!((system.called("key "), system.called("verify ")), (None, None), "a token was given");
     system.group = Err("nsswitch".into());
     assert_eq!(account(&mut client, &system), PamResultCode::PAM_PERM_DENIED);
-    assert_eq!(client.logged(), "user=alice rhost=192.0.2.7 refused: nsswitch");
+    assert_eq!(
+        client.logged(),
+        "session=0a0a0a0a user=alice peer=192.0.2.7 event=login outcome=unavailable by=token reason=nsswitch"
+    );
 }
 
 #[test]
@@ -293,7 +311,8 @@ fn a_key_that_the_hub_does_not_back_opens_nothing() {
     for (verdict, code, shown) in cases {
         let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::new(verdict));
         assert_eq!(account(&mut client, &system), code);
-        assert!(client.logged().starts_with("user=alice rhost=192.0.2.7 refused: "));
+        let start = "session=5e551040 user=alice peer=192.0.2.7 event=login outcome=";
+        assert!(client.logged().starts_with(start), "{}", client.logged());
         assert_eq!(client.errors, [shown]);
         assert!(client.variables.is_empty());
     }
@@ -343,7 +362,11 @@ fn a_session_takes_the_handle_out_of_the_environment() {
     system.jail = Err("no room".into());
     client.variables.insert(paths::HANDLE_VARIABLE.into(), handle());
     assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SESSION_ERR);
-    assert!(client.logged().contains("no session: no room"));
+    assert!(
+        client
+            .logged()
+            .contains("session=0a0a0a0a user=alice peer=192.0.2.7 event=session-failed reason=\"no room\"")
+    );
     assert!(client.variables.is_empty());
 }
 

@@ -21,7 +21,7 @@ pub mod lines;
 pub mod url;
 
 use crate::config::{Config, Keys, Source};
-use crate::log::Log;
+use crate::log::{Event, Line, Log};
 use crate::sys::process;
 use accounts::text::one_line;
 use accounts::{LoginName, UserName, paths};
@@ -56,7 +56,7 @@ pub fn run() -> ! {
         Ok(()) => 0,
         Err(Refusal { problem, remedy, logged }) => {
             if logged {
-                Log::open(PROGRAM, "hub-keys").warning(&problem);
+                Log::open(PROGRAM, &[("program", "hub-keys")]).warning(Line::of(Event::Fault, &problem));
             }
             let _ = writeln!(io::stderr(), "{}\n{remedy}", one_line(&problem));
             1
@@ -118,10 +118,13 @@ fn look_for_keys(config: &Config, user: &UserName, timeout: Duration) {
     if sources.is_empty() {
         return;
     }
-    let mut log = Log::open(PROGRAM, &format!("hub-keys user={user}"));
+    let mut log = Log::open(PROGRAM, &[("program", "hub-keys"), ("user", user.as_str())]);
     let cache = Cache::open(Path::new(paths::KEYS_CACHE));
     if let Err(why) = &cache {
-        log.warning(&format!("{}: {why}; answers are not kept", paths::KEYS_CACHE));
+        log.warning(Line::of(
+            Event::Fault,
+            format_args!("{}: {why}; answers are not kept", paths::KEYS_CACHE),
+        ));
     }
     let cache = cache.ok();
     let find = |source| keys_at(source, config, user, cache.as_ref(), timeout);
@@ -131,9 +134,15 @@ fn look_for_keys(config: &Config, user: &UserName, timeout: Duration) {
     });
     // Whoever reads it may have stopped reading (EPIPE).
     let _ = print(&answers, &mut io::stdout().lock());
-    answers.iter().filter_map(|(_, answer)| answer.note.as_ref()).for_each(|note| log.warning(note));
+    answers
+        .iter()
+        .filter_map(|(_, answer)| answer.note.as_ref())
+        .for_each(|note| log.warning(Line::of(Event::Key, note)));
     if let Some(why) = answers.iter().find_map(|(_, answer)| answer.unkept.as_ref()) {
-        log.warning(&format!("{}: an answer could not be kept: {why}", paths::KEYS_CACHE));
+        log.warning(Line::of(
+            Event::Fault,
+            format_args!("{}: an answer could not be kept: {why}", paths::KEYS_CACHE),
+        ));
     }
     cache.inspect(Cache::tidy);
 }

@@ -1,0 +1,104 @@
+//! `jupyterhub-openssh metrics`: what gateways have counted, for Prometheus.
+
+pub mod counters; // the file that gateways add to
+mod text; // Prometheus' format
+
+use crate::config::Config;
+use crate::status;
+use counters::Counters;
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+const FINE: u8 = 0;
+const FAILED: u8 = 1;
+
+/// Prints the numbers, or, for `textfile`, writes them where the configuration says: nothing if it says nothing. Returns the
+/// exit status.
+#[must_use]
+pub fn run(textfile: bool) -> u8 {
+    let outcome = if textfile { write_configured() } else { print() };
+    match outcome {
+        Ok(()) => FINE,
+        Err(why) => {
+            // Whoever reads this may have stopped reading (EPIPE).
+            let _ = writeln!(io::stderr(), "{why}");
+            FAILED
+        }
+    }
+}
+
+fn print() -> Result<(), String> {
+    let _ = io::stdout().write_all(collect()?.as_bytes());
+    Ok(())
+}
+
+fn write_configured() -> Result<(), String> {
+    let config = Config::load().map_err(|e| e.to_string())?;
+    let Some(path) = &config.metrics.textfile else { return Ok(()) };
+    let text = collect()?;
+    write(path, &text).map_err(|e| {
+        format!(
+            "{} cannot be written: {e}.\nmetrics.textfile must be in a directory that is there, such as node_exporter's.",
+            path.display()
+        )
+    })
+}
+
+fn collect() -> Result<String, String> {
+    let counters = Counters::load().map_err(|e| {
+        format!(
+            "{} cannot be read: {e}.\nRun this as root; if it persists, remove the file.",
+            accounts::paths::COUNTERS
+        )
+    })?;
+    Ok(text::exposition(&counters, status::count_sessions().ok()))
+}
+
+/// Replaces a file whole, so that node_exporter never sees a part of it. Nothing that somebody has put into the directory is
+/// followed: the file is made anew under a name that nobody knows, and renamed.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut new = OsString::from(".");
+    new.push(name);
+    // Not ending in .prom: node_exporter leaves it alone.
+    new.push(format!(".{}", std::process::id()));
+    let new = path.with_file_name(new);
+    // Left behind by a process of the same number that was killed.
+    let _ = fs::remove_file(&new);
+    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o644).custom_flags(flags).open(&new)?;
+    // Whatever the umask says: it is to be read by somebody else.
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let done = file.set_permissions(readable).and_then(|()| file.write_all(text.as_bytes()));
+    let done = done.and_then(|()| fs::rename(&new, path));
+    if done.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    done
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_file_is_replaced_whole_and_links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("x.prom"), dir.path().join("other"));
+        fs::write(&other, "untouched").unwrap();
+        symlink(&other, &path).unwrap();
+        write(&path, "one").unwrap();
+        write(&path, "two").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(fs::read_to_string(&other).unwrap(), "untouched");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
+        assert!(write(&dir.path().join("none/x.prom"), "x").is_err());
+    }
+}
