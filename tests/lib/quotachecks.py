@@ -45,6 +45,6 @@ def check_status(place, run):
         make_random(here / "file", 2_000_000)
         sftp(place, f"put {here}/file file")
         place.home.run("sync", "-f", place.home.path)
-        said = run("jupyterhub-openssh", "status")
+        said = run("jupyterhub-openssh", "status", place.user)
     lines = [line for line in said.splitlines() if place.user in line]
     assert len(lines) == 1 and any(figure in lines[0] for figure in ("1.9", "2.0", "2M", "2 M")), said

@@ -114,7 +114,7 @@ def test_status_lists_homes_and_their_usage(bastion, place, filesystem):
         (here / "file").write_bytes(b"x" * 600 * 1024)
         sftp(place, f"put {here}/file file")
     bastion.box.run("sync", "-f", "/srv/quota")
-    said = bastion.box.run("jupyterhub-openssh", "status").stdout
+    said = bastion.box.run("jupyterhub-openssh", "status", "alice").stdout
     line = next(line for line in said.splitlines() if "alice" in line)
     assert re.search(r"60\d ?K|0\.[56]\d* ?M", line) and re.search(r"\b1(\.0)? ?M", line) and re.search(r"\b2(\.0)? ?M", line), said
 
