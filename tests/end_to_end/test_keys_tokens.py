@@ -114,7 +114,7 @@ def test_the_answer_with_the_token_is_lost(bastion, hub, dora, through_faulty, k
     through_faulty.on("POST", r"/tokens$", LOSE_ANSWER, times=1)
     mark = bastion.syslog.mark()
     assert "connection to the hub broke" in dora.shut(key)
-    bastion.syslog.wait(r"token \w+ revoked: it was made, but", mark)
+    bastion.syslog.wait(r"outcome=revoked token_id=\w+ message=\"it was made, but", mark)
     assert not minted(hub, "dora") and len(revoked(through_faulty)) == 1
     assert hub.api("GET", "/user", token=other["token"]).status == 200
     hub.revoke("dora", other["id"])
