@@ -13,6 +13,7 @@ pub mod keys;
 pub mod log;
 pub mod metrics;
 pub mod mux;
+pub mod sandbox;
 pub mod secret;
 pub mod session;
 pub mod status;

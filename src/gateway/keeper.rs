@@ -14,9 +14,11 @@ use crate::hub::text::printable;
 use crate::hub::tokens::{self, Minted, Revoked, Wanted};
 use crate::keys::service_token;
 use crate::log::{Event, Line, Log};
+use crate::sandbox::{self, Reach};
 use crate::secret::Token;
 use crate::sys::wait::readable_before;
 use crate::sys::{process, socket};
+use accounts::ConfigError;
 use accounts::paths::KEYS_USER;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -72,13 +74,17 @@ fn keep(
     let _ = process::lock_memory();
     trying("drop root", process::drop_privileges(user.0, user.1))?;
     trying("take a name", process::set_name(c"openssh-keeper"))?;
+    let config = Config::load();
+    let reach = config.as_ref().map_or_else(|_| Reach::nothing(), |c| Reach::of(c).with_service_token(c));
+    // What could not be had the gateway tells the log.
+    trying("confine the keeper", sandbox::confine(&reach))?;
     let terminated = trying("watch for SIGTERM", termination())?;
     let mut log = Log::open(PROGRAM, context);
 
     // An error of poll(2) is no reason to wait.
     let pause = |time| !matches!(readable_before(&[terminated.as_fd()], Instant::now() + time), Ok(None));
     let refuse = |denied: &Denied| trying("answer", socket::send(gateway.as_fd(), &refusal(denied), &[]));
-    let errand = match Errand::new(login) {
+    let errand = match Errand::new(login, config) {
         Ok(errand) => errand,
         Err(denied) => return refuse(&denied),
     };
@@ -201,8 +207,8 @@ struct Errand {
 }
 
 impl Errand {
-    fn new(login: &KeyLogin) -> Result<Self, Denied> {
-        let config = Config::load().map_err(|e| Denied::unconfigured(&e))?;
+    fn new(login: &KeyLogin, config: Result<Config, ConfigError>) -> Result<Self, Denied> {
+        let config = config.map_err(|e| Denied::unconfigured(&e))?;
         let hub = config.hub_url().map_err(|e| Denied::unconfigured(&e))?.clone();
         let user = login.user.user().as_str();
         let server = login.user.server().map_or("", |server| server.as_str());

@@ -12,7 +12,7 @@ use crate::hub::verify::{DEADLINE, VerifyError, verify};
 use crate::log::{Event, Line, Log};
 use crate::metrics::counters::{Meter, Outcome};
 use crate::secret::Token;
-use accounts::LoginName;
+use accounts::{ConfigError, LoginName};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -50,7 +50,12 @@ enum Proof {
 
 /// Checks a login, answers the PAM module, and logs the outcome. `None`: not granted, all is done.
 #[must_use]
-pub fn check(asked: Asked, handle: &Handle, meter: Meter) -> Option<Granted> {
+pub fn check(
+    asked: Asked,
+    config: Result<Config, ConfigError>,
+    handle: &Handle,
+    meter: Meter,
+) -> Option<Granted> {
     let (user, peer, proof) = match asked {
         Asked::Token(text) => match request::parse(&text) {
             Ok(request) => (request.user, request.peer, Proof::Token(request.token)),
@@ -71,7 +76,7 @@ pub fn check(asked: Asked, handle: &Handle, meter: Meter) -> Option<Granted> {
         meter.login(outcome, by);
         meter.flush();
     };
-    match judge(&user, proof, &meter) {
+    match judge(&user, proof, config, &meter) {
         Ok((access, verified, keeper)) => {
             count(Outcome::Granted);
             log.info(line("accepted").with_some("token_id", verified.token_id));
@@ -115,9 +120,14 @@ pub fn not_understood(bad: &request::BadRequest, session: &str) {
 }
 
 /// Gets a token if there is none yet, and has the hub say whose it is. A keeper that isn't returned has it revoked.
-fn judge(user: &str, proof: Proof, meter: &Meter) -> Result<(Access, Verified, Option<Keeper>), Denied> {
+fn judge(
+    user: &str,
+    proof: Proof,
+    config: Result<Config, ConfigError>,
+    meter: &Meter,
+) -> Result<(Access, Verified, Option<Keeper>), Denied> {
     let until = Instant::now() + DEADLINE;
-    let config = Config::load().map_err(|e| Denied::unconfigured(&e))?;
+    let config = config.map_err(|e| Denied::unconfigured(&e))?;
     let hub = config.hub_url().map_err(|e| Denied::unconfigured(&e))?.clone();
     let login = LoginName::parse(user).map_err(|e| Denied::Refused {
         for_user: "This is not a user name of the hub.\nCheck the name before the @.".to_owned(),

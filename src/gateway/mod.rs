@@ -29,8 +29,10 @@ pub mod terminal_channel; // a session that is a plain terminal
 pub mod transfer; // a session that has become a program which serves files
 pub mod transfer_log; // what is done to files, for the log
 
+use crate::config::Config;
 use crate::log::{Event, Line, Log};
 use crate::metrics::counters::Meter;
+use crate::sandbox;
 use crate::sys::{process, socket};
 use accounts::paths::GATEWAY_USER;
 use admin::Admin;
@@ -138,6 +140,10 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     let locked = process::lock_memory();
     trying("drop root", process::drop_privileges(user.0, user.1))?;
     trying("harden the process", process::harden())?;
+    let to_swap = locked.err().filter(|_| has_swap());
+    // The last that is read of this host at will: from here on only what it names, and what a look-up of a name needs.
+    let config = Config::load();
+    let confined = trying("confine the process", sandbox::confine(&sandbox::reach_of(&config)))?;
 
     let terminated = trying("watch for SIGTERM", termination())?;
     let asked = match keeper {
@@ -145,10 +151,11 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
         None => Asked::Token(trying("read the request", read_request(&stdin))?),
     };
     drop(stdin);
-    let Some(granted) = login::check(asked, &handle, meter) else { return Ok(()) };
+    let Some(granted) = login::check(asked, config, &handle, meter) else { return Ok(()) };
     // The keeper is held to the end: all terminals are closed by then.
     let login::Granted { mut log, access, peer, groups, keeper: _keeper } = granted;
-    if let (Err(e), true) = (locked, has_swap()) {
+    confined.tell(&mut log);
+    if let Some(e) = to_swap {
         let problem = format_args!("memory could not be locked ({e}): tokens may reach this host's swap");
         log.warning(Line::of(Event::Fault, problem));
     }

@@ -3,6 +3,7 @@
 use super::request::Request;
 use super::{Failure, Session, readable, trees, view};
 use crate::control::{ClaimReply, ClaimRequest, MAX_MESSAGE};
+use crate::sandbox;
 use crate::sys::{namespace, process, socket};
 use accounts::paths::{GATEWAY_SOCKET, JAIL_DIR, LOG_SOCKET};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -63,6 +64,7 @@ fn start(session: Session, answer: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd),
     // Orphans of the session become our children; ignoring SIGCHLD lets the kernel reap them (wait(2)).
     process::ignore_signal(Signal::SIGCHLD).map_err(failed("cannot ignore SIGCHLD"))?;
     process::drop_privileges(gateway_ids.0, gateway_ids.1).map_err(failed("cannot give up root"))?;
+    sandbox::confine_watcher().map_err(failed("cannot confine the process"))?;
     Ok((sshd, gateway))
 }
 

@@ -19,6 +19,7 @@ mod signals;
 mod transfer;
 
 use crate::control::FileTool;
+use crate::sandbox;
 use crate::sys::process;
 use conversation::Job;
 use gateway::{Broken, Gateway};
@@ -66,8 +67,9 @@ impl<E: Into<Broken>> From<E> for End {
 /// Runs the session and returns its exit status, or ends by a signal as the remote process did.
 #[must_use]
 pub fn run() -> u8 {
-    // Users may share a uid: nobody else's process is to trace this one or read its memory.
-    if let Err(e) = process::harden() {
+    // Users may share a uid: nobody else's process is to trace this one or read its memory. And nothing that it becomes is
+    // to do what neither it nor a file server does.
+    if let Err(e) = process::harden().and_then(|()| sandbox::confine_session()) {
         complain(&Broken::from(e).to_string());
         return BROKEN;
     }

@@ -319,8 +319,14 @@ fn drop_bounding_set() {
 /// Runs a test in a child, for what would change this process, and reports whether it came to its end. Tests run on
 /// several threads, so it should keep to what needs no lock of another thread.
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 pub fn in_child(test: impl FnOnce()) -> bool {
+    matches!(end_of_child(test), nix::sys::wait::WaitStatus::Exited(_, 0))
+}
+
+/// The same, and reports how the child ended.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub fn end_of_child(test: impl FnOnce()) -> nix::sys::wait::WaitStatus {
     // SAFETY: the child has a copy of this thread only; glibc has its allocator's locks in order after fork(3), and
     // the tests' own code takes no other.
     match unsafe { fork() }.unwrap() {
@@ -333,9 +339,7 @@ pub fn in_child(test: impl FnOnce()) -> bool {
             }
             exit_now(i32::from(outcome.is_err()))
         }
-        ForkResult::Parent { child } => {
-            nix::sys::wait::waitpid(child, None).unwrap() == nix::sys::wait::WaitStatus::Exited(child, 0)
-        }
+        ForkResult::Parent { child } => nix::sys::wait::waitpid(child, None).unwrap(),
     }
 }
 

@@ -22,6 +22,7 @@ pub mod url;
 
 use crate::config::{Config, Keys, Source};
 use crate::log::{Event, Line, Log};
+use crate::sandbox::{self, Reach};
 use crate::sys::process;
 use accounts::text::one_line;
 use accounts::{LoginName, UserName, paths};
@@ -86,7 +87,9 @@ fn answer_caller() -> Result<(), Refusal> {
             logged: true,
         });
     }
-    // Only now, as a process with threads cannot have children ask.
+    // Only now, as neither a process with threads nor one that is confined can have children ask.
+    let reach = Reach::of(&config).with_service_token(&config).with_sources_of_keys(&config);
+    sandbox::confine(&reach).map_err(starting)?;
     let watchdog = move || {
         thread::sleep(TIME.saturating_sub(began.elapsed()));
         process::exit_now(1)
