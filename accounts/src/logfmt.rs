@@ -68,6 +68,8 @@ events! {
     Link = "link",
     /// A name could not be looked up.
     Lookup = "lookup",
+    /// What this host's kernel lacks to confine a process of ours.
+    Sandbox = "sandbox",
     /// Lines of this process that no logger took.
     Lost = "log-lost",
     /// Something that an administrator, or we, must mend.

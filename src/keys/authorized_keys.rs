@@ -10,6 +10,7 @@ use super::search::{Note, Sources, search};
 use super::{child, directory, file, home, network};
 use crate::config::Config;
 use crate::log::{Event, Line, Log};
+use crate::sandbox::limits;
 use crate::sys::process;
 use accounts::paths::HUB_KEYS_PROGRAM;
 use accounts::{LoginName, UserName};
@@ -38,9 +39,9 @@ const NETWORK_TIME: Duration = Duration::from_secs(5);
 pub fn run() -> u8 {
     let end = Instant::now() + TIME;
     // See above; for a file whose mode somebody has changed.
-    if let Err(error) = process::hide() {
-        Log::open(PROGRAM, CONTEXT)
-            .error(Line::of(Event::Fault, format_args!("cannot hide from others of this uid: {error}")));
+    if let Err(error) = process::hide().and_then(|()| limits::apply()) {
+        let problem = format_args!("cannot hide from others of this uid, or be limited: {error}");
+        Log::open(PROGRAM, CONTEXT).error(Line::of(Event::Fault, problem));
         return NONSENSE;
     }
     let nonsense = |why: &str| {

@@ -4,6 +4,7 @@
 //! when its time is over. One that cannot be killed either, in a part of the kernel that does not look at signals, is left
 //! behind: it has nothing of ours but its end of a pipe, so that sshd doesn't wait for it.
 
+use crate::sandbox;
 use crate::sys::wait::readable;
 use crate::sys::{pidfd, process};
 use nix::errno::Errno;
@@ -35,6 +36,8 @@ pub fn ask(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> A
         let done = process::die_with_parent(parent)
             .and_then(|()| process::discard_stdio())
             .and_then(|()| process::close_all_but(&[from_child.as_raw_fd()]))
+            .and_then(|()| process::harden())
+            .and_then(|()| sandbox::confine_session())
             .and_then(|()| write_all(from_child.as_fd(), &encode(work())));
         // No destructors: what we inherited is not ours to end.
         process::exit_now(i32::from(done.is_err()));

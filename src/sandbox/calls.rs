@@ -67,7 +67,6 @@ const DANGEROUS: &[Call] = &[
     libc::SYS_setdomainname,
     libc::SYS_syslog,
     libc::SYS_mknodat,
-    #[cfg(target_arch = "x86_64")]
     libc::SYS_kexec_file_load,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_mknod,
@@ -385,7 +384,7 @@ fn broken(why: BackendError) -> io::Error {
 
 /// The lower half of a register, as a filter compares it.
 fn number(value: libc::c_int) -> u64 {
-    u64::from(value.cast_unsigned())
+    u64::from(value as u32)
 }
 
 /// The same of a request of ioctl(2), of which the kernel takes the lower half.

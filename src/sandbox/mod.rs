@@ -66,8 +66,8 @@ pub fn confine_session() -> io::Result<()> {
 impl Confined {
     /// Tells the log.
     pub fn tell(&self, log: &mut Log) {
-        self.note.iter().for_each(|note| log.info(Line::of(Event::Fault, note)));
-        self.warning.iter().for_each(|warning| log.warning(Line::of(Event::Fault, warning)));
+        self.note.iter().for_each(|note| log.info(Line::of(Event::Sandbox, note)));
+        self.warning.iter().for_each(|warning| log.warning(Line::of(Event::Sandbox, warning)));
     }
 }
 
