@@ -14,8 +14,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what is wrong with the configuration, and with what it needs on this host.
-    Check,
+    /// Say what is wrong with the configuration, with this host, and with the way to the hub, and how to mend it.
+    Check {
+        /// Follow the login of this user through every part; asks for a token to try, empty for none.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// Print one JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show live sessions, and the homes of hub users on this host: their owners, what they use and what they may use.
     Status {
         /// Only the homes of these users, and no sessions.
@@ -58,7 +65,7 @@ enum Command {
 #[must_use]
 pub fn run() -> u8 {
     match Cli::parse().command {
-        Command::Check => crate::check::run(),
+        Command::Check { user, json } => crate::check::run(user.as_deref(), json),
         Command::Status { users, sessions, json, watch } => {
             let show = match (sessions, json, watch) {
                 (_, true, _) => Show::Json,

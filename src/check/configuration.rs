@@ -3,20 +3,36 @@
 use super::Finding;
 use crate::config::Config;
 use accounts::paths::CONFIG_FILE;
+use nix::unistd::geteuid;
 
 const TOPIC: &str = "configuration";
 
-/// Reads the configuration as every login does; without one there is nothing else to check. An error is what is
-/// wrong, where, and what to do about it, in two lines as everywhere.
+/// Reads the configuration as every login does; without one there is little else to check.
 pub fn check() -> (Option<Config>, Vec<Finding>) {
-    let broken = |error| Finding { text: format!("{TOPIC}: {error}"), broken: true };
+    // Two lines as everywhere: what is wrong and where, and what to do about it.
+    let broken = |error: accounts::ConfigError| {
+        let text = error.to_string();
+        let (what, remedy) = text.split_once('\n').unwrap_or((&text, "See jupyterhub-openssh.toml(5)."));
+        Finding::error(TOPIC, what, remedy)
+    };
+    let mut findings = Vec::new();
+    if !geteuid().is_root() {
+        findings.push(Finding::unknown(
+            TOPIC,
+            "not run as root: much of what follows cannot be found out",
+            "sudo jupyterhub-openssh check",
+        ));
+    }
     let config = match Config::load() {
         Ok(config) => config,
-        Err(error) => return (None, vec![broken(error)]),
+        Err(error) => {
+            findings.push(broken(error));
+            return (None, findings);
+        }
     };
-    let finding = match config.hub_url() {
+    findings.push(match config.hub_url() {
         Ok(hub) => Finding::fine(TOPIC, format_args!("{CONFIG_FILE} is in order; the hub is {hub}")),
         Err(error) => broken(error),
-    };
-    (Some(config), vec![finding])
+    });
+    (Some(config), findings)
 }

@@ -37,14 +37,14 @@ fn look(root: &Path, sftp: &Program, rsync: &[Program]) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     if missing(&sftp) {
-        findings.push(Finding::broken(
+        findings.push(Finding::error(
             TOPIC,
             format_args!("there is no program {}: sftp, scp and sshfs fail", sftp.path),
             format_args!("Install it: apt install {}", sftp.package),
         ));
     }
     for program in rsync.iter().filter(missing) {
-        findings.push(Finding::broken(
+        findings.push(Finding::error(
             TOPIC,
             format_args!("files.rsync is true, but there is no program {}", program.path),
             format_args!("Install it, apt install {}, or set rsync to false", program.package),
@@ -73,7 +73,8 @@ mod tests {
     fn what_is_missing_is_named_with_its_package() {
         let dir = tempfile::tempdir().unwrap();
         install(dir.path(), &RSYNC[0], 0o644);
-        let texts: Vec<_> = look(dir.path(), &SFTP, &RSYNC).into_iter().map(|f| (f.text, f.broken)).collect();
+        let texts: Vec<_> =
+            look(dir.path(), &SFTP, &RSYNC).into_iter().map(|f| (f.text(), f.is_error())).collect();
         let expected = [
             "files: there is no program /usr/lib/openssh/sftp-server: sftp, scp and sshfs fail. Install it: apt install openssh-sftp-server",
             "files: files.rsync is true, but there is no program /usr/bin/rsync. Install it, apt install rsync, or set rsync to false",

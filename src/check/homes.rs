@@ -1,7 +1,7 @@
 //! Are the homes there, can missing ones be made, and do they belong to their users?
 
-use super::{Finding, PATIENCE};
-use crate::config::Config;
+use super::{Finding, PATIENCE, mounts};
+use crate::config::{Config, Source};
 use crate::homes::Fault;
 use crate::homes::create::owns_uid_alone;
 use crate::homes::open::{beneath, open_dir, open_root};
@@ -31,27 +31,33 @@ pub fn check(config: &Config) -> Vec<Finding> {
     };
     let settings = config.settings.clone();
     let shared = homes.clone();
+    let with_keys = config.keys.is_on() && config.keys.sources.contains(&Source::Home);
     let root = homes.root.display();
-    ask(PATIENCE, move || look(&shared, &settings)).unwrap_or_else(|| {
-        vec![Finding::broken(
+    let mut findings = mounts::check(&homes.root);
+    findings.extend(ask(PATIENCE, move || look(&shared, &settings, with_keys)).unwrap_or_else(|| {
+        vec![Finding::error(
             TOPIC,
             format_args!("{root} does not answer within {} s: users have terminals only", PATIENCE.as_secs()),
-            "Look after its file system",
+            format_args!("Look after its file system: findmnt -T {root}"),
         )]
-    })
+    }));
+    findings
 }
 
 /// What may wait for a file server.
-fn look(homes: &Homes, settings: &Settings) -> Vec<Finding> {
+fn look(homes: &Homes, settings: &Settings, with_keys: bool) -> Vec<Finding> {
     if let Err(fault) = open_root(homes) {
         let remedy = "Mount the file system of the homes there, or correct root in [homes]";
-        return vec![Finding::broken(TOPIC, fault, remedy)];
+        return vec![Finding::error(TOPIC, fault, remedy)];
     }
     let mut findings = Vec::new();
     match parent(homes) {
         Ok(Some(parent)) => {
             findings.extend(homes.create.as_ref().and_then(|_| creatable(&parent)));
             findings.extend(owners(&parent, homes, settings.accounts));
+            if with_keys {
+                findings.extend(writable_for_others(&parent));
+            }
         }
         Ok(None) => {}
         Err(finding) => findings.push(finding),
@@ -94,7 +100,7 @@ fn parent(homes: &Homes) -> Result<Option<Parent<'_>>, Finding> {
                     Ok((fd, facts))
                 });
                 let remedy = "Make it a directory of root's, or correct template in [homes]";
-                let (fd, facts) = opened.map_err(|fault| Finding::broken(TOPIC, fault, remedy))?;
+                let (fd, facts) = opened.map_err(|fault| Finding::error(TOPIC, fault, remedy))?;
                 return Ok(Some(Parent { path, fd, facts, pattern }));
             }
         }
@@ -106,7 +112,7 @@ fn parent(homes: &Homes) -> Result<Option<Parent<'_>>, Finding> {
 fn creatable(parent: &Parent<'_>) -> Option<Finding> {
     let path = parent.path.display();
     if parent.pattern.is_none() {
-        return Some(Finding::advice(
+        return Some(Finding::warning(
             TOPIC,
             format_args!(
                 "a missing home is made only if the user's directory in {path} is there, and root's"
@@ -115,7 +121,7 @@ fn creatable(parent: &Parent<'_>) -> Option<Finding> {
         ));
     }
     if parent.facts.st_uid != 0 || parent.facts.st_mode & 0o022 != 0 {
-        return Some(Finding::broken(
+        return Some(Finding::error(
             TOPIC,
             format_args!("missing homes are not made: others than root can write to {path}"),
             format_args!("Give it to root alone: chown root {path}; chmod go-w {path}"),
@@ -125,7 +131,7 @@ fn creatable(parent: &Parent<'_>) -> Option<Finding> {
     access(format!("/proc/self/fd/{}", parent.fd.as_raw_fd()).as_str(), AccessFlags::W_OK | AccessFlags::X_OK)
         .err()
         .map(|error| {
-            Finding::broken(
+            Finding::error(
                 TOPIC,
                 format_args!("missing homes are not made: root may not write to {path} ({})", error.desc()),
                 "Allow it (an NFS export needs no_root_squash), or set missing in [homes] to \"refuse\"",
@@ -138,12 +144,12 @@ fn skeleton(path: &Path) -> Option<Finding> {
     let shown = path.display();
     let found = open_dir(path).map_err(io::Error::from).and_then(|fd| fs::File::from(fd).metadata());
     match found {
-        Err(error) => Some(Finding::broken(
+        Err(error) => Some(Finding::error(
             TOPIC,
             format_args!("missing homes are not made: homes.skeleton {shown}: {error}"),
             "Make it a directory, or remove skeleton from [homes]",
         )),
-        Ok(facts) if facts.uid() != 0 || facts.mode() & 0o022 != 0 => Some(Finding::advice(
+        Ok(facts) if facts.uid() != 0 || facts.mode() & 0o022 != 0 => Some(Finding::warning(
             TOPIC,
             format_args!("others than root can change what new homes get from {shown}"),
             format_args!("Give it to root alone: chown -R root {shown}; chmod -R go-w {shown}"),
@@ -166,7 +172,7 @@ fn limits(homes: &Homes, create: &Create, settings: &Settings) -> Option<Finding
         Ok(_) => "has no quotas on".to_owned(),
         Err(error) => format!("cannot be asked for quotas ({error})"),
     };
-    Some(Finding::broken(
+    Some(Finding::error(
         TOPIC,
         format_args!("missing homes are not made: quota is set, but the file system of {root} {why}"),
         "Mount it with the option prjquota (ext4 needs tune2fs -O quota,project first), or remove quota from [homes]",
@@ -207,7 +213,41 @@ fn owners(parent: &Parent<'_>, homes: &Homes, rule: Rule) -> Option<Finding> {
     );
     // Where some are right, the others may be no homes.
     let all = others.len() == count;
-    Some(if all { Finding::broken(TOPIC, problem, remedy) } else { Finding::advice(TOPIC, problem, remedy) })
+    Some(if all { Finding::error(TOPIC, problem, remedy) } else { Finding::warning(TOPIC, problem, remedy) })
+}
+
+/// Whether others could change who logs in by a key of a home: such keys are left out.
+fn writable_for_others(parent: &Parent<'_>) -> Option<Finding> {
+    let pattern = parent.pattern.as_ref()?;
+    let entries = fs::read_dir(format!("/proc/self/fd/{}", parent.fd.as_raw_fd())).ok()?;
+    let (mut count, mut wrong) = (0_usize, None);
+    for entry in entries.flatten().take(MAX_HOMES) {
+        let Some(name) = entry.file_name().into_string().ok().filter(|name| pattern.takes(name)) else {
+            continue;
+        };
+        let Ok(home) = entry.metadata() else { continue };
+        if !home.is_dir() {
+            continue;
+        }
+        // On an NFS export root may not look into a home; then nothing is said of it.
+        let ssh = entry.path().join(".ssh");
+        let open = |facts: fs::Metadata| facts.is_dir() && facts.mode() & 0o022 != 0;
+        let ssh_open = fs::symlink_metadata(&ssh).is_ok_and(open);
+        // A home without keys may be as open as its owner likes.
+        if ssh_open || (home.mode() & 0o022 != 0 && fs::symlink_metadata(&ssh).is_ok()) {
+            count += 1;
+            wrong.get_or_insert(name);
+        }
+    }
+    let (name, path) = (wrong?, parent.path.display());
+    Some(Finding::warning(
+        TOPIC,
+        format_args!(
+            "others than their owner can write to {count} homes in {path}, or to .ssh in them, such as {name}'s: the keys in \
+             them do not count"
+        ),
+        format_args!("chmod go-w {path}/{name} {path}/{name}/.ssh"),
+    ))
 }
 
 /// Whether a home of this owner is the user's, as far as can be told; the name is that of the user, if that is known.
@@ -231,7 +271,7 @@ mod tests {
     fn findings(root: &Path, homes: &str, accounts: &str) -> Vec<(bool, String)> {
         let text = format!("[homes]\nroot = '{}'\n{homes}\n[accounts]\n{accounts}", root.display());
         let config = Config::from_str(&text, Path::new("config.toml")).unwrap();
-        check(&config).into_iter().map(|finding| (finding.broken, finding.text)).collect()
+        check(&config).into_iter().map(|finding| (finding.is_error(), finding.text())).collect()
     }
 
     fn one(root: &Path, homes: &str, accounts: &str) -> (bool, String) {
@@ -305,6 +345,32 @@ mod tests {
         home(&at("shared"), 0);
         let (broken, text) = one(dir.path(), "", "uid = 'home'");
         assert!(!broken && text.contains("1 of 2 directories") && text.contains("shared of 0:100"), "{text}");
+    }
+
+    #[test]
+    fn homes_whose_keys_do_not_count_are_named() {
+        let dir = sandbox();
+        let home = dir.path().join("alice");
+        fs::create_dir_all(home.join(".ssh")).unwrap();
+        let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let found = || {
+            let text = format!(
+                "[homes]\nroot = '{}'\n[accounts]\nuid = 'hash'\n[keys]\nservice_token_file = '/t'",
+                dir.path().display()
+            );
+            let found = check(&Config::from_str(&text, Path::new("config.toml")).unwrap());
+            found.iter().any(|found| found.text().contains("can write to 1 homes"))
+        };
+        chmod(&home, 0o755);
+        chmod(&home.join(".ssh"), 0o700);
+        assert!(!found());
+        chmod(&home.join(".ssh"), 0o770);
+        assert!(found());
+        chmod(&home.join(".ssh"), 0o700);
+        chmod(&home, 0o775);
+        assert!(found());
+        fs::remove_dir(home.join(".ssh")).unwrap();
+        assert!(!found(), "without keys it concerns nobody");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use crate::config::{Config, Keys, Source};
 use crate::keys::service_token;
 use crate::status::patience::ask;
 use accounts::UserName;
-use accounts::paths::{HUB_KEYS_PROGRAM, KEYS_CACHE, KEYS_USER};
-use nix::unistd::{Group, User};
+use accounts::paths::KEYS_USER;
+use nix::unistd::Group;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -19,20 +19,21 @@ const MAX_FILES: usize = 1000;
 pub fn check(config: &Config) -> Vec<Finding> {
     let keys = &config.keys;
     let Some(token) = &keys.service_token_file else {
-        return vec![Finding::fine(
+        return vec![Finding::info(
             TOPIC,
-            "off, users log in with a token. To turn keys on, make a service on the hub that may make tokens, and set \
-             service_token_file in [keys]: see jupyterhub-openssh.toml(5)",
+            "off, users log in with a token",
+            "To turn keys on, make a service on the hub that may make tokens, and set service_token_file in [keys]: see \
+             jupyterhub-openssh.toml(5)",
         )];
     };
     let mut findings = Vec::new();
     match service_token::read(token) {
-        Err(error) => findings.push(Finding::broken(TOPIC, error.problem(), error.remedy())),
+        Err(error) => findings.push(Finding::error(TOPIC, error.problem(), error.remedy())),
         // Root has read it, which says nothing about whoever has to.
         Ok(_) => findings.extend(unreadable(token, keys_group())),
     }
     if keys.sources.is_empty() {
-        findings.push(Finding::advice(
+        findings.push(Finding::warning(
             TOPIC,
             "no key is looked for, as there are no sources: only certificates can log in",
             "Set sources in [keys], as in sources = [\"file\"]; remove service_token_file to turn keys off",
@@ -42,17 +43,14 @@ pub fn check(config: &Config) -> Vec<Finding> {
     if keys.sources.contains(&Source::File) {
         findings.extend(directory(keys));
     }
-    if keys.sources.contains(&Source::Hub) || keys.sources.contains(&Source::Url) {
-        findings.extend(remote());
-    }
     if let (Some(url), false) = (&keys.url, keys.sources.contains(&Source::Url)) {
-        findings.push(Finding::advice(
+        findings.push(Finding::warning(
             TOPIC,
             format_args!("no key is looked for at {url}, as \"url\" is not among the sources"),
             "Add \"url\" to sources in [keys], or remove url",
         ));
     }
-    if !findings.iter().any(|finding| finding.broken) {
+    if !findings.iter().any(|finding| finding.is_error()) {
         findings.insert(0, Finding::fine(TOPIC, format_args!("on, those from {}", sources(keys))));
     }
     findings
@@ -69,12 +67,17 @@ fn unreadable(token: &Path, group: Option<u32>) -> Option<Finding> {
         fs::metadata(token).is_ok_and(|facts| Some(facts.gid()) == group && facts.mode() & 0o040 != 0);
     let shown = token.display();
     (!readable).then(|| {
-        Finding::broken(
+        Finding::error(
             TOPIC,
             format_args!("the service token file {shown} is not readable for the group {KEYS_USER}"),
             format_args!("chown root:{KEYS_USER} {shown} && chmod 640 {shown}"),
         )
     })
+}
+
+/// Whether keys of the hub or of a web page are looked for.
+pub fn are_remote(keys: &Keys) -> bool {
+    keys.is_on() && (keys.sources.contains(&Source::Hub) || keys.sources.contains(&Source::Url))
 }
 
 /// Where keys come from, in words.
@@ -95,7 +98,7 @@ fn directory(keys: &Keys) -> Option<Finding> {
     ask(PATIENCE, move || look(&path, 0)).unwrap_or_else(|| {
         let path = keys.directory.display();
         let problem = format!("{path} does not answer within {} s", PATIENCE.as_secs());
-        Some(Finding::broken(TOPIC, problem, "Look after its file system, or use a directory of this host"))
+        Some(Finding::error(TOPIC, problem, "Look after its file system, or use a directory of this host"))
     })
 }
 
@@ -104,14 +107,14 @@ fn look(path: &Path, root: u32) -> Option<Finding> {
     let shown = path.display();
     let entries = match fs::metadata(path) {
         Ok(facts) if !facts.is_dir() => {
-            return Some(Finding::broken(
+            return Some(Finding::error(
                 TOPIC,
                 format_args!("{shown} is no directory"),
                 "Correct directory in [keys]",
             ));
         }
         Ok(facts) if facts.uid() != root || facts.mode() & 0o022 != 0 || facts.mode() & 0o001 == 0 => {
-            return Some(Finding::broken(
+            return Some(Finding::error(
                 TOPIC,
                 format_args!(
                     "the keys in {shown} are not used: it must be root's alone, and everybody may enter"
@@ -125,7 +128,7 @@ fn look(path: &Path, root: u32) -> Option<Finding> {
     let entries = match entries {
         Ok(entries) => entries,
         Err(error) => {
-            return Some(Finding::broken(
+            return Some(Finding::error(
                 TOPIC,
                 format_args!("the directory of keys {shown}: {error}"),
                 "Make it, and in it a file for each user; or remove \"file\" from sources in [keys]",
@@ -143,7 +146,7 @@ fn look(path: &Path, root: u32) -> Option<Finding> {
         }
     }
     let name = wrong.first()?;
-    Some(Finding::broken(
+    Some(Finding::error(
         TOPIC,
         format_args!(
             "{} of {count} files in {shown} are not used, such as {name}: a file must be a regular one, root's alone, \
@@ -152,49 +155,6 @@ fn look(path: &Path, root: u32) -> Option<Finding> {
         ),
         format_args!("chown root {shown}/{name}; chmod 644 {shown}/{name}"),
     ))
-}
-
-/// What asks the hub and the web: a program that runs as a system user of its own, and what it remembers.
-fn remote() -> Option<Finding> {
-    match User::from_name(KEYS_USER) {
-        Ok(Some(user)) => installed(Path::new(HUB_KEYS_PROGRAM), Path::new(KEYS_CACHE), user.uid.as_raw()),
-        _ => Some(Finding::broken(
-            TOPIC,
-            format_args!("there is no user {KEYS_USER}: keys of the hub and of url are not found"),
-            "Reinstall the package: apt install --reinstall jupyterhub-openssh",
-        )),
-    }
-}
-
-fn installed(program: &Path, cache: &Path, owner: u32) -> Option<Finding> {
-    let shown = program.display();
-    let Ok(facts) = fs::metadata(program) else {
-        return Some(Finding::broken(
-            TOPIC,
-            format_args!("there is no program {shown}: keys of the hub and of url are not found"),
-            "Reinstall the package: apt install --reinstall jupyterhub-openssh",
-        ));
-    };
-    if facts.uid() != owner || facts.mode() & 0o6001 != 0o6001 {
-        return Some(Finding::broken(
-            TOPIC,
-            format_args!("{shown} does not run as {KEYS_USER}: keys of the hub and of url are not found"),
-            format_args!(
-                "chown {KEYS_USER}:{KEYS_USER} {shown}; chmod 6755 {shown} (see dpkg-statoverride --list)"
-            ),
-        ));
-    }
-    let remembers = fs::metadata(cache).is_ok_and(|facts| facts.is_dir() && facts.uid() == owner);
-    let shown = cache.display();
-    (!remembers).then(|| {
-        Finding::advice(
-            TOPIC,
-            format_args!(
-                "there is no directory {shown} of {KEYS_USER}'s: each login asks the hub and url again"
-            ),
-            format_args!("install -d -o {KEYS_USER} -g {KEYS_USER} -m 700 {shown}"),
-        )
-    })
 }
 
 #[cfg(test)]
@@ -216,12 +176,12 @@ mod tests {
     #[test]
     fn how_to_turn_keys_on_is_told() {
         let found = check(&config(""));
-        assert!(found.len() == 1 && !found[0].broken, "{found:?}");
-        assert!(found[0].text.starts_with("keys: off, users log in with a token. "), "{found:?}");
+        assert!(found.len() == 1 && !found[0].is_error(), "{found:?}");
+        assert!(found[0].text().starts_with("keys: off, users log in with a token. "), "{found:?}");
         let found = check(&config("service_token_file = '/nonexistent/token'\nsources = []"));
-        assert!(found.len() == 2 && found[0].broken, "{found:?}");
-        assert!(found[0].text.contains("/nonexistent/token"), "{found:?}");
-        assert!(found[1].text.contains("no key is looked for"), "{found:?}");
+        assert!(found.len() == 2 && found[0].is_error(), "{found:?}");
+        assert!(found[0].text().contains("/nonexistent/token"), "{found:?}");
+        assert!(found[1].text().contains("no key is looked for"), "{found:?}");
     }
 
     #[test]
@@ -231,11 +191,11 @@ mod tests {
         chmod(file.path(), 0o640);
         assert_eq!(unreadable(file.path(), Some(group)), None);
         for other in [None, Some(group + 1)] {
-            assert!(unreadable(file.path(), other).is_some_and(|finding| finding.broken));
+            assert!(unreadable(file.path(), other).is_some_and(|finding| finding.is_error()));
         }
         chmod(file.path(), 0o600);
         let found = unreadable(file.path(), Some(group)).unwrap();
-        assert!(found.broken && found.text.contains(" && chmod 640 "), "{found:?}");
+        assert!(found.is_error() && found.text().contains(" && chmod 640 "), "{found:?}");
     }
 
     #[test]
@@ -250,14 +210,14 @@ mod tests {
         let found = check(&config(
             "service_token_file = '/nonexistent/token'\nurl = 'https://git.example.org/{username}.keys'",
         ));
-        assert!(found.iter().any(|f| !f.broken && f.text.contains("\"url\" is not among the sources")));
+        assert!(found.iter().any(|f| !f.is_error() && f.text().contains("\"url\" is not among the sources")));
     }
 
     #[test]
     fn the_directory_is_the_administrators_and_readable() {
         let dir = tempfile::tempdir().unwrap();
         let root = fs::metadata(dir.path()).unwrap().uid();
-        let found = |root| look(dir.path(), root).map(|finding| (finding.broken, finding.text));
+        let found = |root| look(dir.path(), root).map(|finding| (finding.is_error(), finding.text()));
         chmod(dir.path(), 0o755);
         assert_eq!(found(root), None);
         for name in ["alice", "bob", "carol", ".bob.swp", "alice~"] {
@@ -280,24 +240,7 @@ mod tests {
         }
         chmod(dir.path(), 0o755);
         assert!(found(root + 1).is_some_and(|(broken, _)| broken));
-        assert!(look(&dir.path().join("none"), root).unwrap().text.contains("No such file"));
-        assert!(look(&dir.path().join("alice"), root).unwrap().text.contains("is no directory"));
-    }
-
-    #[test]
-    fn the_program_must_run_as_its_user() {
-        let dir = tempfile::tempdir().unwrap();
-        let owner = fs::metadata(dir.path()).unwrap().uid();
-        let program = dir.path().join("hub-keys");
-        let found = |cache: &Path, owner| installed(&program, cache, owner).map(|f| (f.broken, f.text));
-        assert!(found(dir.path(), owner).unwrap().1.contains("there is no program"));
-        fs::write(&program, "").unwrap();
-        chmod(&program, 0o755);
-        assert!(found(dir.path(), owner).unwrap().1.contains("does not run as"));
-        chmod(&program, 0o6755);
-        assert_eq!(found(dir.path(), owner), None);
-        assert!(found(dir.path(), owner + 1).unwrap().0);
-        let (broken, text) = found(&dir.path().join("none"), owner).unwrap();
-        assert!(!broken && text.contains("asks the hub and url again"), "{text}");
+        assert!(look(&dir.path().join("none"), root).unwrap().text().contains("No such file"));
+        assert!(look(&dir.path().join("alice"), root).unwrap().text().contains("is no directory"));
     }
 }

@@ -14,7 +14,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         login.deny_users.iter().any(|denied| denied.as_str().eq_ignore_ascii_case(user.as_str()))
     };
     if let Some(user) = login.allow_users.iter().find(denied) {
-        findings.push(Finding::advice(
+        findings.push(Finding::warning(
             TOPIC,
             format_args!("{user} is in allow_users and in deny_users, and is refused"),
             "Remove the name from one of them",
@@ -22,7 +22,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     }
     let capital = |user: &&UserName| user.as_str().bytes().any(|b| b.is_ascii_uppercase());
     if let Some(user) = login.allow_users.iter().find(capital) {
-        findings.push(Finding::advice(
+        findings.push(Finding::warning(
             TOPIC,
             format_args!("allow_users names {user}, but most hubs make the names of their users lower-case"),
             "Write it as the hub's admin page shows it",
@@ -56,8 +56,8 @@ mod tests {
     fn texts(keys: &str) -> Vec<String> {
         let config = Config::from_str(&format!("[login]\n{keys}"), Path::new("config.toml")).unwrap();
         let findings = check(&config);
-        assert!(!findings.iter().any(|finding| finding.broken), "{findings:?}");
-        findings.into_iter().map(|finding| finding.text).collect()
+        assert!(!findings.iter().any(|finding| finding.is_error()), "{findings:?}");
+        findings.into_iter().map(|finding| finding.text()).collect()
     }
 
     #[test]

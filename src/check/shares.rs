@@ -19,7 +19,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         .iter()
         .zip(answers)
         .filter_map(|(share, answer)| match answer {
-            None => Some(Finding::broken(
+            None => Some(Finding::error(
                 TOPIC,
                 format_args!(
                     "a share cannot be shown: {}: no answer within {} s",
@@ -44,7 +44,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
 fn look(share: &Share) -> Option<Finding> {
     let fault = open_share(&share.source, None).err()?;
     let remedy = "Make it a directory that can be reached without links, or remove the share";
-    Some(Finding::broken(TOPIC, format_args!("a share cannot be shown: {fault}"), remedy))
+    Some(Finding::error(TOPIC, format_args!("a share cannot be shown: {fault}"), remedy))
 }
 
 #[cfg(test)]
@@ -60,7 +60,10 @@ mod tests {
             text += &format!("[[shares]]\nsource = '{}'\npath = '/shared/{number}'\n", source.display());
         }
         let config = Config::from_str(&text, Path::new("config.toml")).unwrap();
-        check(&config).into_iter().map(|finding| format!("{} {}", finding.broken, finding.text)).collect()
+        check(&config)
+            .into_iter()
+            .map(|finding| format!("{} {}", finding.is_error(), finding.text()))
+            .collect()
     }
 
     #[test]

@@ -173,15 +173,7 @@ impl TerminalSocket {
     ) -> Result<Self, ConnectError> {
         let deadline = Instant::now() + timeout;
         let (secure, uri) = websocket_uri(url)?;
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let tcp = DeadlineStream { tcp: connect_tcp(&host, port, deadline)?, deadline: Some(deadline) };
-        let stream = if secure {
-            let Some(tls) = tls else { return Err(ConnectError::Tls("not set up".to_owned())) };
-            Stream::Tls(Box::new(handshake_tls(&tls.0, &host, tcp)?))
-        } else {
-            Stream::Plain(tcp)
-        };
+        let stream = open(&uri, secure, tls, deadline)?;
         let mut request = uri.into_client_request().map_err(|_| ConnectError::BadUrl)?;
         let mut authorization =
             HeaderValue::try_from(format!("token {}", token.expose())).map_err(|_| ConnectError::BadUrl)?;
@@ -359,6 +351,30 @@ fn websocket_uri(url: &str) -> Result<(bool, Uri), ConnectError> {
     if uri.host().is_none_or(str::is_empty) { Err(ConnectError::BadUrl) } else { Ok((secure, uri)) }
 }
 
+/// A connection to the server at `url`, TLS included, whose calls end at `deadline`: for requests that are no WebSocket's.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub(crate) fn connect_stream(
+    url: &str,
+    tls: Option<&Tls>,
+    deadline: Instant,
+) -> Result<Stream, ConnectError> {
+    let (secure, uri) = websocket_uri(url)?;
+    open(&uri, secure, tls, deadline)
+}
+
+fn open(uri: &Uri, secure: bool, tls: Option<&Tls>, deadline: Instant) -> Result<Stream, ConnectError> {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let tcp = DeadlineStream { tcp: connect_tcp(&host, port, deadline)?, deadline: Some(deadline) };
+    if !secure {
+        return Ok(Stream::Plain(tcp));
+    }
+    let Some(tls) = tls else { return Err(ConnectError::Tls("not set up".to_owned())) };
+    Ok(Stream::Tls(Box::new(handshake_tls(&tls.0, &host, tcp)?)))
+}
+
 fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, ConnectError> {
     let mut failure = io::Error::from(io::ErrorKind::NotFound);
     for address in (host, port).to_socket_addrs().map_err(ConnectError::Unreachable)? {
@@ -395,7 +411,7 @@ fn handshake_tls(
 
 /// A TCP stream whose blocking calls end at a deadline, however slowly the other side drips.
 #[derive(Debug)]
-struct DeadlineStream {
+pub(crate) struct DeadlineStream {
     tcp: TcpStream,
     deadline: Option<Instant>,
 }
@@ -439,8 +455,9 @@ impl Write for DeadlineStream {
     }
 }
 
+/// A connection, with TLS or without.
 #[derive(Debug)]
-enum Stream {
+pub(crate) enum Stream {
     Plain(DeadlineStream),
     Tls(Box<native_tls::TlsStream<DeadlineStream>>),
 }

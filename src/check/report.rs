@@ -1,0 +1,128 @@
+//! What is shown: lines for people, or an object for programs.
+
+use super::finding::{Finding, Severity, worst};
+use serde::Serialize;
+
+/// Everything is in order.
+const FINE: u8 = 0;
+/// Something may be wrong, or could not be found out.
+const WARNINGS: u8 = 1;
+/// Something is wrong.
+const ERRORS: u8 = 2;
+
+/// Version of the JSON object. Keys may be added to it; what is there keeps its name and meaning.
+const SCHEMA: u32 = 1;
+
+/// The exit status for what was found.
+#[must_use]
+pub fn exit_status(findings: &[Finding]) -> u8 {
+    match worst(findings) {
+        Severity::Ok | Severity::Info => FINE,
+        Severity::Unknown | Severity::Warning => WARNINGS,
+        Severity::Error => ERRORS,
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    program_version: &'a str,
+    user: Option<&'a str>,
+    severity: Severity,
+    exit_status: u8,
+    findings: &'a [Finding],
+}
+
+/// The object of `--json`, in one line. `user` is the login that was followed.
+#[must_use]
+pub fn json(findings: &[Finding], user: Option<&str>) -> String {
+    let report = Report {
+        schema: SCHEMA,
+        program_version: env!("CARGO_PKG_VERSION"),
+        user,
+        severity: worst(findings),
+        exit_status: exit_status(findings),
+        findings,
+    };
+    // Numbers and texts only: it cannot fail.
+    serde_json::to_string(&report).unwrap_or_default()
+}
+
+/// A finding for people: a line, and another one with what to do.
+#[must_use]
+pub fn lines(finding: &Finding, colours: bool) -> String {
+    let (on, off) = match finding.severity {
+        _ if !colours => ("", ""),
+        Severity::Ok => ("\x1b[32m", "\x1b[0m"),
+        Severity::Info => ("\x1b[36m", "\x1b[0m"),
+        Severity::Unknown | Severity::Warning => ("\x1b[33m", "\x1b[0m"),
+        Severity::Error => ("\x1b[1;31m", "\x1b[0m"),
+    };
+    let mut text = format!("{on}{:<8}{off} {}: {}\n", finding.severity.as_str(), finding.topic, finding.what);
+    if let Some(remedy) = &finding.remedy {
+        text += &format!("{:9}> {remedy}\n", "");
+    }
+    text
+}
+
+/// The last line for people.
+#[must_use]
+pub fn summary(findings: &[Finding]) -> String {
+    let count = |severity: Severity, one: &str, many: &str| match findings
+        .iter()
+        .filter(|finding| finding.severity == severity)
+        .count()
+    {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        number => Some(format!("{number} {many}")),
+    };
+    let parts: Vec<String> = [
+        count(Severity::Error, "error", "errors"),
+        count(Severity::Warning, "warning", "warnings"),
+        count(Severity::Unknown, "thing that could not be found out", "things that could not be found out"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() { "Everything is in order.".to_owned() } else { format!("{}.", parts.join(", ")) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_that_of_the_worst() {
+        assert_eq!(exit_status(&[]), FINE);
+        assert_eq!(exit_status(&[Finding::info("x", "", "")]), FINE);
+        assert_eq!(exit_status(&[Finding::unknown("x", "", ""), Finding::fine("x", "")]), WARNINGS);
+        assert_eq!(exit_status(&[Finding::error("x", "", ""), Finding::warning("x", "", "")]), ERRORS);
+    }
+
+    #[test]
+    fn the_object_has_these_keys() {
+        let found = [Finding::fine("hub", "good"), Finding::error("sshd", "say \"no\"", "do it")];
+        let value: serde_json::Value = serde_json::from_str(&json(&found, Some("alice"))).unwrap();
+        let expected = serde_json::json!({
+            "schema": 1, "program_version": env!("CARGO_PKG_VERSION"), "user": "alice", "severity": "error",
+            "exit_status": 2, "findings": [
+                {"topic": "hub", "severity": "ok", "what": "good", "remedy": null},
+                {"topic": "sshd", "severity": "error", "what": "say \"no\"", "remedy": "do it"},
+            ],
+        });
+        assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn people_read_lines() {
+        let found = Finding::warning("hub", "slow", "wait");
+        assert_eq!(lines(&found, false), "warning  hub: slow\n         > wait\n");
+        assert!(lines(&found, true).starts_with("\x1b[33mwarning \x1b[0m hub: slow"));
+        assert_eq!(lines(&Finding::fine("hub", "up"), false), "ok       hub: up\n");
+        assert_eq!(summary(&[Finding::fine("x", "")]), "Everything is in order.");
+        let two = [found.clone(), Finding::error("x", "", ""), found];
+        assert_eq!(summary(&two), "1 error, 2 warnings.");
+    }
+}

@@ -1,0 +1,67 @@
+//! What systemd allows ssh.service, in which all sessions run.
+
+use super::Finding;
+use super::run::run;
+use std::path::Path;
+use std::time::Duration;
+
+const TOPIC: &str = "systemd";
+/// Tasks that a session takes, and sessions that should have room.
+const TASKS: u64 = 5;
+const SESSIONS: u64 = 200;
+
+/// Asks systemd; says nothing on a host without it.
+pub fn check() -> Vec<Finding> {
+    if !Path::new("/run/systemd/system").exists() {
+        return Vec::new();
+    }
+    let arguments = ["show", "ssh.service", "--property=TasksMax,OOMPolicy"];
+    match run("/usr/bin/systemctl", &arguments, Duration::from_secs(3)) {
+        Ok(said) if said.success => judge(&said.out),
+        // It concerns many sessions at once only.
+        _ => vec![Finding::info(
+            TOPIC,
+            "the limits of ssh.service could not be read",
+            "systemctl show ssh.service",
+        )],
+    }
+}
+
+fn judge(text: &str) -> Vec<Finding> {
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let mut findings = Vec::new();
+    if let Some(most) =
+        value("TasksMax").and_then(|text| text.parse::<u64>().ok()).filter(|most| *most < TASKS * SESSIONS)
+    {
+        findings.push(Finding::info(
+            TOPIC,
+            format_args!(
+                "ssh.service has room for some {} sessions (TasksMax {most}, {TASKS} tasks a session)",
+                most / TASKS
+            ),
+            "For more: systemctl edit ssh, [Service], TasksMax=4000",
+        ));
+    }
+    if value("OOMPolicy").is_some_and(|policy| policy != "continue") {
+        findings.push(Finding::info(
+            TOPIC,
+            "when memory runs out and one process of ssh.service is killed, all sessions and sshd end (OOMPolicy)",
+            "systemctl edit ssh, [Service], OOMPolicy=continue",
+        ));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_limits_are_told() {
+        assert_eq!(judge("TasksMax=153\nOOMPolicy=stop").len(), 2);
+        assert!(judge("TasksMax=153").iter().all(|found| found.text().contains("some 30 sessions")));
+        assert!(judge("TasksMax=infinity\nOOMPolicy=continue").is_empty());
+        assert!(judge("TasksMax=18446744073709551615\n").is_empty());
+        assert!(judge("").is_empty() && judge("TasksMax\n=\n").is_empty());
+    }
+}

@@ -1,0 +1,194 @@
+//! One login, as the hub sees it: a token of the user's, and the keys that the hub and the web have.
+
+use super::Finding;
+use super::hub::no_answer;
+use super::probe::Probe;
+use super::user::TOPIC;
+use super::websocket;
+use crate::config::{Config, Source};
+use crate::hub::http::{Call, Http};
+use crate::hub::model::{ServerState, Verified};
+use crate::hub::users::auth_state_texts;
+use crate::hub::verify::{VerifyError, verify};
+use crate::keys::remote::{lines, url};
+use crate::secret::Token;
+use accounts::LoginName;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Has the hub judge a token for a login, as a gateway would, and looks at the server if it runs.
+pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> Vec<Finding> {
+    let server = login.server().map_or("", |server| server.as_str());
+    let verified = match verify(http, token, login.user().as_str(), server, PATIENCE) {
+        Ok(verified) => verified,
+        Err(VerifyError::Refused(refusal)) => {
+            let page = http.token_page();
+            let text = refusal.for_user(&page);
+            let remedy = text.split_once('\n').map_or("", |(_, remedy)| remedy);
+            return vec![Finding::error(
+                TOPIC,
+                format_args!("the token does not let {} in: {}", login.as_str(), refusal.for_log()),
+                remedy,
+            )];
+        }
+        Err(VerifyError::Unavailable { for_log, .. }) => {
+            return vec![Finding::unknown(
+                TOPIC,
+                format_args!("the token could not be tried: {for_log}"),
+                "See what is said under hub",
+            )];
+        }
+    };
+    let mut findings = vec![Finding::fine(TOPIC, "the token is good, and may open the server")];
+    if let Err(no) = config.login.judge(login.user().as_str(), verified.groups.as_deref()) {
+        findings.push(Finding::error(
+            TOPIC,
+            format_args!("{} may not log in: {}", login.user(), no.for_log()),
+            "Change [login] in /etc/jupyterhub-openssh/config.toml, or the user's groups at the hub",
+        ));
+    }
+    let (finding, runs) = state(&verified);
+    findings.push(finding);
+    if runs {
+        findings.push(terminals(http, login, token));
+        if let Some(Ok(probe)) =
+            config.hub_url().ok().map(|hub| Probe::new(hub, config.hub().ca_file.as_deref()))
+        {
+            findings.push(websocket::with_token(&probe, login, token));
+        }
+    }
+    findings
+}
+
+/// What would become of the server at a login, and whether it can be asked something now.
+fn state(verified: &Verified) -> (Finding, bool) {
+    const STARTABLE: &str = "Make a token that has the scope servers!user, or none set";
+    let finding = match (&verified.state, verified.may_start) {
+        (ServerState::Ready, _) => return (Finding::fine(TOPIC, "the server runs"), true),
+        (ServerState::Starting, _) => Finding::fine(TOPIC, "the server is starting: a login waits for it"),
+        (ServerState::Stopped, true) => Finding::fine(TOPIC, "the server is stopped: a login starts it"),
+        (ServerState::Stopping | ServerState::Busy | ServerState::Unknown, true) => {
+            Finding::fine(TOPIC, "the server is not known to run: a login starts it if it has to")
+        }
+        (ServerState::Stopped, false) => {
+            Finding::error(TOPIC, "the server is stopped, and this token may not start it", STARTABLE)
+        }
+        (_, false) => Finding::warning(
+            TOPIC,
+            "the server is not known to run, and this token may not start it",
+            STARTABLE,
+        ),
+    };
+    (finding, false)
+}
+
+/// Whether the server has terminals, without which there are no sessions in it.
+fn terminals(http: &Http, login: &LoginName, token: &Token) -> Finding {
+    let mut path = vec!["user", login.user().as_str()];
+    path.extend(login.server().map(|server| server.as_str()));
+    path.extend(["api", "terminals"]);
+    match http.call(token, Call::get(&path, PATIENCE)) {
+        Ok(reply) if reply.status == 200 => Finding::fine(TOPIC, "the server has terminals"),
+        Ok(reply) => no_terminals(reply.status),
+        Err(error) => no_answer(TOPIC, &error),
+    }
+}
+
+fn no_terminals(status: u16) -> Finding {
+    match status {
+        404 => Finding::error(
+            TOPIC,
+            "the server has no terminals: neither a shell nor a command can run in it",
+            "Install terminado (jupyter_server_terminals) in the image, and leave c.ServerApp.terminals_enabled on",
+        ),
+        403 => Finding::error(
+            TOPIC,
+            "the server does not accept the token that the hub accepts",
+            "See its log; the JupyterHub in its image may be too old for the hub's",
+        ),
+        status => Finding::unknown(
+            TOPIC,
+            format_args!("whether the server has terminals: it answers with status {status}"),
+            "The hub may believe that a server runs that has died: see its page, and its log",
+        ),
+    }
+}
+
+/// The keys that the hub and the web tell of a user.
+pub fn keys(config: &Config, http: &Http, service: Option<&Token>, login: &LoginName) -> Vec<Finding> {
+    let user = login.user();
+    let asked = config.keys.sources.iter().filter_map(|source| {
+        let found = match source {
+            Source::Hub => auth_state_texts(http, service?, user, &config.keys.hub_field, PATIENCE)
+                .map(|texts| lines::read(texts.join("\n").as_bytes()))
+                .map_err(|error| error.to_string()),
+            Source::Url => url::ask(&config.keys.url.as_ref()?.for_user(user.as_str()), PATIENCE),
+            Source::Home | Source::File => return None,
+        };
+        Some((*source, found))
+    });
+    asked.map(|(source, found)| told(source, found)).collect()
+}
+
+fn told(source: Source, found: Result<lines::Found, String>) -> Finding {
+    match found {
+        Err(why) => Finding::error(
+            TOPIC,
+            format_args!("the source {source} does not answer: {why}"),
+            if source == Source::Hub {
+                "See what is said under service"
+            } else {
+                "Try keys.url from this host: curl -v"
+            },
+        ),
+        Ok(lines::Found { keys, left_out: Some(why) }) => Finding::warning(
+            TOPIC,
+            format_args!("the source {source} has {} that count; {why}", number(keys.len())),
+            "Have the user correct them there",
+        ),
+        Ok(lines::Found { keys, left_out: None }) => {
+            Finding::fine(TOPIC, format_args!("the source {source} has {}", number(keys.len())))
+        }
+    }
+}
+
+fn number(keys: usize) -> String {
+    if keys == 1 { "1 key".to_owned() } else { format!("{keys} keys") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verified(state: ServerState, may_start: bool) -> Verified {
+        Verified { token_id: None, may_start, state, groups: None }
+    }
+
+    #[test]
+    fn the_server_is_judged_by_what_a_login_could_do() {
+        assert!(state(&verified(ServerState::Ready, false)).1);
+        for (given, may_start, is_error) in [
+            (ServerState::Stopped, true, false),
+            (ServerState::Stopped, false, true),
+            (ServerState::Unknown, false, false),
+            (ServerState::Starting, false, false),
+        ] {
+            let (finding, runs) = state(&verified(given, may_start));
+            assert!(finding.is_error() == is_error && !runs, "{finding:?}");
+        }
+        assert!(
+            no_terminals(404).is_error() && no_terminals(403).is_error() && !no_terminals(503).is_error()
+        );
+    }
+
+    #[test]
+    fn keys_from_afar() {
+        assert!(told(Source::Hub, Err("no".to_owned())).text().contains("See what is said under service"));
+        let one = lines::Found { keys: vec!["k".to_owned()], left_out: None };
+        assert_eq!(told(Source::Url, Ok(one)).text(), "user: the source url has 1 key");
+        let bad =
+            lines::Found { keys: Vec::new(), left_out: Some("a line was left out: line 1: x".to_owned()) };
+        assert!(told(Source::Url, Ok(bad)).text().contains("has 0 keys that count; a line was left out"));
+    }
+}
