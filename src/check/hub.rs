@@ -176,7 +176,7 @@ fn identity(answer: &Answer, hub: &HubUrl, keys_on: bool) -> (Finding, bool) {
         }
         (301 | 302 | 303 | 307 | 308, _) => {
             let target = answer.header("location").unwrap_or_default();
-            let remedy = match address_of(target) {
+            let remedy = match address_of(target, hub) {
                 Some(url) if url != base => format!("Set in config.toml: url = \"{url}\""),
                 _ => "Set hub.url in config.toml to the address that it ends at, without /hub and what follows".to_owned(),
             };
@@ -199,9 +199,21 @@ fn identity(answer: &Answer, hub: &HubUrl, keys_on: bool) -> (Finding, bool) {
     }
 }
 
-/// The hub's address in that of its API.
-fn address_of(location: &str) -> Option<String> {
-    let (base, _) = location.split_once("/hub/api")?;
+/// The hub's address, if the target of a redirect tells it. A JupyterHub that is asked outside of its base path redirects to
+/// `BASE/hub` and the path that it was asked for.
+fn address_of(location: &str, asked: &HubUrl) -> Option<String> {
+    let (scheme, rest) = asked.base().split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    // Two slashes name another host.
+    let target = if location.starts_with('/') && !location.starts_with("//") {
+        format!("{scheme}://{authority}{location}")
+    } else {
+        location.to_owned()
+    };
+    let base = match target.strip_suffix(&format!("/hub{path}/hub/api/")) {
+        Some(base) => base,
+        None => target.split_once("/hub/api")?.0,
+    };
     HubUrl::parse(base).ok().map(|url| url.base().to_owned())
 }
 

@@ -64,6 +64,21 @@ fn what_is_no_hub_is_told_with_its_remedy() {
 }
 
 #[test]
+fn a_redirect_may_tell_the_address() {
+    for (asked, location, expected) in [
+        ("https://h", "/jupyter/hub/hub/api/", Some("https://h/jupyter")),
+        ("https://h:8443/jupyter", "/hub/jupyter/hub/api/", Some("https://h:8443")),
+        ("http://h", "https://h/hub/api/", Some("https://h")),
+        ("https://h", "/jupyter/hub/api/", Some("https://h/jupyter")),
+        ("https://h", "https://login.example.org/?next=/hub/api/", None),
+        ("https://h", "//evil/hub/api/", None),
+        ("https://h", "", None),
+    ] {
+        assert_eq!(address_of(location, &url(asked)).as_deref(), expected, "{location}");
+    }
+}
+
+#[test]
 fn faults_of_tls_are_told_apart() {
     const START: &str = "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:../ssl/statem/statem_clnt.c:1889:";
     for (why, what, remedy) in [

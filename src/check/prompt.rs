@@ -36,18 +36,19 @@ pub fn ask(question: &str) -> Typed {
         return line.typed();
     }
     let mut err = io::stderr();
-    let _ = write!(err, "{question}").and_then(|()| err.flush());
     match RawMode::enter(fd) {
         Ok((raw, before)) => {
             let before = Zeroizing::new(before);
+            let _ = write!(err, "{question}").and_then(|()| err.flush());
             if !before.iter().any(|byte| line.take(*byte)) {
                 read_line(fd, &mut line, Instant::now() + TYPING);
             }
             drop(raw);
+            let _ = writeln!(err);
         }
+        // Without the modes of a terminal the token would be seen.
         Err(_) => line.broken = true,
     }
-    let _ = writeln!(err);
     line.typed()
 }
 

@@ -6,7 +6,7 @@ use super::block::{DROP_IN, Effective, TOPIC, hub_user};
 use super::freshness;
 use super::nss::read;
 use super::run::{Said, run};
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ const SOMEBODY: &str = "jupyterhub-openssh-check";
 /// Asks sshd about a hub user (`user`, or a made-up one) and about a local account. The second value is the PAM service.
 pub fn check(user: Option<&str>, keys_on: bool) -> (Vec<Finding>, String) {
     let mut findings: Vec<Finding> = refused(Path::new(DROP_IN)).into_iter().collect();
-    let user = user.unwrap_or(SOMEBODY);
+    // A local account of that name is none of ours; that there is one is told under the topic of the user.
+    let user = user.filter(|name| !matches!(User::from_name(name), Ok(Some(_)))).unwrap_or(SOMEBODY);
     let found = match effective(user) {
         Ok(found) => found,
         Err(finding) => {
