@@ -7,6 +7,7 @@ import subprocess
 from contextlib import contextmanager
 from datetime import datetime, timezone
 
+import paramiko
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -219,7 +220,7 @@ def test_disconnect(bastion, client, alice, place):
             bastion.box.run(PROGRAM, "disconnect", live[user]["session"])
         assert b"An administrator has ended this session." in terminal.wait_closed()
         assert terminal.exit_status() == 255
-        with pytest.raises((EOFError, OSError)):
+        with pytest.raises((EOFError, OSError, paramiko.SSHException)):
             wait_for(lambda: files.listdir() is None, "the connection ends")
     bastion.wait_quiet()
     assert len([line for line in logged(bastion, mark) if line["event"] == "disconnect"]) == 2
