@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ class Helm:
         # A copy, as helm runs as nobody.
         shutil.copytree(CHART, directory / "chart")
         shutil.copy(os.environ["HELM"], directory / "helm")
-        for path in (directory, directory.parent, *directory.rglob("*")):
+        for path in (directory, *directory.rglob("*")):
             path.chmod(0o755 if path.is_dir() or path.name == "helm" else 0o644)
 
     def run(self, *arguments, values=None, check=True, online=False):
@@ -73,7 +74,7 @@ class Helm:
 
 
 @pytest.fixture(scope="session")
-def helm(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("helm")
-    directory.parent.parent.chmod(0o755)
-    return Helm(directory)
+def helm():
+    # Not pytest's: each of its runs shuts all others' directories to everybody but root.
+    with tempfile.TemporaryDirectory() as directory:
+        yield Helm(Path(directory))
