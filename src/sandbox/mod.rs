@@ -1,5 +1,5 @@
 //! What a process of ours may still do when it is set up, whatever it is then made to run: which system calls
-//! ([`calls`]), which files and ports ([`reach`]), how much memory and how many descriptors ([`limits`]).
+//! ([`tables`]), which files and ports ([`reach`]), how much memory and how many descriptors ([`limits`]).
 //!
 //! | process | system calls | files, ports | limits |
 //! |---|---|---|---|
@@ -15,6 +15,7 @@
 pub mod calls;
 pub mod limits;
 pub mod reach;
+pub mod tables;
 
 use crate::config::{Config, ConfigError};
 use crate::log::{Event, Line, Log};

@@ -86,7 +86,6 @@ fn what_is_not_listed_is_no_call() {
             (libc::SYS_clone3, NOTHING),
             (libc::SYS_kill, [parent, 0, 0, 0, 0]),
             (libc::SYS_tgkill, [parent, parent, 0, 0, 0]),
-            (libc::SYS_pidfd_open, [parent, 0, 0, 0, 0]),
             (libc::SYS_pidfd_send_signal, [-1, 0, 0, 0, 0]),
             (libc::SYS_rt_sigqueueinfo, [parent, 0, 0, 0, 0]),
             (libc::SYS_fcntl, [0, Call::from(libc::F_SETOWN), parent, 0, 0]),
