@@ -135,12 +135,12 @@ impl Host<'_> {
 impl Sources for Host<'_> {
     fn home(&mut self) -> child::Answer {
         let Some(homes) = &self.config.settings.homes else { return Ok(None) };
-        child::ask(self.left(FILE_TIME), file::MAX_FILE, || home::read(homes, self.user(), self.uid))
+        child::ask_files(self.left(FILE_TIME), file::MAX_FILE, || home::read(homes, self.user(), self.uid))
     }
 
     fn file(&mut self) -> child::Answer {
         let path = &self.config.keys.directory;
-        child::ask(self.left(FILE_TIME), file::MAX_FILE, || directory::read(path, self.user()))
+        child::ask_files(self.left(FILE_TIME), file::MAX_FILE, || directory::read(path, self.user()))
     }
 
     fn network(&mut self) -> Result<Vec<u8>, String> {

@@ -36,8 +36,6 @@ pub fn ask(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> A
         let done = process::die_with_parent(parent)
             .and_then(|()| process::discard_stdio())
             .and_then(|()| process::close_all_but(&[from_child.as_raw_fd()]))
-            .and_then(|()| process::harden())
-            .and_then(|()| sandbox::confine_session())
             .and_then(|()| write_all(from_child.as_fd(), &encode(work())));
         // No destructors: what we inherited is not ours to end.
         process::exit_now(i32::from(done.is_err()));
@@ -54,6 +52,19 @@ pub fn ask(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> A
         }
         Err(error) => Err(broken(error)),
     }
+}
+
+/// The same for `work` that only looks at files: its process can do little else.
+///
+/// # Errors
+/// As [`ask`]'s; the process could not be confined.
+pub fn ask_files(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> Answer {
+    ask(within, longest, || {
+        let confined = process::harden().and_then(|()| sandbox::confine_session());
+        confined
+            .map_err(|error| format!("the process that should read it could not be confined: {error}"))?;
+        work()
+    })
 }
 
 /// Reads until the other end is closed.

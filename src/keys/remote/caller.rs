@@ -33,7 +33,7 @@ enum Owner {
 /// Whether `caller`, a uid, may ask for `user`'s keys. For a process with a single thread.
 #[must_use]
 pub fn may_ask(caller: u32, user: &UserName, settings: &Settings) -> bool {
-    judge(caller, user, settings, |path| owner(child::ask(LIMIT, MAX_UID, || look(path))))
+    judge(caller, user, settings, |path| owner(child::ask_files(LIMIT, MAX_UID, || look(path))))
 }
 
 /// The same with another way to find out whose a path is.
