@@ -1,8 +1,9 @@
 //! The command line of the administrator's program.
 
 use crate::gateway::By;
+use crate::hub_url::Request;
 use crate::status::Show;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// SSH into any JupyterHub through the stock OpenSSH server.
 #[derive(Parser)]
@@ -59,6 +60,22 @@ enum Command {
         #[arg(long)]
         session: Option<String>,
     },
+    /// Print the hub's address, for the question that the package asks at its installation.
+    #[command(hide = true)]
+    HubUrl {
+        /// Say whether this can be the address of a hub, instead.
+        #[arg(long = "try", value_name = "URL", conflicts_with = "set")]
+        tried: Option<String>,
+        /// Write this address into the configuration, instead.
+        #[arg(long, value_name = "URL")]
+        set: Option<String>,
+    },
+}
+
+/// What the command line may be, for what is made of it: manual and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that was asked for and returns the exit status.
@@ -81,5 +98,10 @@ pub fn run() -> u8 {
             let by = if key { By::Key } else { By::Token };
             crate::gateway::run(by, session.as_deref())
         }
+        Command::HubUrl { tried, set } => crate::hub_url::run(&match (&tried, &set) {
+            (Some(url), _) => Request::Try(url),
+            (None, Some(url)) => Request::Set(url),
+            (None, None) => Request::Show,
+        }),
     }
 }

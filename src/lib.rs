@@ -8,6 +8,7 @@ pub mod control;
 pub mod gateway;
 pub mod homes;
 pub mod hub;
+pub mod hub_url;
 pub mod jail;
 pub mod keys;
 pub mod log;

@@ -113,7 +113,10 @@ pub fn read_file(source: impl Read, mode: u32, owner: u32, trusted: u32) -> Resu
 /// The error for a file that cannot be opened or read.
 pub fn unreadable(error: &io::Error) -> ConfigError {
     if error.kind() == io::ErrorKind::NotFound {
-        ConfigError::new("there is no such file", "Restore it from the package: every key in it is optional.")
+        ConfigError::new(
+            "there is no such file",
+            "Copy it from /usr/share/jupyterhub-openssh/config.toml, and set hub.url in it.",
+        )
     } else {
         ConfigError::new(
             format!("cannot read the file: {error}"),

@@ -3,6 +3,7 @@
 //! The tables that the NSS and PAM modules need too are read by [`accounts::settings`]. The modules are
 //! lenient about other tables; this is where a misspelt one is found.
 
+mod edit;
 mod files;
 mod keys;
 mod login;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use accounts::settings::{self, Hub, Settings};
 use accounts::table::Document;
 pub use accounts::{ConfigError, HubUrl};
+pub use edit::with_hub_url;
 pub use files::{Backend, Files, LogLevel};
 pub use keys::{Keys, Source, UrlTemplate};
 pub use login::{Login, NotAllowed};
@@ -101,6 +103,14 @@ impl Config {
     }
 
     fn load_from(path: &Path, owner: u32) -> Result<Self, ConfigError> {
+        Self::from_str(&Self::read_text(path, owner)?, path)
+    }
+
+    /// Reads a file's text; `owner` is who must own it: root, outside of tests.
+    ///
+    /// # Errors
+    /// The file cannot be read, or somebody else can write to it.
+    pub(crate) fn read_text(path: &Path, owner: u32) -> Result<String, ConfigError> {
         let read = || {
             let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
             let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
@@ -108,8 +118,7 @@ impl Config {
             let facts = file.metadata().map_err(|error| settings::unreadable(&error))?;
             settings::read_file(file, facts.mode(), facts.uid(), owner)
         };
-        let text = read().map_err(|error: ConfigError| error.in_file(path))?;
-        Self::from_str(&text, path)
+        read().map_err(|error: ConfigError| error.in_file(path))
     }
 }
 

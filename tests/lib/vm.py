@@ -363,7 +363,8 @@ class MachineBastion(Bastion):
 
     def install(self, package):
         """Install the .deb that lies on the tests' disk; what it depends on is in the image."""
-        return self.box.run("dpkg", "--install", f"/run/tests/{Path(package).name}", timeout=300)
+        return self.box.run("dpkg", "--install", f"/run/tests/{Path(package).name}", timeout=300,
+                            env={"DEBIAN_FRONTEND": "noninteractive"})
 
     def configure(self, hub_url, extra="", reload=True):
         """Write config.toml; it is read anew with each login."""
