@@ -1,10 +1,10 @@
 # `make help` lists the targets. CARGO_TARGET_DIR is honoured where set.
 .DEFAULT_GOAL := help
-.PHONY: help deb lint unit test demo bench soak lintian clean
+.PHONY: help deb lint unit test demo bench soak lintian reproducible clean
 
 help: ## This list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
-		printf '%-14s %s\n' "$$target" "$$text"; done
+		printf '%-18s %s\n' "$$target" "$$text"; done
 
 deb: ## Build the Debian package and print its path (build it on Debian 12: it then suits 12 and 13)
 	@packaging/build-deb
@@ -16,9 +16,11 @@ unit: ## Run the unit tests
 	@packaging/install-build-deps
 	cargo test --workspace --locked
 
-lintian: deb ## Check the Debian package with Debian's policy checker
-	@packaging/install-build-deps lintian
-	lintian --allow-root --info --fail-on error,warning "$${CARGO_TARGET_DIR:-target}"/deb/jupyterhub-openssh_*.deb
+lintian: deb ## Check the Debian package with the policy checkers of Debian 12 and 13 (as root)
+	@tests/lintian
+
+reproducible: ## Build the package twice, in different circumstances, and compare the bytes (as root; 10 minutes)
+	@packaging/reproducible
 
 test: ## Lints, unit tests and end-to-end tests on Debian 12 and 13 (as root)
 	@tests/run

@@ -16,6 +16,9 @@ use super::Config;
 /// No such change was found: the text has other mistakes, or sets the address in an unusual form.
 pub fn with_hub_url(text: &str, url: &HubUrl, path: &Path) -> Result<String, ConfigError> {
     let before = Config::from_str(text, path);
+    if before.as_ref().is_ok_and(|before| before.settings.hub.url.as_ref() == Some(url)) {
+        return Ok(text.to_owned());
+    }
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let line = format!("url = \"{}\"\n", url.base());
     let hub = lines.iter().position(|line| line.split('#').next().unwrap_or_default().trim() == "[hub]");
@@ -119,6 +122,7 @@ mod tests {
                 "[hub]\n# url = 'http://b'\nurl = 'http://a'\n",
                 "[hub]\n# url = 'http://b'\nurl = \"http://h\"\n",
             ),
+            ("hub.url='HTTP://h/'", "hub.url='HTTP://h/'"),
             // An address that is wrong is the one mistake that can be mended.
             ("[hub]\nurl = 'hub'\n", "[hub]\nurl = \"http://h\"\n"),
             ("[hub]\nurl = hub\n", "[hub]\nurl = \"http://h\"\n"),

@@ -8,7 +8,7 @@ import pytest
 from lib import expect, paths
 from lib.client import Refused
 from lib.namespace import die_with_parent
-from lib.package import answer, preseed, rebuilt, with_conffile
+from lib.package import answer, preseed, rebuilt, with_conffile, with_init
 
 TEMPLATE = "/usr/share/jupyterhub-openssh/config.toml"
 #: Configurations of administrators who don't follow the file as it comes.
@@ -30,6 +30,7 @@ def interview(bastion, *command):
 def test_installed_with_an_answer(fresh_bastion, client, hub, package):
     """The two minutes of the README: the answer is all that a login needs."""
     bastion = fresh_bastion()
+    with_init(bastion.box)
     preseed(bastion.box, hub.url + "/")
     bastion.install(package)
     template, text = bastion.box.read(TEMPLATE), bastion.box.read(paths.CONFIG_FILE)

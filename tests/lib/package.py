@@ -99,3 +99,8 @@ def answer(box):
     """What debconf has as the answer."""
     shown = box.run("debconf-show", "jupyterhub-openssh").stdout
     return re.search(r"jupyterhub-openssh/hub-url:[ \t]*(.*)", shown)[1]
+
+
+def with_init(box):
+    """As on a host with an init system: invoke-rc.d(8) otherwise does nothing in a sandbox, and sshd is not reloaded."""
+    box.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 0\n", 0o755)
