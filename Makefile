@@ -6,8 +6,8 @@ help: ## This list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
 		printf '%-18s %s\n' "$$target" "$$text"; done
 
-deb: ## Build the Debian package and print its path (build it on Debian 12: it then suits 12 and 13)
-	@packaging/build-deb
+deb: ## Build the Debian package and print its path (on Debian 12: it then suits 12 and 13; ARCH=arm64: suits 13, as root)
+	@$(if $(filter-out $(shell dpkg --print-architecture),$(ARCH)),packaging/build-deb-cross $(ARCH),packaging/build-deb)
 
 lint: ## Check formatting, clippy, shell scripts and manual pages
 	@packaging/lint
