@@ -38,7 +38,7 @@ LOGIN, REFUSAL = 10.0, 13.0
 #: What refused users are told and what is logged, as in lib.expect.
 REFUSALS = {
     "not-allowed": (r"you may not log in to this host\.\nAsk the administrator",
-                    r"outcome=refused by=key reason=.*login\.(allow|deny)_users"),
+                    r"outcome=refused by=\w+ reason=.*login\.(allow|deny)_users"),
     "unknown-user": (r"does not know this user \(any more\).*\nCheck the user name",
                      r'outcome=refused by=key reason="the hub does not know this user'),
     "hub-down": (r"cannot be reached.*\nTry again", r"no connection"),
