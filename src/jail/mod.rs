@@ -84,9 +84,10 @@ fn build() -> Result<(), Failure> {
     // Ended when this returns, whatever happens from here on.
     let (_mounter, parcels) = Mounter::start(&plan)?;
     let gateway_ids = gateway_ids()?;
+    // The first login after a boot makes many files here, on a slow disk for longer than a gateway waits for its claim.
+    view::prepare_host().map_err(why("cannot prepare /run/jupyterhub-openssh"))?;
     let gateway = connect_gateway(&request, gateway_ids.0)?;
     uids::record(request.ids, request.user.as_str()).map_err(why("cannot record the session's uid"))?;
-    view::prepare_host().map_err(why("cannot prepare /run/jupyterhub-openssh"))?;
     namespace::leave_host().map_err(why("cannot leave the host's namespaces (CAP_SYS_ADMIN missing?)"))?;
     let (answer, from_init) = pipe()?;
     match process::fork_single_threaded().map_err(why("cannot fork"))? {
