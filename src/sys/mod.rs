@@ -1,4 +1,5 @@
 mod capabilities; // what root may do
+mod code; // the program's own pages
 pub mod freshness; // a file server's own word
 pub mod identity; // whom a thread acts for on files
 pub mod mount; // mounts by descriptor

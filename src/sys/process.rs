@@ -150,8 +150,10 @@ fn ensure_single_thread() -> io::Result<()> {
     }
 }
 
-/// Gives freed heap memory back to the system (malloc_trim(3)): an idle process keeps what it needs only.
+/// Gives freed heap memory back to the system (malloc_trim(3)), and the program's code that only a start needs: an idle
+/// process keeps what it needs only.
 pub fn release_memory() {
+    super::code::release();
     // SAFETY: takes a number, touches nothing but the allocator's own free lists, under its own lock.
     unsafe { libc::malloc_trim(0) };
 }

@@ -85,8 +85,8 @@ def test_the_log_comes_out_line_by_line(container, client, alice):
     with pytest.raises(Refused):
         client.login(container, "alice", "x" * 2000)
     for line in (r"info sshd-session\[\d+\]: Accepted keyboard-interactive/pam for alice",
-                 r"info jupyterhub-openssh\[\d+\]: session=\w+ user=alice rhost=[\d.]+ token accepted",
-                 r"sshd-session\[\d+\]: pam_jupyterhub\(sshd:auth\): user=alice .*refused"):
+                 r"info jupyterhub-openssh\[\d+\]: session=\w+ user=alice peer=[\d.]+ event=token outcome=accepted",
+                 r"sshd-session\[\d+\]: pam_jupyterhub\(sshd:auth\): session=\w+ user=alice .*outcome=refused"):
         wait_for(lambda: re.search(rf"(?m)^\d{{4}}-\S+ \w+ {line}|^\d{{4}}-\S+ {line}", container.log()),
                  lambda: f"{line} in:\n{container.log()}")
 
@@ -124,7 +124,8 @@ def test_a_secret_s_host_keys_and_token(container_host, hub, client, alice):
         channel = transport.open_session()
         channel.exec_command("echo by key")
         assert channel.makefile().read() == b"by key\n", made.log()
-        assert made.run("jupyterhub-openssh", "check", check=False).returncode == 0
+        checked = made.run("jupyterhub-openssh", "check", check=False)
+        assert checked.returncode == 0, checked.stdout
     finally:
         client.close_all()
         made.remove()

@@ -12,7 +12,7 @@ import pytest
 from lib.jupyter import Responsiveness
 from lib.wait import wait_for
 
-pytestmark = pytest.mark.usefixtures("terminal_mode")
+pytestmark = [pytest.mark.usefixtures("terminal_mode"), pytest.mark.only("trixie")]
 
 SIZES = {"62K": 62_000, "1M": 1_000_000, "5M": 5_000_000}
 

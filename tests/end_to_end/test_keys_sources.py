@@ -16,6 +16,9 @@ from lib.storage import BY_HOME
 from lib.tls import Authority
 
 
+pytestmark = pytest.mark.only("trixie")
+
+
 @pytest.fixture
 def shared_bastion(homes_bastion):
     return homes_bastion

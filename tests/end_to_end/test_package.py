@@ -46,6 +46,13 @@ def test_configured_by_one_key(fresh_bastion, client, hub, package):
         terminal.wait_closed()
 
 
+#: What systemd's helper remembers of an enabled timer, until the purge.
+TIMER = [f"{directory}/{name}" for directory, name in (
+    ("/etc/systemd/system/timers.target.wants", "jupyterhub-openssh-metrics.timer"),
+    ("/var/lib/systemd/deb-systemd-helper-enabled", "jupyterhub-openssh-metrics.timer.dsh-also"),
+    ("/var/lib/systemd/deb-systemd-helper-enabled/timers.target.wants", "jupyterhub-openssh-metrics.timer"))]
+
+
 def test_the_life_of_a_package(fresh_bastion, client, package, tmp_path):
     """As piuparts(1) has it: installed, upgraded, removed, installed again, purged; the host is compared at each step."""
     bastion = fresh_bastion()
@@ -69,7 +76,9 @@ def test_the_life_of_a_package(fresh_bastion, client, package, tmp_path):
     kept = {name for name in difference(bare[0], removed[0]) if not re.match(r"/etc/(passwd|group|shadow|gshadow)$", name)}
     assert kept <= {"/etc/jupyterhub-openssh", paths.CONFIG_FILE, "/etc/ssh/sshd_config.d/50-jupyterhub.conf",
                     "/var/cache/jupyterhub-openssh", "/var/cache/jupyterhub-openssh/keys", "/run/jupyterhub-openssh",
-                    "/run/jupyterhub-openssh/jail", "/run/jupyterhub-openssh/uids"}, kept
+                    "/run/jupyterhub-openssh/jail", "/run/jupyterhub-openssh/uids", "/var/lib/jupyterhub-openssh",
+                    "/etc/fail2ban", "/etc/fail2ban/filter.d", "/etc/fail2ban/filter.d/jupyterhub-openssh.conf",
+                    *TIMER}, kept
     logins_work(bastion, client)
 
     bastion.install(package)

@@ -10,6 +10,9 @@ from lib.jupyter import Jupyter
 from lib.wait import wait_for
 
 
+pytestmark = pytest.mark.only("trixie")
+
+
 @pytest.fixture
 def stopped(hub):
     """Carol, whose server is stopped."""

@@ -65,7 +65,7 @@ class Life:
         return done.returncode == 0, done.stdout
 
     @contextmanager
-    def broken(self, path, pattern, replacement, says, mode=None):
+    def broken(self, path, pattern, replacement, says, mode=None, mend=lambda: None):
         """A file that somebody has spoilt, and mends: `check` names it meanwhile and is content afterwards."""
         good = self.box.read(path)
         before = self.box.path(path).stat().st_mode & 0o7777
@@ -76,13 +76,25 @@ class Life:
         assert not says or not fine and re.search(says, text, re.S), text
         yield
         self.box.write(path, good, before)
+        mend()
         fine, text = self.check()
         assert fine, text
 
     def install(self, package):
         """Install or upgrade; returns when sshd has been reloaded."""
+        with self.reloaded():
+            self.host.install(package)
+
+    def configure(self):
+        """Have dpkg finish what it could not."""
+        with self.reloaded():
+            self.box.run("dpkg", "--configure", "jupyterhub-openssh", timeout=300)
+
+    @contextmanager
+    def reloaded(self):
+        """Waits at its end until sshd has been."""
         mark = self.host.syslog.mark()
-        self.host.install(package)
+        yield
         self.host.syslog.wait(r"Received SIGHUP; restarting", mark, 30)
 
 
@@ -111,14 +123,14 @@ def test_life(host, client, hub, package, newer):
         life.admin()
     with life.broken(paths.CONFIG_FILE, r"^url", "url", r"config\.toml.*can write", mode=0o666):
         life.refused()
-    with life.broken(SSHD_CONFIG, r"^Include", "#Include", r"Include /etc/ssh/sshd_config\.d/\*\.conf"):
+    with life.broken(SSHD_CONFIG, r"^Include", "#Include", r"Include /etc/ssh/sshd_config\.d/\*\.conf",
+                     mend=life.configure):
         # An upgrade in this state keeps hub users out, and sshd as it is.
         done = host.box.run("dpkg", "--install", f"/run/tests/{newer.name}", check=False, timeout=300,
                             env={"DEBIAN_FRONTEND": "noninteractive"})
         assert done.returncode and "doesn't include" in done.stderr
         life.refused()
         life.admin()
-    host.box.run("dpkg", "--configure", "jupyterhub-openssh", timeout=300)
     life.install(package)
 
     with life.login() as terminal:
