@@ -8,6 +8,9 @@ from lib.files import local_home
 from lib.shellplace import ShellPlace
 
 
+pytestmark = pytest.mark.only("trixie")
+
+
 @pytest.fixture(scope="session")
 def stock_bastion(network, client, suite):
     """A host with nothing of ours, and the programs that clients look for there."""

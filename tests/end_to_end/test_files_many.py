@@ -12,6 +12,9 @@ from lib.place import sftp_command
 from lib.wait import wait_for
 
 
+pytestmark = pytest.mark.only("trixie")
+
+
 @pytest.fixture
 def shared_bastion(homes_bastion):
     return homes_bastion

@@ -3,7 +3,12 @@
 import threading
 import time
 
+import pytest
+
 from lib.wait import wait_for
+
+
+pytestmark = pytest.mark.only("trixie")
 
 
 def test_200_logins_at_once(bastion, client, alice, bob, carol, network):
