@@ -65,6 +65,8 @@ pub fn serve(
     };
     log.info(Line::new(Event::SessionOpened).with("uid", uid).with("home", word));
     access.meter().add(Counter::Sessions, 1);
+    // Of the login's code little is used again, and sshd is busy with its client now.
+    process::release_memory();
     let mut serve = Serve {
         about,
         admin,

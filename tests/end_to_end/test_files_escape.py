@@ -34,6 +34,9 @@ VISIBLE = re.compile(r"""
     """, re.X)
 
 
+pytestmark = pytest.mark.only("bookworm")
+
+
 @pytest.fixture
 def shared_bastion(homes_bastion):
     return homes_bastion

@@ -25,6 +25,9 @@ FAULTS = {
 }
 
 
+pytestmark = pytest.mark.only("bookworm")
+
+
 @pytest.fixture
 def shared_bastion(homes_bastion):
     return homes_bastion
