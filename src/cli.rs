@@ -42,7 +42,11 @@ enum Command {
     /// End a live session; its user is told so.
     Disconnect {
         /// Its name, as `status` and the log have it.
-        session: String,
+        #[arg(required_unless_present = "all")]
+        session: Option<String>,
+        /// End all sessions.
+        #[arg(long, conflicts_with = "session")]
+        all: bool,
     },
     /// Print what was counted, in Prometheus' text format.
     Metrics {
@@ -92,7 +96,7 @@ pub fn run() -> u8 {
             };
             crate::status::run(show, &users)
         }
-        Command::Disconnect { session } => crate::status::disconnect(&session),
+        Command::Disconnect { session, all: _ } => crate::status::disconnect(session.as_deref()),
         Command::Metrics { textfile } => crate::metrics::run(textfile),
         Command::Gateway { key, session } => {
             let by = if key { By::Key } else { By::Token };

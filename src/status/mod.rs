@@ -104,9 +104,9 @@ pub fn count_sessions() -> io::Result<usize> {
     Ok(ask::gateways()?.iter().filter(|gateway| !gateway.logging_in).count())
 }
 
-/// Ends the session of this name, and returns the exit status: 0 when its gateway does so.
+/// Ends the session of this name, or all of them, and returns the exit status: 0 when their gateways do so.
 #[must_use]
-pub fn disconnect(session: &str) -> u8 {
+pub fn disconnect(session: Option<&str>) -> u8 {
     let fail = |text: String| {
         let _ = writeln!(io::stderr(), "{text}");
         INCOMPLETE
@@ -115,9 +115,15 @@ pub fn disconnect(session: &str) -> u8 {
         return fail("Only root can end sessions.\nUse sudo.".to_owned());
     }
     let found: Vec<Gateway> = match ask::gateways() {
-        Ok(all) => all.into_iter().filter(|gateway| gateway.session() == session).collect(),
+        Ok(all) => {
+            let is_meant = |gateway: &Gateway| session.is_none_or(|session| gateway.session() == session);
+            all.into_iter().filter(is_meant).collect()
+        }
         Err(e) => return fail(format!("The sessions cannot be listed: {e}.\nIs /proc mounted?")),
     };
+    if found.is_empty() && session.is_none() {
+        return FINE;
+    }
     if found.is_empty() {
         return fail("There is no such session.\n`jupyterhub-openssh status` lists them.".to_owned());
     }
@@ -125,5 +131,5 @@ pub fn disconnect(session: &str) -> u8 {
     if answers.iter().all(|answer| matches!(answer, Ok(AdminReply::Ending))) {
         return FINE;
     }
-    fail("The session's gateway does not answer.\nEnd its sshd process, or the gateway's: `pgrep -fl jupyterhub-openssh`.".to_owned())
+    fail("A session's gateway does not answer.\nEnd its sshd process, or the gateway's: `pgrep -fl jupyterhub-openssh`.".to_owned())
 }

@@ -9,6 +9,7 @@ import pytest
 from lib.client import Refused
 from lib.container import CAPABILITIES, ContainerHost
 from lib.files import local_home
+from lib.keys import minted, none_minted
 from lib.place import Place, sftp
 from lib.wait import wait_for
 
@@ -114,7 +115,7 @@ def test_a_secret_s_host_keys_and_token(container_host, hub, client, alice):
     box.write("/root/keys-of-file/alice", client.public_key)
     container_host.configure(hub.url, '[keys]\nservice_token_file = "/etc/jupyterhub-openssh/service-token"\n'
                              'sources = ["file"]\n')
-    made = container_host.start("secret", "--volume=/root/secret:/etc/ssh/keys:ro",
+    made = container_host.start("secret", "--env=END_SESSIONS_AFTER=0", "--volume=/root/secret:/etc/ssh/keys:ro",
                                 "--volume=/root/secret:/etc/jupyterhub-openssh/secrets:ro",
                                 "--volume=/root/keys-of-file:/etc/jupyterhub-openssh/keys:ro")
     try:
@@ -127,9 +128,17 @@ def test_a_secret_s_host_keys_and_token(container_host, hub, client, alice):
         checked = made.run("jupyterhub-openssh", "check", check=False)
         # The tests' service may more than keys in files need, which is a warning.
         assert checked.returncode < 2, checked.stdout
+        # Stopped, it ends the session, and the token that the hub has made for it.
+        channel = transport.open_session()
+        channel.exec_command("sleep 1000")
+        assert minted(hub, "alice")
+        assert made.stop_in_background(60).wait(50) == 0, made.log()
+        assert b"administrator" in channel.makefile_stderr().read()
+        assert not minted(hub, "alice")
     finally:
         client.close_all()
         made.remove()
+        none_minted(hub, "alice")
 
 
 def test_stopping_waits_for_sessions(container, client, alice):
