@@ -14,6 +14,7 @@ pub mod keys;
 pub mod log;
 pub mod metrics;
 pub mod mux;
+pub mod rights;
 pub mod sandbox;
 pub mod secret;
 pub mod session;

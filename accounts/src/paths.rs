@@ -39,6 +39,14 @@ pub const HUB_KEYS_PROGRAM: &str = "/usr/lib/jupyterhub-openssh/hub-keys";
 pub const KEYS_CACHE: &str = "/var/cache/jupyterhub-openssh/keys";
 /// The supplementary group of every hub user, which sshd's Match block selects.
 pub const GROUP: &str = "jupyterhub";
+/// What every abstract socket name begins with at which a gateway serves channels where there is no jail.
+pub const CHANNELS_SOCKET_PREFIX: &str = "jupyterhub-openssh-channels/";
+/// The rest of such a name, for the session: a variable of the PAM environment.
+pub const CHANNELS_VARIABLE: &str = "JUPYTERHUB_OPENSSH_CHANNELS";
+/// Where an sshd that isn't root's has its log: nobody but root can make /dev/log.
+pub const OWN_LOG_SOCKET: &str = "/run/jupyterhub-openssh/log";
+/// The configuration of an sshd that isn't root's. It includes the system's.
+pub const OWN_SSHD_CONFIG: &str = "/run/jupyterhub-openssh/sshd_config";
 /// PAM environment variable that carries the gateway's handle from authenticate to open_session.
 pub const HANDLE_VARIABLE: &str = "JUPYTERHUB_OPENSSH_GATEWAY";
 /// What every abstract socket name of a gateway starts with.

@@ -1,7 +1,8 @@
 //! The tables of the configuration that the modules and the programs share: `[hub]`, `[accounts]`, `[homes]`.
 //!
 //! The modules run in every sshd process and stay clear of what only the programs understand: other tables
-//! are ignored here, and refused by the programs. Within these three, an unknown key is refused.
+//! are ignored here, and refused by the programs. Within these three, an unknown key is refused. Of `[session]` the
+//! modules need to know whether there is a jail.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ use crate::uid::{self, Ids, Range};
 
 /// The tables that [`Settings`] reads.
 pub const TABLES: [&str; 3] = ["hub", "accounts", "homes"];
+/// The keys of `[session]`. All but the first are the programs'.
+pub const SESSION_KEYS: [&str; 3] = ["jail", "idle_limit", "max_length"];
 
 /// What the modules and the programs need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,18 @@ pub struct Settings {
     pub accounts: uid::Rule,
     /// `[homes]`; `None` while `root` is unset: the bastion has no access to homes.
     pub homes: Option<Homes>,
+    /// `session.jail`
+    pub jail: Jail,
+}
+
+/// What keeps a session apart from this host and from other sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Jail {
+    /// Namespaces of its own, made by root.
+    #[default]
+    Namespaces,
+    /// Nothing but what the session's program is: for an sshd that isn't root's.
+    None,
 }
 
 /// How to reach the hub.
@@ -60,7 +75,8 @@ impl Settings {
         let accounts =
             read_accounts(&document.table("accounts", &["uid", "fixed", "range"])?, homes.as_ref())?;
         homes::check_owner(&homes_table, homes.as_ref(), accounts)?;
-        Ok(Self { hub, accounts, homes })
+        let jail = read_jail(&document.table("session", &SESSION_KEYS)?)?;
+        Ok(Self { hub, accounts, homes, jail })
     }
 
     /// Where a session sees the home of `user`, which is also what its account says.
@@ -68,7 +84,12 @@ impl Settings {
     /// # Errors
     /// The configured path would be too long for this user.
     pub fn home_dir(&self, user: &UserName) -> Result<String, TemplateError> {
-        self.homes.as_ref().map_or_else(|| Ok(format!("/home/{user}")), |homes| homes.path.expand(user))
+        match (&self.homes, self.jail) {
+            (Some(homes), _) => homes.path.expand(user),
+            (None, Jail::Namespaces) => Ok(format!("/home/{user}")),
+            // sshd complains to the user of a directory that isn't there, and nobody makes one.
+            (None, Jail::None) => Ok("/".to_owned()),
+        }
     }
 }
 
@@ -144,6 +165,18 @@ fn read_hub(table: &Table<'_>) -> Result<Hub, ConfigError> {
     Ok(Hub { url, ca_file: table.path("ca_file")?, start_timeout: Duration::from_secs(start_timeout) })
 }
 
+fn read_jail(table: &Table<'_>) -> Result<Jail, ConfigError> {
+    match table.text("jail")?.unwrap_or("namespaces") {
+        "namespaces" => Ok(Jail::Namespaces),
+        "none" => Ok(Jail::None),
+        other => Err(table.refuse(
+            "jail",
+            format!("\"{}\" is no jail", excerpt(other)),
+            "Use \"namespaces\" or \"none\".",
+        )),
+    }
+}
+
 fn read_accounts(table: &Table<'_>, homes: Option<&Homes>) -> Result<uid::Rule, ConfigError> {
     // All keys are checked, also those that the rule does not need.
     let fixed = match table.pair("fixed")? {
@@ -195,7 +228,15 @@ mod tests {
         assert_eq!(settings.hub.url, None);
         assert_eq!(settings.hub.start_timeout, Duration::from_secs(300));
         assert_eq!(settings.accounts, uid::Rule::Hash(Range::DEFAULT));
-        assert_eq!(settings.homes, None);
+        assert_eq!((settings.homes, settings.jail), (None, Jail::Namespaces));
+    }
+
+    #[test]
+    fn the_home_is_where_a_session_sees_it() {
+        let home = |text: &str| Settings::parse(text).unwrap().home_dir(&UserName::parse("alice").unwrap()).unwrap();
+        assert_eq!(home(""), "/home/alice");
+        assert_eq!(home("[homes]\nroot = '/srv'\npath = '/u/{username}'"), "/u/alice");
+        assert_eq!(home("[session]\njail = 'none'"), "/");
     }
 
     #[test]

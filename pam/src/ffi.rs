@@ -4,12 +4,14 @@
 
 use crate::client::Level;
 use crate::hooks::Module;
+use accounts::paths::OWN_LOG_SOCKET;
 use pam::constants::PamResultCode;
 use pam::module::PamHandle;
 use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -48,16 +50,28 @@ pub fn getenv(handle: &PamHandle, name: &str) -> Option<String> {
     }
 }
 
-/// pam_syslog(3): facility authpriv, after `pam_jupyterhub(SERVICE:TYPE): `.
+/// pam_syslog(3): facility authpriv, after `pam_jupyterhub(SERVICE:TYPE): `. Where sshd isn't root's, nobody could make
+/// /dev/log: the line goes to a socket of our own, if it is there.
 pub fn log(handle: &PamHandle, level: Level, text: &str) {
     let priority = match level {
         Level::Error => libc::LOG_ERR,
         Level::Notice => libc::LOG_NOTICE,
         Level::Info => libc::LOG_INFO,
     };
+    if !is_root() {
+        let line = own_line(priority, std::process::id(), text);
+        if UnixDatagram::unbound().and_then(|log| log.send_to(line.as_bytes(), OWN_LOG_SOCKET)).is_ok() {
+            return;
+        }
+    }
     let Ok(text) = CString::new(text) else { return };
     // SAFETY: `%s` with one NUL-terminated string; nothing of the text is read as a format.
     unsafe { pam_syslog(handle, priority, c"%s".as_ptr(), text.as_ptr()) }
+}
+
+/// A line as syslog(3) sends it, without the time, which loggers know themselves.
+fn own_line(priority: libc::c_int, pid: u32, text: &str) -> String {
+    format!("<{}>pam_jupyterhub[{pid}]: {text}", libc::LOG_AUTHPRIV | priority)
 }
 
 /// The parts of a passwd entry that concern us.
@@ -184,6 +198,12 @@ pub fn pidfd(pid: libc::pid_t) -> io::Result<OwnedFd> {
     }
 }
 
+/// geteuid(2): whether sshd is root's.
+pub fn is_root() -> bool {
+    // SAFETY: takes nothing, and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
 /// setns(2): this process moves to the mount and network namespaces of the given one, and its children will
 /// be in its pid namespace. All of it or nothing (Linux 5.8).
 pub fn join(process: &OwnedFd) -> io::Result<()> {
@@ -271,6 +291,11 @@ mod tests {
         assert_eq!(group_id("no such group").unwrap(), None);
         assert!(groups("root", 4242).unwrap().contains(&4242));
         assert!(passwd("a\0b").is_err());
+    }
+
+    #[test]
+    fn a_line_for_a_logger_of_our_own() {
+        assert_eq!(own_line(libc::LOG_NOTICE, 7, "session=1 x"), "<85>pam_jupyterhub[7]: session=1 x");
     }
 
     #[test]

@@ -296,7 +296,11 @@ fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode
     }
     let Account { uid, gid } = user.account;
     match system.enter_jail(&format!("user {}\nhandle {handle}\nuid {uid}\ngid {gid}\n", user.name)) {
-        Ok(()) => PamResultCode::PAM_SUCCESS,
+        Ok(None) => PamResultCode::PAM_SUCCESS,
+        Ok(Some(channels)) => match client.set_variable(paths::CHANNELS_VARIABLE, Some(&channels)) {
+            Ok(()) => PamResultCode::PAM_SUCCESS,
+            Err(_) => fail(client, "cannot tell the session where its gateway is"),
+        },
         Err(reason) => fail(client, &reason),
     }
 }

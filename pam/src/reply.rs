@@ -26,16 +26,26 @@ pub fn verdict(line: &[u8]) -> Option<Verdict> {
     }
 }
 
-/// Understands the jail's line: the pid of its first process, or why there is none.
+/// What keeps a session apart.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Jail {
+    /// Namespaces, whose first process has this pid.
+    Process(libc::pid_t),
+    /// Nothing, for sshd isn't root's; the gateway serves channels under this name.
+    None(String),
+}
+
+/// Understands the jail's line, or why there is none.
 ///
 /// # Errors
 /// The jail's own words, or that they could not be understood.
-pub fn jail(line: &[u8]) -> Result<libc::pid_t, String> {
+pub fn jail(line: &[u8]) -> Result<Jail, String> {
     match split(line) {
         Some(("ready", pid)) if pid.bytes().all(|b| b.is_ascii_digit()) => match pid.parse() {
-            Ok(pid) if pid > 1 => Ok(pid),
+            Ok(pid) if pid > 1 => Ok(Jail::Process(pid)),
             _ => Err("the jail named an impossible process".into()),
         },
+        Some(("none", name)) if name.len() == 32 && is_hex(name) => Ok(Jail::None(name.to_owned())),
         Some(("failed", reason)) => Err(reason.to_owned()),
         _ if line.is_empty() => Err("the jail's program ended without an answer".into()),
         _ => Err("the jail's program gave an answer that makes no sense".into()),
@@ -45,7 +55,11 @@ pub fn jail(line: &[u8]) -> Result<libc::pid_t, String> {
 /// Whether `text` has the shape of a handle: 64 lower-case hexadecimal digits.
 #[must_use]
 pub fn is_handle(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64 && is_hex(text)
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn split(line: &[u8]) -> Option<(&str, &str)> {
@@ -98,7 +112,9 @@ mod tests {
 
     #[test]
     fn the_jails_answers() {
-        assert_eq!(jail(b"ready 4711"), Ok(4711));
+        assert_eq!(jail(b"ready 4711"), Ok(Jail::Process(4711)));
+        let none = format!("none {}", "0a".repeat(16));
+        assert_eq!(jail(none.as_bytes()), Ok(Jail::None("0a".repeat(16))));
         assert_eq!(jail(b"failed no room"), Err("no room".into()));
         for bad in [
             &b""[..],
@@ -109,6 +125,10 @@ mod tests {
             b"ready 99999999999",
             b"ready 5 6",
             b"ready +5",
+            b"none",
+            b"none 0a",
+            b"none 0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A",
+            b"none 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0",
         ] {
             assert!(jail(bad).is_err());
         }

@@ -2,7 +2,7 @@
 
 use crate::child::Child;
 use crate::ffi;
-use crate::reply::{self, Verdict};
+use crate::reply::{self, Jail, Verdict};
 use accounts::{ConfigError, Settings, paths};
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -66,12 +66,13 @@ pub trait System {
     /// # Errors
     /// For the log: it could not be run, or gave no answer in time, or none that makes sense.
     fn verify(&self, proof: Proof, session: &str, request: &[u8]) -> Result<Verdict, String>;
-    /// Has a jail built and moves this process into its namespaces; `request` without the last, empty line.
+    /// Has a jail built and moves this process into its namespaces; `request` without the last, empty line. Where sshd isn't
+    /// root's, and the configuration says so, there is no jail but a name under which the gateway serves the session.
     ///
     /// # Errors
     /// For the log. This process is then where it was, or in a jail that is being torn down and in which it
     /// can start no process: either way there is no session.
-    fn enter_jail(&self, request: &str) -> Result<(), String>;
+    fn enter_jail(&self, request: &str) -> Result<Option<String>, String>;
 }
 
 /// The host that this process runs on.
@@ -137,20 +138,33 @@ impl System for Host {
         reply::verdict(&line).ok_or_else(|| format!("{program} gateway gave no answer that makes sense"))
     }
 
-    fn enter_jail(&self, request: &str) -> Result<(), String> {
+    fn enter_jail(&self, request: &str) -> Result<Option<String>, String> {
         let program = paths::JAIL_PROGRAM;
         let failed = |what: &'static str| move |e: io::Error| format!("{what} {program}: {e}");
         let end = Instant::now() + JAIL_TIME;
         let mut jail = Child::start(program, &[]).map_err(failed("cannot run"))?;
         jail.send(format!("{request}sshd {}\n\n", std::process::id()).as_bytes())
             .map_err(failed("cannot write to"))?;
-        let first = reply::jail(&jail.read_line(end).map_err(failed("no answer from"))?)?;
-        // The program keeps `first` unreaped until it hears from us: the number is that process's.
-        let first = ffi::pidfd(first).map_err(failed("cannot open the process started by"))?;
-        ffi::join(&first).map_err(failed("cannot join the namespaces made by"))?;
+        let channels = match reply::jail(&jail.read_line(end).map_err(failed("no answer from"))?)? {
+            Jail::Process(first) => {
+                // The program keeps `first` unreaped until it hears from us: the number is that process's.
+                let first = ffi::pidfd(first).map_err(failed("cannot open the process started by"))?;
+                ffi::join(&first).map_err(failed("cannot join the namespaces made by"))?;
+                None
+            }
+            // Whatever that program thinks it may do: root's sessions are never without one.
+            Jail::None(_) if ffi::is_root() => {
+                return Err(format!("{program} made no jail, and sshd is root's"));
+            }
+            Jail::None(name) => Some(name),
+        };
         // Until this arrives, a failure here takes the jail down again.
         jail.send(b"joined\n").map_err(failed("cannot write to"))?;
-        if jail.ended_well() { Ok(()) } else { Err(format!("{program} failed after the jail was built")) }
+        if jail.ended_well() {
+            Ok(channels)
+        } else {
+            Err(format!("{program} failed after the jail was built"))
+        }
     }
 }
 

@@ -105,7 +105,7 @@ persourcepenalties crash:90 authfail:5 noauth:1 grace-exceeded:10 refuseconnecti
 ";
 
 fn texts(text: &str, keys_on: bool) -> Vec<String> {
-    hub_user(&Effective::parse(text), keys_on).iter().map(Finding::text).collect()
+    hub_user(&Effective::parse(text), keys_on, Jail::Namespaces).iter().map(Finding::text).collect()
 }
 
 /// The output with one line changed.
@@ -159,7 +159,7 @@ fn whatever_opens_the_host_is_an_error() {
         ("authenticationmethods", "password gssapi-with-mic", "may log in by \"gssapi-with-mic\""),
     ] {
         let text = with(keyword, value);
-        let found = hub_user(&Effective::parse(&text), true);
+        let found = hub_user(&Effective::parse(&text), true, Jail::Namespaces);
         assert!(found.len() == 1 && found[0].is_error(), "{keyword}: {found:?}");
         assert!(found[0].what.contains(what) && found[0].remedy.is_some(), "{keyword}: {found:?}");
     }
@@ -169,7 +169,7 @@ fn whatever_opens_the_host_is_an_error() {
 fn keys_need_their_command_only_when_they_are_on() {
     for (keyword, value) in [("authorizedkeyscommand", "/bin/x %u"), ("authorizedkeyscommanduser", "root")] {
         let text = with(keyword, value);
-        let found = |keys_on| hub_user(&Effective::parse(&text), keys_on);
+        let found = |keys_on| hub_user(&Effective::parse(&text), keys_on, Jail::Namespaces);
         assert!(found(true).len() == 1 && found(true)[0].is_error());
         assert!(found(false).len() == 1 && !found(false)[0].is_error());
     }

@@ -2,8 +2,8 @@
 
 use super::Finding;
 use crate::config::Config;
+use crate::rights::Rights;
 use accounts::paths::CONFIG_FILE;
-use nix::unistd::geteuid;
 
 const TOPIC: &str = "configuration";
 
@@ -16,14 +16,17 @@ pub fn check() -> (Option<Config>, Vec<Finding>) {
         Finding::error(TOPIC, what, remedy)
     };
     let mut findings = Vec::new();
-    if !geteuid().is_root() {
+    let rights = Rights::of_this_process();
+    let config = Config::load();
+    let unsuited = config.as_ref().ok().and_then(|config| rights.suit(config).err());
+    if rights != Rights::Root && unsuited.is_some() {
         findings.push(Finding::unknown(
             TOPIC,
             "not run as root: much of what follows cannot be found out",
             "sudo jupyterhub-openssh check",
         ));
     }
-    let config = match Config::load() {
+    let config = match config {
         Ok(config) => config,
         Err(error) => {
             findings.push(broken(error));
@@ -34,5 +37,8 @@ pub fn check() -> (Option<Config>, Vec<Finding>) {
         Ok(hub) => Finding::fine(TOPIC, format_args!("{CONFIG_FILE} is in order; the hub is {hub}")),
         Err(error) => broken(error),
     });
+    if let (Rights::Root, Some(error)) = (rights, unsuited) {
+        findings.push(broken(error));
+    }
     (Some(config), findings)
 }

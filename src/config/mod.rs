@@ -16,6 +16,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+pub use accounts::settings::Jail;
 use accounts::settings::{self, Hub, Settings};
 use accounts::table::Document;
 pub use accounts::{ConfigError, HubUrl};
@@ -78,7 +79,9 @@ impl Config {
             let keys = keys::read(&document, settings.homes.as_ref(), &shares)?;
             let (session, metrics) = (session::read(&document)?, metrics::read(&document)?);
             let file = path.to_owned();
-            Ok(Self { settings, terminal, files, shares, login, keys, session, metrics, file })
+            let config = Self { settings, terminal, files, shares, login, keys, session, metrics, file };
+            session::check_jail(&config, &document)?;
+            Ok(config)
         };
         read().map_err(|error: ConfigError| error.in_file(path))
     }
@@ -140,7 +143,7 @@ mod tests {
         ("[files]", &["backend", "umask", "log_level", "sftp_options", "rsync"]),
         ("[[shares]]", &["source", "path", "writable", "groups"]),
         ("[terminal]", &["mode", "exit_status"]),
-        ("[session]", &["idle_limit", "max_length"]),
+        ("[session]", &["jail", "idle_limit", "max_length"]),
         ("[metrics]", &["textfile"]),
         ("[login]", &["allow_users", "allow_groups", "deny_users"]),
         (

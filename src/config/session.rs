@@ -1,7 +1,10 @@
-//! `[session]`: how long sessions may last.
+//! `[session]`: how long sessions may last, and what they go without when nothing confines them.
 
+use super::{Config, Jail};
 use accounts::ConfigError;
+use accounts::settings::SESSION_KEYS;
 use accounts::table::{Document, Table};
+use accounts::uid::Rule;
 use std::time::Duration;
 
 /// How long sessions may last. None: as long as they like.
@@ -18,8 +21,37 @@ pub struct Session {
 /// # Errors
 /// A value is not allowed.
 pub(super) fn read(document: &Document<'_>) -> Result<Session, ConfigError> {
-    let table = document.table("session", &["idle_limit", "max_length"])?;
+    let table = document.table("session", &SESSION_KEYS)?;
     Ok(Session { idle_limit: limit(&table, "idle_limit")?, max_length: limit(&table, "max_length")? })
+}
+
+/// Without a jail there is nothing to see homes in, and nobody to be but sshd's own user.
+///
+/// # Errors
+/// The configuration asks for more; the first such key.
+pub(super) fn check_jail(config: &Config, document: &Document<'_>) -> Result<(), ConfigError> {
+    if config.settings.jail == Jail::Namespaces {
+        return Ok(());
+    }
+    let table = document.table("session", &SESSION_KEYS)?;
+    let refuse = |what: &str, remedy: &str| Err(table.refuse("jail", format!("\"none\" is {what}"), remedy));
+    if config.settings.homes.is_some() || !config.shares.is_empty() {
+        refuse(
+            "for terminals, commands and files of users' own servers",
+            "Remove homes.root and [[shares]], or jail.",
+        )
+    } else if !matches!(config.settings.accounts, Rule::Fixed(_)) {
+        refuse(
+            "for hub users who have the uid that sshd runs as",
+            "Set in [accounts]: uid = \"fixed\" and fixed = [UID, 100].",
+        )
+    } else if config.keys.is_on() {
+        refuse("for logins by token", "Remove keys.service_token_file, or jail.")
+    } else if config.metrics.textfile.is_some() {
+        refuse("for an sshd that may write no files", "Remove metrics.textfile, or jail.")
+    } else {
+        Ok(())
+    }
 }
 
 /// Allowed, in seconds: from what somebody can still answer a warning within to a year.
@@ -49,6 +81,28 @@ mod tests {
         config
             .map(|config| config.session)
             .map_err(|e| format!("{} {}", e.key().unwrap_or_default(), e.remedy()))
+    }
+
+    #[test]
+    fn without_a_jail_there_is_less() {
+        let whole = |text: &str| {
+            let config = Config::from_str(text, Path::new("/c"));
+            config.map(|config| config.settings.jail).map_err(|e| e.remedy().to_owned())
+        };
+        let bare = "[session]\njail = 'none'\n[accounts]\nuid = 'fixed'\nfixed = [1000, 100]\n";
+        assert_eq!(whole(""), Ok(Jail::Namespaces));
+        assert_eq!(whole("[session]\njail = 'namespaces'"), Ok(Jail::Namespaces));
+        assert_eq!(whole(bare), Ok(Jail::None));
+        for (more, remedy) in [
+            ("[homes]\nroot = '/srv/homes'", "homes.root"),
+            ("[keys]\nservice_token_file = '/x'\nsources = ['file']", "keys.service_token_file"),
+            ("[metrics]\ntextfile = '/x.prom'", "metrics.textfile"),
+        ] {
+            let refused = whole(&format!("{bare}{more}")).unwrap_err();
+            assert!(refused.contains(remedy), "{refused}");
+        }
+        assert!(whole("[session]\njail = 'none'").unwrap_err().contains("[accounts]"));
+        assert!(whole("[session]\njail = 'chroot'").unwrap_err().contains("\"none\""));
     }
 
     #[test]

@@ -21,16 +21,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// See the module.
 pub struct Admin {
     listener: OwnedFd,
+    /// The only uid that is heard.
+    owner: u32,
     callers: Vec<(OwnedFd, Instant)>,
     /// Somebody who is not root has been logged.
     told: bool,
 }
 
 impl Admin {
-    /// Takes over a listener that root has made.
+    /// Takes over a listener that `owner` has made: root.
     #[must_use]
-    pub fn new(listener: OwnedFd) -> Self {
-        Self { listener, callers: Vec::new(), told: false }
+    pub fn new(listener: OwnedFd, owner: u32) -> Self {
+        Self { listener, owner, callers: Vec::new(), told: false }
     }
 
     /// What to poll for.
@@ -72,10 +74,14 @@ impl Admin {
 
     fn welcome(&mut self, caller: OwnedFd, log: &mut Log, now: Instant) {
         match socket::peer(caller.as_fd()) {
-            Ok(peer) if peer.uid() == OWNER => self.callers.push((caller, now + PATIENCE)),
+            Ok(peer) if peer.uid() == self.owner => self.callers.push((caller, now + PATIENCE)),
             Ok(peer) if !std::mem::replace(&mut self.told, true) => {
-                let why =
-                    format!("it came from uid {}, process {}, which is not root", peer.uid(), peer.pid());
+                let why = format!(
+                    "it came from uid {}, process {}, not from uid {}",
+                    peer.uid(),
+                    peer.pid(),
+                    self.owner
+                );
                 log.warning(Line::new(Event::Denied).with("socket", "admin").with("reason", why));
             }
             _ => {}
@@ -90,9 +96,6 @@ pub fn answer(caller: &OwnedFd, reply: &AdminReply) {
     }
 }
 
-/// The only uid that is heard.
-const OWNER: u32 = 0;
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -105,7 +108,7 @@ mod tests {
         let name = name.as_bytes().get(..100.min(name.len())).unwrap();
         let listener = socket::listen_abstract(name).unwrap();
         socket::set_nonblocking(&listener).unwrap();
-        let mut admin = Admin::new(listener);
+        let mut admin = Admin::new(listener, 0);
         let client = socket::connect_abstract(name).unwrap();
         socket::send(client.as_fd(), message, &[]).unwrap();
         let asked = admin.hear(&mut Log::discarding(), Instant::now());
@@ -139,7 +142,7 @@ mod tests {
         let name = format!("jupyterhub-openssh-test-mute/{}", std::process::id());
         let listener = socket::listen_abstract(name.as_bytes()).unwrap();
         socket::set_nonblocking(&listener).unwrap();
-        let mut admin = Admin::new(listener);
+        let mut admin = Admin::new(listener, 0);
         let (now, mut log) = (Instant::now(), Log::discarding());
         let _mute: Vec<_> = (0..6).map(|_| socket::connect_abstract(name.as_bytes()).unwrap()).collect();
         for _ in 0..6 {

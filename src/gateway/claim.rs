@@ -62,16 +62,24 @@ impl fmt::Display for Unclaimed {
     }
 }
 
-/// Waits up to [`CLAIM_TIME`] for root with the right secret, for the user whom we verified, and then for the jail's
-/// report. `groups` is what the jail is told.
+/// The only claim that is taken.
+pub struct Expected<'a> {
+    /// With its secret.
+    pub handle: &'a Handle,
+    /// For the user whom we verified.
+    pub user: &'a str,
+    /// From this uid: sshd's, which is root's.
+    pub owner: u32,
+}
+
+/// Waits up to [`CLAIM_TIME`] for the expected claim, and then for the jail's report. `groups` is what the jail is told.
 ///
 /// # Errors
-/// [`Unclaimed`]. The attempt of anybody but root is logged, refused and forgotten.
+/// [`Unclaimed`]. The attempt of anybody but the owner is logged, refused and forgotten.
 pub fn wait(
     listener: &OwnedFd,
     terminated: BorrowedFd<'_>,
-    handle: &Handle,
-    user: &str,
+    expected: &Expected<'_>,
     groups: Vec<String>,
     log: &mut Log,
 ) -> Result<Claimed, Unclaimed> {
@@ -88,7 +96,7 @@ pub fn wait(
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
             Err(e) => return Err(e.into()),
         };
-        match examine(&claim, handle, user, 0) {
+        match examine(&claim, expected) {
             Ok(Claim { sessions, transfers, uid }) => {
                 socket::set_nonblocking(&sessions)?;
                 socket::set_nonblocking(&transfers)?;
@@ -101,7 +109,7 @@ pub fn wait(
                 log.warning(Line::new(Event::Denied).with("socket", "claim").with("reason", &refused.why));
                 // The claimant may have gone: its loss.
                 let _ = reply(&claim, &ClaimReply::Refused(refused.why));
-                if refused.by_root {
+                if refused.by_owner {
                     return Err(Unclaimed::JailFailed("could not be built"));
                 }
             }
@@ -140,7 +148,7 @@ fn note(report: &JailReport, log: &mut Log) {
 
 /// A claim that is not taken.
 struct Refused {
-    by_root: bool,
+    by_owner: bool,
     why: String,
 }
 
@@ -151,18 +159,19 @@ struct Claim {
     uid: u32,
 }
 
-/// Checks one claim; `owner` is root but in tests.
-fn examine(claim: &OwnedFd, handle: &Handle, user: &str, owner: u32) -> Result<Claim, Refused> {
-    let stranger = |why: String| Refused { by_root: false, why };
+/// Checks one claim.
+fn examine(claim: &OwnedFd, expected: &Expected<'_>) -> Result<Claim, Refused> {
+    let stranger = |why: String| Refused { by_owner: false, why };
     let peer = socket::peer(claim.as_fd()).map_err(|e| stranger(format!("its sender is not known: {e}")))?;
-    if peer.uid() != owner {
-        let who = format!("it came from uid {}, process {}, which is not root", peer.uid(), peer.pid());
+    if peer.uid() != expected.owner {
+        let who = format!("it came from uid {}, process {}, not from sshd's", peer.uid(), peer.pid());
         return Err(stranger(who));
     }
-    read_claim(claim, handle, user).map_err(|why| Refused { by_root: true, why })
+    read_claim(claim, expected).map_err(|why| Refused { by_owner: true, why })
 }
 
-fn read_claim(claim: &OwnedFd, handle: &Handle, user: &str) -> Result<Claim, String> {
+fn read_claim(claim: &OwnedFd, expected: &Expected<'_>) -> Result<Claim, String> {
+    let Expected { handle, user, .. } = expected;
     if !matches!(readable_before(&[claim.as_fd()], Instant::now() + PATIENCE), Ok(Some(_))) {
         return Err("its sender said nothing".into());
     }
@@ -177,7 +186,7 @@ fn read_claim(claim: &OwnedFd, handle: &Handle, user: &str) -> Result<Claim, Str
     if !handle.secret_is(&request.secret) {
         return Err("its secret is wrong".into());
     }
-    if request.user != user {
+    if request.user != *user {
         return Err(format!("it is for user {}, the token was {user}'s", request.user));
     }
     let [sessions, transfers] = <[OwnedFd; 2]>::try_from(descriptors)
@@ -201,7 +210,8 @@ mod tests {
         let client = socket::connect_abstract(&name).unwrap();
         let server = socket::accept(listener.as_fd()).unwrap();
         socket::send(client.as_fd(), message, &vec![listener.as_fd(); sockets]).unwrap();
-        examine(&server, &handle, "alice", owner).map(|claim| claim.uid).map_err(|refused| refused.why)
+        let expected = Expected { handle: &handle, user: "alice", owner };
+        examine(&server, &expected).map(|claim| claim.uid).map_err(|refused| refused.why)
     }
 
     fn message(secret: &str, user: &str) -> Vec<u8> {
@@ -217,7 +227,7 @@ mod tests {
             let got = claim_with(message, sockets, owner).unwrap_err();
             assert!(got.contains(why), "{got}");
         };
-        refused(&message(&secret, "alice"), 2, me + 1, "not root");
+        refused(&message(&secret, "alice"), 2, me + 1, "not from sshd");
         refused(&message(&"a".repeat(32), "alice"), 2, me, "secret is wrong");
         refused(&message(&secret, "bob"), 2, me, "for user bob");
         refused(&message(&secret, "alice"), 0, me, "no session socket");

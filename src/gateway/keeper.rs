@@ -7,19 +7,21 @@
 use super::access::new_http;
 use super::denied::Denied;
 use super::request::KeyLogin;
-use super::{Failed, PROGRAM, system_user, termination, trying};
+use super::{Failed, PROGRAM, termination, trying};
 use crate::config::{Config, HubUrl};
 use crate::hub::http::Http;
 use crate::hub::text::printable;
 use crate::hub::tokens::{self, Minted, Revoked, Wanted};
 use crate::keys::service_token;
 use crate::log::{Event, Line, Log};
+use crate::rights::Rights;
 use crate::sandbox::{self, Reach};
 use crate::secret::Token;
 use crate::sys::wait::readable_before;
 use crate::sys::{process, socket};
 use accounts::ConfigError;
 use accounts::paths::KEYS_USER;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -42,18 +44,22 @@ const TOKEN: &[u8] = b"token ";
 /// The gateway's end of a keeper. Dropped, also by the end of the process, it has the token revoked.
 pub struct Keeper(OwnedFd);
 
-/// Starts the keeper of a login, as root with a single thread. `context` starts every line of its log.
+/// Starts the keeper of a login, with sshd's rights and a single thread. `context` starts every line of its log.
 ///
 /// # Errors
 /// The system user is missing, or the system's.
-pub(super) fn start(login: &KeyLogin, context: &[(&'static str, &str)]) -> Result<Keeper, Failed> {
-    let user = trying("look up the user _jupyterhub-openssh-keys", system_user(KEYS_USER))?;
+pub(super) fn start(
+    login: &KeyLogin,
+    rights: Rights,
+    context: &[(&'static str, &str)],
+) -> Result<Keeper, Failed> {
+    let user = trying("look up the user _jupyterhub-openssh-keys", rights.system_user(KEYS_USER))?;
     let (gateways, own) = trying("make the keeper's socket", socket::pair())?;
     if trying("start the keeper", process::fork_single_threaded())?.is_some() {
         return Ok(Keeper(gateways));
     }
     // No destructor of the parent's runs here, so that closing its descriptors takes none from an owner.
-    let outcome = keep(own, user, login, context);
+    let outcome = keep(own, || rights.give_up(user), login, context);
     if let Err(failed) = &outcome {
         Log::open(PROGRAM, context).error(Line::of(Event::Fault, failed));
     }
@@ -63,7 +69,7 @@ pub(super) fn start(login: &KeyLogin, context: &[(&'static str, &str)]) -> Resul
 /// The keeper, from its first step to its last.
 fn keep(
     gateway: OwnedFd,
-    user: (u32, u32),
+    give_up_root: impl FnOnce() -> io::Result<()>,
     login: &KeyLogin,
     context: &[(&'static str, &str)],
 ) -> Result<(), Failed> {
@@ -72,7 +78,7 @@ fn keep(
     trying("close inherited descriptors", process::close_all_but(&[gateway.as_raw_fd()]))?;
     // Where it fails it fails for the gateway too, which tells the log.
     let _ = process::lock_memory();
-    trying("drop root", process::drop_privileges(user.0, user.1))?;
+    trying("drop root", give_up_root())?;
     trying("take a name", process::set_name(c"openssh-keeper"))?;
     let config = Config::load();
     let reach = config.as_ref().map_or_else(|_| Reach::nothing(), |c| Reach::of(c).with_service_token(c));

@@ -32,6 +32,7 @@ pub mod transfer_log; // what is done to files, for the log
 use crate::config::Config;
 use crate::log::{Event, Line, Log};
 use crate::metrics::counters::Meter;
+use crate::rights::Rights;
 use crate::sandbox;
 use crate::sys::{process, socket};
 use accounts::paths::GATEWAY_USER;
@@ -68,7 +69,7 @@ fn trying<T>(tried: &'static str, result: io::Result<T>) -> Result<T, Failed> {
     result.map_err(|why| Failed { tried, why })
 }
 
-/// Runs a gateway: started by the PAM module as root, with the request on standard input. `session` is the name of the
+/// Runs a gateway: started by the PAM module as sshd's user, root, with the request on standard input. `session` is the name of the
 /// login in the log.
 ///
 /// Returns the exit status of whatever is still in the foreground.
@@ -115,7 +116,8 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     let admin = trying("listen for root", socket::listen_abstract(&handle.admin_socket_name()))?;
     trying("listen for root", socket::set_nonblocking(&admin))?;
     let meter = Meter::open();
-    let user = trying("look up the user _jupyterhub-openssh", system_user(GATEWAY_USER))?;
+    let rights = Rights::of_this_process();
+    let user = trying("look up the user _jupyterhub-openssh", rights.system_user(GATEWAY_USER))?;
     let stdin = trying("keep standard input", io::stdin().as_fd().try_clone_to_owned())?;
     trying("go to the background", process::daemonize_keeping_stdout())?;
 
@@ -131,18 +133,19 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
                     return Ok(());
                 }
             };
-            let keeper = keeper::start(&login, &context(&login.session, login.user.as_str(), &login.peer))?;
+            let keeper =
+                keeper::start(&login, rights, &context(&login.session, login.user.as_str(), &login.peer))?;
             Some((login, keeper))
         }
     };
 
     // Still root, and already the process that will hold the token: locks are not inherited by fork(2).
     let locked = process::lock_memory();
-    trying("drop root", process::drop_privileges(user.0, user.1))?;
+    trying("drop root", rights.give_up(user))?;
     trying("harden the process", process::harden())?;
     let to_swap = locked.err().filter(|_| has_swap());
     // The last that is read of this host at will: from here on only what it names, and what a look-up of a name needs.
-    let config = Config::load();
+    let config = Config::load().and_then(|config| rights.suit(&config).map(|()| config));
     let confined = trying("confine the process", sandbox::confine(&sandbox::reach_of(&config)))?;
 
     let terminated = trying("watch for SIGTERM", termination())?;
@@ -159,12 +162,13 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
         let problem = format_args!("memory could not be locked ({e}): tokens may reach this host's swap");
         log.warning(Line::of(Event::Fault, problem));
     }
-    match claim::wait(&listener, terminated.as_fd(), &handle, access.login().as_str(), groups, &mut log) {
+    let expected = claim::Expected { handle: &handle, user: access.login().as_str(), owner: rights.owner() };
+    match claim::wait(&listener, terminated.as_fd(), &expected, groups, &mut log) {
         Ok(claimed) => {
             let about = serve::About { session: handle.session_id().to_owned(), peer };
             // Nobody else is to come; the name vanishes with its last descriptor.
             drop((listener, handle));
-            serve::serve(claimed, Admin::new(admin), about, access, terminated, &mut log);
+            serve::serve(claimed, Admin::new(admin, rights.owner()), about, access, terminated, &mut log);
         }
         Err(why @ (Unclaimed::Nobody | Unclaimed::AskedToEnd)) => {
             log.info(Line::new(Event::SessionFailed).with("reason", why));
@@ -181,13 +185,6 @@ fn termination() -> io::Result<SignalFd> {
     signals.add(Signal::SIGTERM);
     signals.thread_block()?;
     Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
-}
-
-/// uid and gid of a system user that the package creates.
-fn system_user(name: &str) -> io::Result<(u32, u32)> {
-    let user = nix::unistd::User::from_name(name)?
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such user; reinstall the package"))?;
-    Ok((user.uid.as_raw(), user.gid.as_raw()))
 }
 
 /// Does this host swap? (proc(5): a header, then a line for each area.)

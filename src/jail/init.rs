@@ -83,7 +83,7 @@ fn gone(e: std::io::Error) -> Failure {
 
 /// Takes the gateway over: from now on it serves this session and ends with our connection. Returns the user's
 /// groups.
-fn claim(
+pub(super) fn claim(
     request: &Request,
     gateway: &OwnedFd,
     listener: &OwnedFd,
@@ -121,7 +121,7 @@ fn last_words() {
 }
 
 /// Sleeps until sshd has ended, or the gateway has and the grace is over.
-fn watch(sshd: BorrowedFd<'_>, gateway: BorrowedFd<'_>) {
+pub(super) fn watch(sshd: BorrowedFd<'_>, gateway: BorrowedFd<'_>) {
     loop {
         let mut both = [PollFd::new(sshd, PollFlags::POLLIN), PollFd::new(gateway, PollFlags::POLLIN)];
         if !matches!(poll(&mut both, PollTimeout::NONE), Ok(_) | Err(nix::Error::EINTR))

@@ -8,6 +8,8 @@
 //!   socket to the gateway, gives up root, and from then on only watches sshd and the gateway. When it ends,
 //!   the kernel ends every process of the session with it, and with the last of them the mounts vanish.
 //!
+//! Where sshd isn't root's there is none of that, but [`none`].
+//!
 //! The first process stays until the PAM module has joined the namespaces: as long as it has not reaped
 //! process 1, that process's number cannot belong to anybody else.
 
@@ -15,6 +17,7 @@ mod elf;
 mod hide;
 mod init;
 mod mounter;
+mod none;
 mod plan;
 mod programs;
 mod request;
@@ -22,7 +25,8 @@ mod trees;
 mod uids;
 mod view;
 
-use crate::config::Config;
+use crate::config::{Config, Jail};
+use crate::rights::Rights;
 use crate::sys::wait::readable;
 use crate::sys::{namespace, pidfd, process, socket};
 use accounts::paths;
@@ -72,13 +76,15 @@ struct Session {
 fn build() -> Result<(), Failure> {
     let start = Instant::now();
     process::close_from(3).map_err(why("cannot close inherited descriptors"))?;
-    if !nix::unistd::geteuid().is_root() {
-        return Err("the jail is built by root only; sshd's PAM module runs this program".into());
-    }
+    let rights = Rights::of_this_process();
     process::harden().map_err(why("cannot harden this process"))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let request = Request::parse(&read_request()?).map_err(|e| format!("request not understood: {e}"))?;
     let config = Config::load().map_err(|e| e.one_line())?;
+    rights.suit(&config).map_err(|e| e.one_line())?;
+    if config.settings.jail == Jail::None {
+        return none::serve(&request, &config, rights);
+    }
     let plan = Plan::new(config, &request, start)?;
     let sshd = caller(request.sshd)?;
     // Ended when this returns, whatever happens from here on.

@@ -5,6 +5,7 @@ mod journal;
 
 pub use accounts::logfmt::{Event, Line};
 use accounts::logfmt::{cut, fields};
+use accounts::paths::OWN_LOG_SOCKET;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ pub struct Log {
 struct Paths {
     journal: Option<PathBuf>,
     syslog: Option<PathBuf>,
+    /// Where neither is, and this process isn't root's.
+    own: Option<PathBuf>,
 }
 
 /// What stands before the text: `<86>Nov 21 23:04:03 jupyterhub-openssh[4711]: `. Kept for as long as it is right,
@@ -68,7 +71,8 @@ impl Log {
     /// there again: a login must not depend on the logger.
     #[must_use]
     pub fn open(program: &str, context: &[(&'static str, &str)]) -> Self {
-        let paths = Paths { journal: Some(journal::SOCKET.into()), syslog: Some(SYSLOG.into()) };
+        let own = (!nix::unistd::geteuid().is_root()).then(|| OWN_LOG_SOCKET.into());
+        let paths = Paths { journal: Some(journal::SOCKET.into()), syslog: Some(SYSLOG.into()), own };
         Self::with(paths, program, std::process::id(), context)
     }
 
@@ -174,7 +178,7 @@ impl Log {
         };
         let journal = open(&self.paths.journal);
         self.native = journal.is_some();
-        self.socket = journal.or_else(|| open(&self.paths.syslog));
+        self.socket = journal.or_else(|| open(&self.paths.syslog)).or_else(|| open(&self.paths.own));
     }
 
     fn line(&self, line: &Line) -> String {
@@ -237,7 +241,8 @@ mod tests {
         let paths = [dir.path().join("journal"), dir.path().join("log")];
         let [journal, host] = [&paths[0], &paths[1]].map(|path| UnixDatagram::bind(path).unwrap());
         let [one, two] = paths.clone();
-        let mut log = Log::with(Paths { journal: Some(one), syslog: Some(two) }, "program", 7, ALICE);
+        let mut log =
+            Log::with(Paths { journal: Some(one), syslog: Some(two), own: None }, "program", 7, ALICE);
         log.info(line("one"));
         let message = next(&journal);
         assert!(message.starts_with("MESSAGE=user=alice event=fault message=one\n"), "{message}");

@@ -2,6 +2,7 @@
 //! is one that doesn't answer.
 
 use crate::control::{AdminReply, AdminRequest, MAX_MESSAGE};
+use crate::rights::Rights;
 use crate::sys::socket;
 use accounts::paths::{ADMIN_SOCKET_PREFIX, GATEWAY_SOCKET_PREFIX};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -46,8 +47,8 @@ impl Gateway {
     fn connect(&self) -> io::Result<OwnedFd> {
         let socket =
             socket::connect_abstract_at_once(format!("{ADMIN_SOCKET_PREFIX}{}", self.address).as_bytes())?;
-        // Any process may listen on a name of this shape; ours listened as root.
-        if socket::peer(socket.as_fd())?.uid() != 0 {
+        // Any process may listen on a name of this shape; ours listened as root, or as the user who sshd is and this is.
+        if socket::peer(socket.as_fd())?.uid() != Rights::of_this_process().owner() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         Ok(socket)

@@ -12,6 +12,7 @@ mod time;
 
 use crate::config::Config;
 use crate::control::{AdminReply, AdminRequest};
+use crate::rights::Rights;
 use ask::Gateway;
 use std::io::{self, IsTerminal, Write};
 use std::thread::sleep;
@@ -104,6 +105,12 @@ pub fn count_sessions() -> io::Result<usize> {
     Ok(ask::gateways()?.iter().filter(|gateway| !gateway.logging_in).count())
 }
 
+/// Whether this process may ask gateways: root may, and where sshd itself runs as an ordinary user, that one.
+fn is_administrator() -> bool {
+    let rights = Rights::of_this_process();
+    rights == Rights::Root || Config::load().is_ok_and(|config| rights.suit(&config).is_ok())
+}
+
 /// Ends the session of this name, or all of them, and returns the exit status: 0 when their gateways do so.
 #[must_use]
 pub fn disconnect(session: Option<&str>) -> u8 {
@@ -111,7 +118,7 @@ pub fn disconnect(session: Option<&str>) -> u8 {
         let _ = writeln!(io::stderr(), "{text}");
         INCOMPLETE
     };
-    if !nix::unistd::geteuid().is_root() {
+    if !is_administrator() {
         return fail("Only root can end sessions.\nUse sudo.".to_owned());
     }
     let found: Vec<Gateway> = match ask::gateways() {

@@ -21,7 +21,7 @@ const NOT_ROOT: &str = "Sessions: only root can see them.";
 type Found = Vec<(Gateway, Option<SessionStatus>)>;
 
 fn look() -> Result<Found, String> {
-    if !nix::unistd::geteuid().is_root() {
+    if !super::is_administrator() {
         return Err(NOT_ROOT.to_owned());
     }
     let failed = |e: io::Error| format!("Sessions: they cannot be listed: {e}. Is /proc mounted?");

@@ -276,6 +276,23 @@ pub fn drop_privileges(uid: u32, gid: u32) -> io::Result<()> {
     prove_unprivileged(uid, gid)
 }
 
+/// The same for a process that was never root's: whatever capabilities it has go, and it cannot become root.
+///
+/// # Errors
+/// The system's; `PermissionDenied` when this is root, or can become root. The caller must exit at once.
+pub fn stay_unprivileged() -> io::Result<()> {
+    drop_bounding_set();
+    capabilities::clear()?;
+    harden()?;
+    let root = Uid::from_raw(0);
+    let uids = getresuid()?;
+    let is_root = [uids.real, uids.effective, uids.saved].contains(&root);
+    if is_root || setresuid(root, root, root).is_ok() || !capabilities::are_empty()? {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "this process can be root's"));
+    }
+    Ok(())
+}
+
 /// Checks that nothing of root is left and that it cannot be had back.
 fn prove_unprivileged(uid: Uid, gid: Gid) -> io::Result<()> {
     let left = |what: &str| {
@@ -382,6 +399,20 @@ mod tests {
                 && setresgid(group, group, group).is_ok()
                 && setresuid(user, user, user).is_ok()
                 && prove_unprivileged(user, group).is_err()
+        }));
+    }
+
+    #[test]
+    fn who_never_was_root_stays_so() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        assert!(in_child(|| stay_unprivileged().is_err()));
+        assert!(in_child(|| drop_privileges(54321, 54321).is_ok() && stay_unprivileged().is_ok()));
+        // Root in disguise.
+        assert!(in_child(|| {
+            let user = Uid::from_raw(54321);
+            setresuid(user, user, Uid::from_raw(0)).is_ok() && stay_unprivileged().is_err()
         }));
     }
 

@@ -41,6 +41,7 @@ VARIANTS = {
         },
         "sftp": {"replicaCount": 2, "pvc": {"name": "homes"}, "service": {"type": "NodePort"}},
     },
+    "unprivileged": {"unprivileged": {"enabled": True}},
     "a Secret of one's own": {"existingSecret": "mine", "appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}},
 }
 
@@ -115,12 +116,33 @@ def test_pods_are_not_privileged_and_have_what_the_container_needs(helm, values)
             continue
         security = container(one)["securityContext"]
         assert security["privileged"] is False
+        if "unprivileged" in values:
+            continue
         assert security["capabilities"] == {"drop": ["ALL"], "add": sorted(documented)}
         pod = one["spec"]["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         mounts = {mount["mountPath"] for mount in container(one)["volumeMounts"]}
         assert ("/etc/ssh/sshd_config.d/49-jupyterhub-files.conf" in mounts) == name.endswith("-sftp")
+
+
+def test_unprivileged_pods_meet_the_standard_restricted(helm):
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted, control by control."""
+    rendered = helm.template({"unprivileged": {"enabled": True, "uid": 2000}})
+    pod = rendered["Deployment", "jupyterhub-ssh"]["spec"]["template"]["spec"]
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod)
+    assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} == {"configMap", "emptyDir", "secret"}
+    security = pod["securityContext"]
+    assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 2000)
+    assert security["seccompProfile"] == security["appArmorProfile"] == {"type": "RuntimeDefault"}
+    [one] = pod["containers"]
+    assert one["securityContext"] == {"privileged": False, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                                      "capabilities": {"drop": ["ALL"]}}
+    assert [port["containerPort"] for port in one["ports"]] == [2222]
+    assert config(rendered)["session"] == {"jail": "none"}
+    assert config(rendered)["accounts"] == {"uid": "fixed", "fixed": [2000, 100]}
+    for more in ({"serviceToken": "x"}, {"sftp": {"pvc": {"enabled": True, "name": "homes"}}}):
+        assert "unprivileged pods" in helm.refused({"hubUrl": HUB, "unprivileged": {"enabled": True}, **more})
 
 
 @pytest.mark.parametrize("kubernetes", ["1.29.1", "1.30.0"])

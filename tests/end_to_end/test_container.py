@@ -1,5 +1,6 @@
 """The container image, run with the capabilities that its README names and no other, under podman's seccomp profile."""
 
+import json
 import re
 import subprocess
 
@@ -163,6 +164,65 @@ def test_without_what_the_jail_needs_nobody_gets_in(container_host, hub, client,
         done = command(client, made, alice, "echo inside")
         assert done.returncode == 254 and "inside" not in done.stdout
         wait_for(lambda: "CAP_SYS_ADMIN missing?" in made.log(), made.log)
+    finally:
+        client.close_all()
+        made.remove()
+
+
+#: What Kubernetes' Pod Security Standard "restricted" asks for, and a root file system that nobody can write to.
+ORDINARY = ("--user=1000:1000", "--security-opt=no-new-privileges", "--read-only", "--read-only-tmpfs=false",
+            "--tmpfs=/run/jupyterhub-openssh:mode=1777")
+BARE = '[session]\njail = "none"\n[accounts]\nuid = "fixed"\nfixed = [1000, 100]\n'
+
+
+def test_terminals_without_any_privileges(container_host, hub, client, alice, bob):
+    """No root, no capability, no way to get one: terminals, commands and the server's files for whoever has a token."""
+    container_host.configure(hub.url, BARE)
+    (client.directory / "known_hosts").unlink(missing_ok=True)
+    made = container_host.start("ordinary", *ORDINARY, capabilities=(), port=2222)
+    try:
+        status = made.run("cat", "/proc/1/status").stdout
+        assert re.findall(r"(?m)^Cap(?:Prm|Eff|Bnd|Amb):\s+(\w+)", status) == ["0" * 16] * 4
+        assert re.search(r"(?m)^NoNewPrivs:\s+1$", status) and re.search(r"(?m)^Uid:(\s+1000){4}$", status)
+        with client.terminal(made, "alice", alice.token) as terminal:
+            terminal.prompt()
+            assert terminal.run("echo $((6 * 7))") == "42\n"
+            live = json.loads(made.run("jupyterhub-openssh", "status", "--json").stdout)
+            assert [one["user"] for one in live["sessions"]] == ["alice"]
+        done = command(client, made, alice, "echo out; echo err >&2; exit 3")
+        assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+        with pytest.raises(Refused):
+            client.login(made, "alice", bob.token)
+        # Not keys, not the host's network, and the files are those of the user's server.
+        done = command(client, made, alice, "id -un; cat /etc/hostname")
+        assert container_host.box.hostname not in done.stdout
+        done = subprocess.run(client.ssh(made, "alice", options=["-W", "127.0.0.1:2222"]), env=client.askpass(alice.token),
+                              timeout=60, capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
+        assert done.returncode and "prohibited" in done.stderr, done.stderr
+        checked = made.run("jupyterhub-openssh", "check", check=False)
+        assert checked.returncode == 0, checked.stdout
+        assert re.search(r"(?m)pam_jupyterhub\[\d+\]: session=\w+ user=alice .*outcome=refused", made.log())
+        assert re.search(r"(?m)sshd\S*: Accepted keyboard-interactive/pam for alice", made.log())
+        terminal = client.terminal(made, "alice", alice.token)
+        terminal.prompt()
+        made.run("jupyterhub-openssh", "disconnect", "--all")
+        terminal.wait_closed()
+        wait_for(lambda: "jupyterhub-open" not in made.run("ps", "-eo", "comm").stdout, "gateways and watchers end")
+    finally:
+        client.close_all()
+        made.remove()
+
+
+def test_root_s_sshd_makes_a_jail_or_none_gets_in(container_host, hub, client, alice):
+    """session.jail = "none" is no way to do without one where there could be one."""
+    container_host.configure(hub.url, BARE)
+    (client.directory / "known_hosts").unlink(missing_ok=True)
+    made = container_host.start("careless")
+    try:
+        with pytest.raises(Refused):
+            client.login(made, "alice", alice.token)
+        wait_for(lambda: "would not be confined" in made.log(), made.log)
+        assert made.run("jupyterhub-openssh", "check", check=False).returncode == 2
     finally:
         client.close_all()
         made.remove()

@@ -73,12 +73,12 @@ class ContainerHost:
         """Write the config.toml that containers are given."""
         self.box.write("/root/config.toml", config_text(hub_url, extra), owner=0)
 
-    def start(self, name, *options, capabilities=CAPABILITIES, ready=True):
+    def start(self, name, *options, capabilities=CAPABILITIES, ready=True, port=22):
         """Run a container of the image with these options of podman; returns a Container."""
         added = [f"--cap-add={one}" for one in capabilities]
         self.box.run("podman", "run", "--detach", "--quiet", f"--name={name}", "--network=host", "--cap-drop=ALL", *added,
                      "--volume=/root/config.toml:/etc/jupyterhub-openssh/config.toml:ro", *options, IMAGE)
-        made = Container(self, name)
+        made = Container(self, name, port)
         if ready:
             made.wait_ready()
         return made
@@ -91,10 +91,8 @@ class ContainerHost:
 class Container:
     """A running bastion of the image. Clients of the tests take it for a bastion."""
 
-    PORT = 22
-
-    def __init__(self, host, name):
-        self.host, self.name, self.address = host, name, host.address
+    def __init__(self, host, name, port):
+        self.host, self.name, self.address, self.PORT = host, name, host.address, port
 
     def run(self, *command, check=True):
         """Run a command in the container."""

@@ -78,7 +78,7 @@ struct FakeSystem {
     page: Result<String, String>,
     verdict: RefCell<Option<Result<Verdict, String>>>,
     group: Result<(), String>,
-    jail: Result<(), String>,
+    jail: Result<Option<String>, String>,
     /// What was looked up, read or run, in order.
     calls: RefCell<Vec<String>>,
 }
@@ -89,7 +89,7 @@ impl FakeSystem {
             page: Ok("https://hub.example.org/hub/token".into()),
             verdict: RefCell::new(Some(verdict)),
             group: Ok(()),
-            jail: Ok(()),
+            jail: Ok(None),
             calls: RefCell::default(),
         }
     }
@@ -132,7 +132,7 @@ impl System for FakeSystem {
         self.calls.borrow_mut().push(format!("{what} {}", String::from_utf8_lossy(request)));
         self.verdict.borrow_mut().take().unwrap()
     }
-    fn enter_jail(&self, request: &str) -> Result<(), String> {
+    fn enter_jail(&self, request: &str) -> Result<Option<String>, String> {
         self.calls.borrow_mut().push(format!("jail {request}"));
         self.jail.clone()
     }
@@ -343,6 +343,18 @@ fn who_has_shown_neither_key_nor_token_gets_no_session() {
     assert_eq!(account(&mut client, &system), PamResultCode::PAM_SUCCESS);
     client.variables.insert(AUTHENTICATED.into(), "hostbased x\npublickey ssh-rsa AAAA\n".into());
     assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SUCCESS);
+}
+
+#[test]
+fn a_session_without_a_jail_is_told_where_its_gateway_is() {
+    let (mut client, mut system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+    system.jail = Ok(Some("0b".repeat(16)));
+    client.variables.insert(paths::HANDLE_VARIABLE.into(), handle());
+    assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert_eq!(
+        client.variables.into_iter().collect::<Vec<_>>(),
+        [(paths::CHANNELS_VARIABLE.to_owned(), "0b".repeat(16))]
+    );
 }
 
 #[test]

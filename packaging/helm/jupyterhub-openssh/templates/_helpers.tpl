@@ -54,6 +54,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.userNamespaces.enabled }}
 {{- $_ := set $config "accounts" (dict "range" (list 20000 60000)) }}
 {{- end }}
+{{- if .Values.unprivileged.enabled }}
+{{- if include "bastion.pvc" . }}{{ fail "unprivileged pods serve no homes: sftp.pvc.enabled must be false, or unprivileged.enabled" }}{{ end }}
+{{- if .Values.serviceToken }}{{ fail "unprivileged pods have no logins by key: serviceToken must be empty, or unprivileged.enabled false" }}{{ end }}
+{{- $_ := set $config "session" (dict "jail" "none") }}
+{{- $_ := set $config "accounts" (dict "uid" "fixed" "fixed" (list (int .Values.unprivileged.uid) 100)) }}
+{{- end }}
 {{- if .Values.serviceToken }}
 {{- $_ := set $config "keys" (dict "service_token_file" "/etc/jupyterhub-openssh/service-token") }}
 {{- end }}

@@ -1,0 +1,78 @@
+//! No jail: sshd runs as an ordinary user, who can make none (`session.jail = "none"`). A session is kept apart from this
+//! host by what the only program is that it can run. What is left to do is to join the gateway and to watch sshd.
+//!
+//! Nothing is asked of root here, and root's PAM module doesn't take the answer: see pam/src/system.rs.
+
+use super::init::{claim, watch};
+use super::request::Request;
+use super::{Failure, JOIN_TIME, caller, connect_gateway, read_line, why};
+use crate::config::Config;
+use crate::control::{HomeState, JailReport};
+use crate::rights::Rights;
+use crate::sandbox;
+use crate::sys::{process, socket};
+use accounts::paths::CHANNELS_SOCKET_PREFIX;
+use accounts::uid::Rule;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+
+/// Joins the gateway, starts who watches sshd, and tells the caller where the session finds the gateway.
+pub fn serve(request: &Request, config: &Config, rights: Rights) -> Result<(), Failure> {
+    let own = rights.owner();
+    if config.settings.accounts != Rule::Fixed(request.ids) || request.ids.uid() != own {
+        return Err(format!(
+            "sshd runs as uid {own}, and hub users have uid {}: set accounts.fixed = [{own}, 100]",
+            request.ids.uid()
+        ));
+    }
+    let sshd = caller(request.sshd)?;
+    let gateway = connect_gateway(request, own)?;
+    // Abstract: gone with the last who has it, and not in a directory that somebody would have to make. Anybody in this
+    // network namespace can connect, so the gateway hears this uid only.
+    let name = format!("{CHANNELS_SOCKET_PREFIX}{}", request.gateway);
+    let listener =
+        socket::listen_abstract(name.as_bytes()).map_err(why("cannot make the session's socket"))?;
+    // For a log of file servers, which there are none of here.
+    let log = UnixDatagram::unbound().map_err(why("cannot make a socket"))?;
+    claim(request, &gateway, &listener, &log.into())?;
+    drop(listener);
+    let report = JailReport { home: HomeState::Unconfigured, notes: Vec::new() };
+    let report = serde_json::to_vec(&report).map_err(why("cannot write the report"))?;
+    socket::send(gateway.as_fd(), &report, &[])
+        .map_err(why("the gateway that verified the token is gone"))?;
+    let watcher = match process::fork_single_threaded().map_err(why("cannot fork"))? {
+        None => watch_over(&sshd, &gateway),
+        Some(pid) => pid,
+    };
+    drop((sshd, gateway));
+    let joined =
+        writeln!(io::stdout(), "none {}", request.gateway).map_err(why("the PAM module went away")).and_then(
+            |()| read_line(io::stdin().as_fd(), JOIN_TIME).map_err(why("the PAM module did not answer")),
+        );
+    if joined.as_deref() == Ok(b"joined") {
+        return Ok(());
+    }
+    // Our child, not yet reaped: the number can be nobody else's.
+    let _ = kill(Pid::from_raw(watcher), Signal::SIGKILL);
+    Err(joined.err().unwrap_or_else(|| "the PAM module did not open the session".into()))
+}
+
+/// Who holds the claim for as long as sshd lives: its end is the gateway's.
+fn watch_over(sshd: &OwnedFd, gateway: &OwnedFd) -> ! {
+    let prepare = || -> io::Result<()> {
+        nix::unistd::setsid()?;
+        process::discard_stdio()?;
+        process::close_all_but(&[sshd.as_raw_fd(), gateway.as_raw_fd()])?;
+        process::set_name(c"jupyterhub-jail")?;
+        process::stay_unprivileged()?;
+        sandbox::confine_watcher()
+    };
+    let prepared = prepare();
+    if prepared.is_ok() {
+        watch(sshd.as_fd(), gateway.as_fd());
+    }
+    process::exit_now(i32::from(prepared.is_err()));
+}
