@@ -29,7 +29,8 @@ pub const RSYNC: &str = "/usr/bin/rsync";
 pub const SCP: &str = "/usr/bin/scp";
 /// The system user of gateways and of each jail's first process.
 pub const GATEWAY_USER: &str = "_jupyterhub-openssh";
-/// The system user that may read the hub service's token: of each keeper and of the program below.
+/// The system user that may read the hub service's token: of each keeper, of what asks the hub
+/// for `check`, and of the program below.
 pub const KEYS_USER: &str = "_jupyterhub-openssh-keys";
 /// sshd's AuthorizedKeysCommand for hub users.
 pub const AUTHORIZED_KEYS_PROGRAM: &str = "/usr/lib/jupyterhub-openssh/authorized-keys";

@@ -133,7 +133,8 @@ const REACHED: &str = "";
 /// The way to the hub, and what it says of its service and of a user's keys.
 fn hub(config: &Config, login: Option<&LoginName>) -> Vec<Finding> {
     let service = config.keys.service_token_file.as_deref().and_then(|file| service_token::read(file).ok());
-    in_child("hub", HUB_TIME, Some(paths::GATEWAY_USER), || {
+    // The service token is in its memory: it runs as the user who may read that.
+    in_child("hub", HUB_TIME, Some(paths::KEYS_USER), || {
         let (mut findings, reached) = hub::check(config);
         if !reached {
             return findings;

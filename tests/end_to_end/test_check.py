@@ -13,7 +13,7 @@ import pytest
 from lib import paths
 from lib.checkcases import CASES, LONGEST, World, look, stripped
 from lib.faultyhub import hang
-from lib.keys import Key, administrators_file, keys_table, service_token
+from lib.keys import KEYS_USER, Key, administrators_file, keys_table, service_token, uid_of
 from lib.namespace import die_with_parent
 from lib.storage import BY_HOME
 
@@ -100,6 +100,24 @@ def test_it_ends_whatever_hangs(bastion, hub, faulty):
         found = look(bastion, "--user", "alice", token="x" * 32)
     assert found.find("service", "the hub did not answer", "unknown")
     assert found.find("user", "the token could not be tried|could not be found out", "unknown")
+
+
+@ONLY
+def test_tokens_are_where_gateways_have_them(bastion, hub, alice, faulty):
+    """The service's with the user who may read it, one that was typed with another. As the hub sees it, while it is asked."""
+    holders = []
+
+    def note(connection):
+        # Root's process waits for the answer of the one that asks.
+        checks = [one for one in bastion.gateways() if " check " in one.command_line()]
+        holders.append({one.uid for one in checks} - {0})
+
+    faulty.on("GET", r"^/hub/api/user$", note)
+    with service_token(bastion, hub.keys_token), bastion.configured(faulty.url, keys_table("hub")):
+        look(bastion, "--user", "alice", token=alice.token)
+    asked = [one.header("Authorization") for one in faulty.seen(r"^/hub/api/user$")]
+    assert asked == [f"token {token}" for token in (hub.keys_token, alice.token)]
+    assert holders == [{uid_of(bastion, KEYS_USER)}, {uid_of(bastion, paths.GATEWAY_USER)}]
 
 
 # One login.
