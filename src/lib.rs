@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod check;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -38,10 +38,10 @@ mod token;
 mod user;
 mod websocket;
 
+use crate::child::forked;
 use crate::config::Config;
 use crate::gateway::access::new_http;
 use crate::hub::http::Http;
-use crate::keys::child;
 use crate::keys::service_token;
 use crate::secret::Token;
 use crate::sys::process;
@@ -255,7 +255,7 @@ fn in_child(
         // What is missing is told under the topic of the package.
         Some(_) => return vec![late(topic, "there is no user to do it as")],
     };
-    let answer = child::ask(within + GRACE, MAX_ANSWER, || {
+    let answer = forked::ask(within + GRACE, MAX_ANSWER, || {
         if let Some((uid, gid)) = ids {
             process::drop_privileges(uid, gid).map_err(|error| format!("cannot drop privileges: {error}"))?;
         }

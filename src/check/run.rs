@@ -1,11 +1,10 @@
 //! Running a program of the system, for a limited time.
 
-use crate::keys::child::read_all;
+use crate::child::program;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longest output that is read, in bytes.
 const MAX_OUTPUT: usize = 256 << 10;
@@ -26,31 +25,10 @@ pub struct Said {
 /// # Errors
 /// It cannot be run, took longer than `within`, or said too much.
 pub fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A], within: Duration) -> io::Result<Said> {
-    let end = Instant::now() + within;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    };
-    // One after the other: a program that fills the other pipe meanwhile is ended by its time.
-    let read = read_all(out.as_fd(), end, MAX_OUTPUT)
-        .and_then(|out| Ok((out, read_all(err.as_fd(), end, MAX_OUTPUT)?)));
-    let (out, err) = match read {
-        Ok(read) => read,
-        Err(error) => {
-            // Nobody waits for one that cannot be killed.
-            let _ = child.kill();
-            return Err(error);
-        }
-    };
+    let said =
+        program::run(Command::new(program).args(arguments).stderr(Stdio::piped()), within, MAX_OUTPUT)?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Said { success: child.wait()?.success(), out: text(out), err: text(err) })
+    Ok(Said { success: said.status.success(), out: text(said.stdout), err: text(said.stderr) })
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 
 use super::offered::Offered;
 use super::search::{Note, Sources, search};
-use super::{child, directory, file, home, network};
+use super::{directory, file, home, network};
+use crate::child::forked;
 use crate::config::Config;
 use crate::log::{Event, Line, Log};
 use crate::sandbox::limits;
@@ -133,14 +134,14 @@ impl Host<'_> {
 }
 
 impl Sources for Host<'_> {
-    fn home(&mut self) -> child::Answer {
+    fn home(&mut self) -> forked::Answer {
         let Some(homes) = &self.config.settings.homes else { return Ok(None) };
-        child::ask_files(self.left(FILE_TIME), file::MAX_FILE, || home::read(homes, self.user(), self.uid))
+        forked::ask_files(self.left(FILE_TIME), file::MAX_FILE, || home::read(homes, self.user(), self.uid))
     }
 
-    fn file(&mut self) -> child::Answer {
+    fn file(&mut self) -> forked::Answer {
         let path = &self.config.keys.directory;
-        child::ask_files(self.left(FILE_TIME), file::MAX_FILE, || directory::read(path, self.user()))
+        forked::ask_files(self.left(FILE_TIME), file::MAX_FILE, || directory::read(path, self.user()))
     }
 
     fn network(&mut self) -> Result<Vec<u8>, String> {

@@ -3,7 +3,6 @@
 
 pub mod authorized_keys; // what sshd asks for each key
 pub mod blob; // a key
-pub mod child; // a file system that may not answer
 pub mod directory; // files of the administrator's
 pub mod file; // whose, and who may write to it
 pub mod home; // files of the users'

@@ -1,47 +1,31 @@
 //! The sources `hub` and `url`, as the process of a user sees them: a program that may read the service token asks them.
 
-use super::child::read_all;
-use crate::sys::pidfd;
-use crate::sys::wait::readable;
+use crate::child::program::{Failure, run};
 use accounts::LoginName;
 use std::io;
-use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Longest answer, in bytes.
 const MAX_ANSWER: usize = 256 << 10;
 
 /// Runs the program of this path for a user, and returns what it says: lines of a source, a type and a key.
 ///
+/// It has a uid of its own, by which it may be out of reach; then its own deadline ends it.
+///
 /// # Errors
 /// One line for the log: it cannot be run, took longer than `within`, said too much, or failed.
 pub fn ask(program: &str, user: &LoginName, within: Duration) -> Result<Vec<u8>, String> {
-    let end = Instant::now() + within;
     let mut command = Command::new(program);
-    command.arg(user.as_str()).env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| format!("cannot run {program}: {error}"))?;
-    let answer = listen(&mut child, end);
-    if answer.is_err() {
-        // It has a uid of its own, by which it may be out of reach; then its own deadline ends it. Nobody waits for it.
-        let _ = child.kill();
+    match run(command.arg(user.as_str()).stderr(Stdio::null()), within, MAX_ANSWER) {
+        Ok(said) if said.status.success() => Ok(said.stdout),
+        Ok(said) => Err(format!("{program}: it ended with {}", said.status)),
+        Err(Failure::Start(error)) => Err(format!("cannot run {program}: {error}")),
+        Err(Failure::Run(error)) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(format!("no answer of {program} within {} s", within.as_secs_f32()))
+        }
+        Err(Failure::Run(error)) => Err(format!("{program}: {error}")),
     }
-    answer.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => format!("no answer of {program} within {} s", within.as_secs_f32()),
-        _ => format!("{program}: {error}"),
-    })
-}
-
-fn listen(child: &mut Child, end: Instant) -> io::Result<Vec<u8>> {
-    let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let answer = read_all(output.as_fd(), end, MAX_ANSWER)?;
-    let ended = pidfd::open(libc::pid_t::try_from(child.id()).map_err(io::Error::other)?)?;
-    if !readable(ended.as_fd(), end)? {
-        return Err(io::ErrorKind::TimedOut.into());
-    }
-    let status = child.wait()?;
-    if status.success() { Ok(answer) } else { Err(io::Error::other(format!("it ended with {status}"))) }
 }
 
 #[cfg(test)]
@@ -50,6 +34,7 @@ mod tests {
     use super::*;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Instant;
 
     fn run(script: &str, within: Duration) -> Result<String, String> {
         let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 //! asked. The NSS module speaks about users who are just logging in to sshd only, so the uid is worked out here from
 //! the same rule.
 
-use crate::keys::child;
+use crate::child::forked;
 use accounts::homes::Homes;
 use accounts::uid::{self, Ids, Range, Rule};
 use accounts::{Settings, UserName};
@@ -33,7 +33,7 @@ enum Owner {
 /// Whether `caller`, a uid, may ask for `user`'s keys. For a process with a single thread.
 #[must_use]
 pub fn may_ask(caller: u32, user: &UserName, settings: &Settings) -> bool {
-    judge(caller, user, settings, |path| owner(child::ask_files(LIMIT, MAX_UID, || look(path))))
+    judge(caller, user, settings, |path| owner(forked::ask_files(LIMIT, MAX_UID, || look(path))))
 }
 
 /// The same with another way to find out whose a path is.
@@ -63,7 +63,7 @@ fn is_owner(caller: u32, user: &UserName, homes: &Homes, owner: Owner) -> bool {
 }
 
 /// Looks at the home, in a child process that is left behind if it hangs. A thread would hold up the end of this process.
-fn look(home: &Path) -> child::Answer {
+fn look(home: &Path) -> forked::Answer {
     match fs::symlink_metadata(home) {
         Ok(facts) => Ok(Some(facts.uid().to_string().into_bytes())),
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -72,7 +72,7 @@ fn look(home: &Path) -> child::Answer {
 }
 
 /// What the look at the home has shown.
-fn owner(seen: child::Answer) -> Owner {
+fn owner(seen: forked::Answer) -> Owner {
     let uid = |text: Vec<u8>| std::str::from_utf8(&text).ok().and_then(|uid| uid.parse().ok());
     match seen {
         Ok(Some(text)) => uid(text).map_or(Owner::Unknown, Owner::Is),

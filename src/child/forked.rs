@@ -1,23 +1,18 @@
-//! Asking a file system something, for a limited time, and reading what another process answers.
+//! Work of our own in a child process: asking a file system something, for one.
 //!
 //! A file server that is away holds whoever asks it, for as long as it is away. So a child process asks, and is killed
-//! when its time is over. One that cannot be killed either, in a part of the kernel that does not look at signals, is left
-//! behind: it has nothing of ours but its end of a pipe, so that sshd doesn't wait for it.
+//! when its time is over. One that is left behind has nothing of ours but its end of a pipe, so that sshd doesn't wait
+//! for it.
 
+use super::{read_all, stop};
 use crate::sandbox;
-use crate::sys::wait::readable;
-use crate::sys::{pidfd, process};
+use crate::sys::process;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpid, pipe2, write};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
-
-/// How long a killed child may take to go away.
-const GRACE: Duration = Duration::from_millis(100);
 
 /// A text, none, or one line for the log.
 pub type Answer = Result<Option<Vec<u8>>, String>;
@@ -42,9 +37,7 @@ pub fn ask(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> A
     };
     drop(from_child);
     let read = read_all(answer.as_fd(), end, longest + HEADER);
-    // Our child, not reaped by anybody else: the number is its own.
-    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    reap(pid, Instant::now() + GRACE);
+    stop(Pid::from_raw(pid));
     match read {
         Ok(bytes) => decode(&bytes).ok_or_else(|| broken(io::ErrorKind::UnexpectedEof.into()))?,
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -65,35 +58,6 @@ pub fn ask_files(within: Duration, longest: usize, work: impl FnOnce() -> Answer
             .map_err(|error| format!("the process that should read it could not be confined: {error}"))?;
         work()
     })
-}
-
-/// Reads until the other end is closed.
-///
-/// # Errors
-/// `TimedOut` at `end`; `InvalidData` when there are more than `longest` bytes; the system's.
-pub fn read_all(fd: BorrowedFd<'_>, end: Instant, longest: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 8192];
-    while readable(fd, end)? {
-        match nix::unistd::read(fd, &mut buffer) {
-            Ok(0) => return Ok(bytes),
-            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if bytes.len() > longest {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
-        }
-    }
-    Err(io::ErrorKind::TimedOut.into())
-}
-
-/// Reaps a child that has ended or is about to.
-fn reap(pid: libc::pid_t, end: Instant) {
-    if let Ok(ended) = pidfd::open(pid) {
-        let _ = readable(ended.as_fd(), end);
-    }
-    let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
 }
 
 fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
@@ -141,6 +105,7 @@ fn decode(bytes: &[u8]) -> Option<Answer> {
 mod tests {
     use super::*;
     use crate::sys::process::in_child;
+    use nix::sys::wait::waitpid;
     use std::thread::sleep;
 
     const LONG: Duration = Duration::from_secs(60);

@@ -1,0 +1,61 @@
+//! Child processes for a limited time: what may never answer, or never end, holds nobody for longer.
+//!
+//! | file | concern |
+//! |---|---|
+//! | [`forked`] | work of our own |
+//! | [`program`] | a program |
+//!
+//! A child is killed when its time is over. One that cannot be killed, because it has another uid or is in a part of the
+//! kernel that does not look at signals, is left behind.
+
+pub mod forked;
+pub mod program;
+
+use crate::sys::pidfd;
+use crate::sys::wait::readable;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// How long a killed child may take to go away.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Reads until the other end is closed.
+///
+/// # Errors
+/// `TimedOut` at `end`; `InvalidData` when there are more than `longest` bytes; the system's.
+fn read_all(fd: BorrowedFd<'_>, end: Instant, longest: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 8192];
+    while readable(fd, end)? {
+        match nix::unistd::read(fd, &mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if bytes.len() > longest {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Waits until a child has ended; false at `end`. It is not reaped yet.
+///
+/// # Errors
+/// The system's.
+fn has_ended(pid: Pid, end: Instant) -> io::Result<bool> {
+    readable(pidfd::open(pid.as_raw())?.as_fd(), end)
+}
+
+/// Kills a child that nobody has reaped, so that the number is its own, and reaps it.
+fn stop(pid: Pid) {
+    let _ = kill(pid, Signal::SIGKILL);
+    let _ = has_ended(pid, Instant::now() + GRACE);
+    let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+}
