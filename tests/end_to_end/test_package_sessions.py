@@ -74,6 +74,14 @@ class Flow:
         terminal.run(f"rm {self.marker}")
 
 
+def end(terminal, flow):
+    """End the flow, then the terminal's shell: its exit status arrives, too."""
+    flow.finish(terminal)
+    terminal.send("exit 5\r")
+    terminal.wait_closed()
+    assert terminal.exit_status() == 5
+
+
 def program_file(bastion):
     """(device, inode) of the installed program."""
     status = bastion.box.path(paths.PROGRAM).stat()
@@ -116,10 +124,7 @@ def test_an_upgrade_with_sessions_open(fresh_bastion, client, hub, package, tmp_
             channel = terminal.transport.open_session()
             channel.exec_command("echo more; exit 3")
             assert channel.makefile().read() == b"more\n" and channel.recv_exit_status() == 3
-        flow.finish(terminal)
-        terminal.send("exit 5\r")
-        terminal.wait_closed()
-        assert terminal.exit_status() == 5
+        end(terminal, flow)
     bastion.wait_quiet()
 
 
@@ -134,10 +139,7 @@ def test_a_removal_with_sessions_open(fresh_bastion, client, hub, package, alice
         flow.moves()
         with pytest.raises(Exception):
             client.password_login(bastion, "alice", alice.token)
-        flow.finish(terminal)
-        terminal.send("exit 5\r")
-        terminal.wait_closed()
-        assert terminal.exit_status() == 5
+        end(terminal, flow)
     bastion.wait_quiet()
 
 
