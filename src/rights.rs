@@ -4,8 +4,11 @@
 use crate::config::{Config, Jail};
 use crate::sys::process;
 use accounts::ConfigError;
+use accounts::paths::OWN_SSHD_CONFIG;
+use accounts::uid::Rule;
 use nix::unistd::{User, geteuid};
 use std::io;
+use std::path::Path;
 
 /// Of this process, when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,14 @@ impl Rights {
     /// What the configuration asks for is something else.
     pub fn suit(self, config: &Config) -> Result<(), ConfigError> {
         match (self, config.settings.jail) {
-            (Self::Root, Jail::Namespaces) | (Self::Ordinary(_), Jail::None) => Ok(()),
+            (Self::Root, Jail::Namespaces) => Ok(()),
+            (Self::Ordinary(uid), Jail::None) => match config.settings.accounts {
+                Rule::Fixed(ids) if ids.uid() == uid => Ok(()),
+                _ => Err(ConfigError::new(
+                    format!("sshd runs as uid {uid}, and hub users would have another"),
+                    format!("Set in [accounts]: uid = \"fixed\" and fixed = [{uid}, 100]."),
+                )),
+            },
             (Self::Root, Jail::None) => Err(ConfigError::new(
                 "session.jail = \"none\", and sshd runs as root: its sessions would not be confined",
                 "Remove jail from [session], or run sshd as the user of accounts.fixed.",
@@ -49,6 +59,12 @@ impl Rights {
                 "sshd's PAM module runs this as root. Where sshd itself isn't root's: session.jail = \"none\".",
             )),
         }
+    }
+
+    /// The configuration of an sshd that isn't root's, if this is such a bastion.
+    #[must_use]
+    pub fn own_sshd_config(self) -> Option<&'static str> {
+        (self != Self::Root && Path::new(OWN_SSHD_CONFIG).exists()).then_some(OWN_SSHD_CONFIG)
     }
 
     /// Makes sure that this process has no privileges from now on: root becomes `user`.
@@ -81,7 +97,6 @@ impl Rights {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn root_needs_a_jail_and_nobody_else_can_make_one() {
@@ -90,6 +105,7 @@ mod tests {
         let none = config("[session]\njail = 'none'\n[accounts]\nuid = 'fixed'\nfixed = [1000, 100]");
         assert!(Rights::Root.suit(&jail).is_ok() && Rights::Ordinary(1000).suit(&none).is_ok());
         assert!(Rights::Root.suit(&none).unwrap_err().to_string().contains("not be confined"));
+        assert!(Rights::Ordinary(1001).suit(&none).unwrap_err().to_string().contains("[1001, 100]"));
         assert!(Rights::Ordinary(1000).suit(&jail).unwrap_err().to_string().contains("root only"));
         assert_eq!((Rights::Root.owner(), Rights::Ordinary(7).owner()), (0, 7));
         assert!(Rights::Root.give_up(None).is_err());

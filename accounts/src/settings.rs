@@ -233,7 +233,8 @@ mod tests {
 
     #[test]
     fn the_home_is_where_a_session_sees_it() {
-        let home = |text: &str| Settings::parse(text).unwrap().home_dir(&UserName::parse("alice").unwrap()).unwrap();
+        let home =
+            |text: &str| Settings::parse(text).unwrap().home_dir(&UserName::parse("alice").unwrap()).unwrap();
         assert_eq!(home(""), "/home/alice");
         assert_eq!(home("[homes]\nroot = '/srv'\npath = '/u/{username}'"), "/u/alice");
         assert_eq!(home("[session]\njail = 'none'"), "/");

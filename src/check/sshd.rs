@@ -8,7 +8,6 @@ use super::nss::read;
 use super::run::{Said, run};
 use crate::config::Jail;
 use crate::rights::Rights;
-use accounts::paths::OWN_SSHD_CONFIG;
 use nix::unistd::{User, geteuid};
 use std::path::Path;
 use std::time::Duration;
@@ -36,7 +35,7 @@ pub fn check(user: Option<&str>, keys_on: bool) -> (Vec<Finding>, String) {
         findings.extend(hub_user(
             &found,
             keys_on,
-            if own_configuration().is_some() { Jail::None } else { Jail::Namespaces },
+            if Rights::of_this_process().own_sshd_config().is_some() { Jail::None } else { Jail::Namespaces },
         ));
     } else if findings.is_empty() {
         findings.push(unconfined(user, Path::new(DROP_IN).exists(), &read(CONFIG).unwrap_or_default()));
@@ -54,12 +53,6 @@ pub fn check(user: Option<&str>, keys_on: bool) -> (Vec<Finding>, String) {
     (findings, service.unwrap_or("sshd").to_owned())
 }
 
-/// The configuration of an sshd that isn't root's, if this is such a bastion.
-fn own_configuration() -> Option<&'static str> {
-    let own = Rights::of_this_process() != Rights::Root && Path::new(OWN_SSHD_CONFIG).exists();
-    own.then_some(OWN_SSHD_CONFIG)
-}
-
 /// What sshd would do for a user who comes from outside.
 fn effective(user: &str) -> Result<Effective, Box<Finding>> {
     // An address of documentation (RFC 5737): one that no Match block is meant for.
@@ -71,7 +64,7 @@ fn effective(user: &str) -> Result<Effective, Box<Finding>> {
             format_args!("Try: {SSHD} -T -C {spec}"),
         ))
     };
-    let own = own_configuration();
+    let own = Rights::of_this_process().own_sshd_config();
     let file = own.iter().flat_map(|file| ["-f", file]);
     let arguments: Vec<&str> = ["-T", "-C", spec.as_str()].into_iter().chain(file).collect();
     match run(SSHD, &arguments, PATIENCE) {

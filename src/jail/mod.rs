@@ -83,7 +83,7 @@ fn build() -> Result<(), Failure> {
     let config = Config::load().map_err(|e| e.one_line())?;
     rights.suit(&config).map_err(|e| e.one_line())?;
     if config.settings.jail == Jail::None {
-        return none::serve(&request, &config, rights);
+        return none::serve(&request, rights);
     }
     let plan = Plan::new(config, &request, start)?;
     let sshd = caller(request.sshd)?;
