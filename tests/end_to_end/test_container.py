@@ -193,9 +193,22 @@ def test_terminals_without_any_privileges(container_host, hub, client, alice, bo
         assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
         with pytest.raises(Refused):
             client.login(made, "alice", bob.token)
-        # Not keys, not the host's network, and the files are those of the user's server.
-        done = command(client, made, alice, "id -un; cat /etc/hostname")
-        assert container_host.box.hostname not in done.stdout
+        # Files are those of the user's server.
+        with client.login(made, "alice", alice.token) as transport, transport.open_sftp_client() as files:
+            with files.open("by-sftp", "w") as file:
+                file.write("text")
+        assert command(client, made, alice, "cat by-sftp; rm by-sftp").stdout == "text"
+        # Another's session has the same uid, and is not to be had by its name.
+        with client.terminal(made, "bob", bob.token) as others:
+            others.prompt()
+            names = set(re.findall(r"@jupyterhub-openssh-channels/(\w+)", made.run("cat", "/proc/net/unix").stdout))
+            assert names
+            for name in names:
+                done = subprocess.run(client.ssh(made, "alice", "echo $JUPYTERHUB_USER",
+                                                 options=["-o", f"SetEnv=JUPYTERHUB_OPENSSH_CHANNELS={name}"]),
+                                      env=client.askpass(alice.token), timeout=60, capture_output=True, text=True,
+                                      stdin=subprocess.DEVNULL, start_new_session=True)
+                assert done.stdout == "alice\n"
         done = subprocess.run(client.ssh(made, "alice", options=["-W", "127.0.0.1:2222"]), env=client.askpass(alice.token),
                               timeout=60, capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
         assert done.returncode and "forwarding failed" in done.stderr, done.stderr
