@@ -211,6 +211,7 @@ def test_a_killed_client_takes_the_program_along(place, agents, how):
     agents.none()
 
 
+@pytest.mark.waits
 @pytest.mark.only("bookworm")
 def test_a_killed_gateway(bastion, place, agents, alice):
     """Nobody is left who could say goodbye: the agent finds out by itself, and ends with all that it has started."""

@@ -18,7 +18,7 @@ from lib.place import leaves_nothing
 from lib.shellplace import ShellPlace, nap
 from lib.wait import wait_for
 
-pytestmark = pytest.mark.only("trixie")
+pytestmark = [pytest.mark.only("trixie"), pytest.mark.waits]
 
 
 @pytest.fixture

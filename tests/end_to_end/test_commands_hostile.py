@@ -291,7 +291,8 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", [pytest.param(name, marks=pytest.mark.waits if seconds > 30 else [])
+                                   for name, (_, seconds) in STARTS.items()])
 def test_starts_that_lead_nowhere(bastion, fake, start):
     agent, seconds = STARTS[start]
     place = fake(agent)

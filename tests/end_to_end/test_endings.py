@@ -8,7 +8,7 @@ import pytest
 from lib import expect, processes
 from lib.wait import wait_for
 
-pytestmark = pytest.mark.usefixtures("terminal_mode")
+pytestmark = [pytest.mark.usefixtures("terminal_mode"), pytest.mark.waits]
 
 
 def test_exit(bastion, client, alice):

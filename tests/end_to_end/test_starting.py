@@ -10,7 +10,7 @@ from lib.jupyter import Jupyter
 from lib.wait import wait_for
 
 
-pytestmark = pytest.mark.only("trixie")
+pytestmark = [pytest.mark.only("trixie"), pytest.mark.waits]
 
 
 @pytest.fixture
