@@ -187,6 +187,12 @@ def test_terminals_without_any_privileges(container_host, hub, client, alice, bo
         with client.terminal(made, "alice", alice.token) as terminal:
             terminal.prompt()
             assert terminal.run("echo $((6 * 7))") == "42\n"
+            # Gateway, watcher and session have filters of their own besides the container's.
+            def filters(pid):
+                return int(re.search(r"Seccomp_filters:\s+(\d+)", made.run("cat", f"/proc/{pid}/status").stdout)[1])
+
+            ours = made.run("pgrep", "-x", "jupyterhub-open|session|jupyterhub-jail").stdout.split()
+            assert len(ours) == 3 and all(filters(pid) > filters(1) for pid in ours)
             live = json.loads(made.run("jupyterhub-openssh", "status", "--json").stdout)
             assert [one["user"] for one in live["sessions"]] == ["alice"]
         done = command(client, made, alice, "echo out; echo err >&2; exit 3")

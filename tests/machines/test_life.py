@@ -1,5 +1,6 @@
 """A bastion's life with systemd as its first process: installed, broken, mended, upgraded, reloaded, purged."""
 
+import json
 import re
 from contextlib import contextmanager
 
@@ -80,6 +81,27 @@ class Life:
         fine, text = self.check()
         assert fine, text
 
+    def observed(self):
+        """What the real journald has of a login, by its fields, and what the timer's service counts."""
+        closed = wait_for(lambda: self.journal("JUPYTERHUB_USER=alice", "JUPYTERHUB_EVENT=session-closed"),
+                          "the end of the session is in the journal", 60)
+        session = closed[-1]["JUPYTERHUB_SESSION"]
+        lines = [one["MESSAGE"] for one in self.journal("-g", f"session={session}")]
+        assert "pam_jupyterhub(sshd:auth)" in lines[0] and lines[-1] == closed[-1]["MESSAGE"], lines
+        assert self.journal(f"JUPYTERHUB_SESSION={session}")[0]["SYSLOG_FACILITY"] == "10"
+        config = self.box.read(paths.CONFIG_FILE)
+        self.box.write(paths.CONFIG_FILE, config.replace("[metrics]", '[metrics]\ntextfile = "/run/numbers.prom"'))
+        assert self.box.run("systemctl", "is-active", "jupyterhub-openssh-metrics.timer").stdout == "active\n"
+        self.box.run("systemctl", "start", "jupyterhub-openssh-metrics.service", timeout=120)
+        assert re.search(r'(?m)^jupyterhub_openssh_logins_total\{.*outcome="granted".*\} [1-9]',
+                         self.box.read("/run/numbers.prom"))
+        self.box.write(paths.CONFIG_FILE, config)
+
+    def journal(self, *what):
+        """Entries of the journal."""
+        done = self.box.run("journalctl", "--output=json", "--no-pager", *what, check=False, timeout=120)
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
     def install(self, package):
         """Install or upgrade; returns when sshd has been reloaded."""
         with self.reloaded():
@@ -117,6 +139,7 @@ def test_life(host, client, hub, package, newer):
     fine, text = life.check()
     assert fine, text
     life.login().close_window()
+    life.observed()
 
     with life.broken(paths.CONFIG_FILE, r"^url = ", "urll = ", r"config\.toml, line \d+, key `hub\.urll`"):
         life.refused()
