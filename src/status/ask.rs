@@ -1,35 +1,53 @@
 //! The gateways of this host, and what they answer root. None is waited for longer than the others: one that hangs, or lies,
-//! is one that doesn't answer.
+//! is one that doesn't answer. Anybody may listen under names like theirs: whose a listener is shows when it is connected to
+//! (unix(7), SO_PEERCRED), and only then does it count.
 
 use crate::control::{AdminReply, AdminRequest, MAX_MESSAGE};
 use crate::rights::Rights;
 use crate::sys::socket;
 use accounts::paths::{ADMIN_SOCKET_PREFIX, GATEWAY_SOCKET_PREFIX};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long gateways have for their answers.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// The same where it matters little: see [`Gateway::logging_in`].
+pub const SHORT_PATIENCE: Duration = Duration::from_millis(200);
+/// How long all those that have no room for another caller are tried again, and the pause between. A gateway empties its
+/// queue within milliseconds.
+const CROWDED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(1));
 /// Gateways that are asked at the same time: fewer than a process may have descriptors.
 const BATCH: usize = 200;
-/// Most of the kernel's list that is read, in bytes, and most gateways that are taken from it.
+/// Most of the kernel's list that is read, in bytes: half a million sockets.
 const MAX_LIST: u64 = 64 << 20;
-const MAX_GATEWAYS: usize = 10_000;
-/// A listening socket in /proc/net/unix (proc(5)): the kernel's __SO_ACCEPTCON.
+/// A listening socket in /proc/net/unix (proc(5)): the kernel's __SO_ACCEPTCON. And SOCK_SEQPACKET.
 const LISTENS: u32 = 0x1_0000;
+const SEQPACKET: &str = "0005";
 /// Hex digits of a gateway's address, and of them those that name the session.
 const ADDRESS: usize = 32;
 
 /// A gateway, by its socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gateway {
     address: String,
-    /// No session has claimed it yet; it does not listen to anybody else.
+    /// No session seems to have claimed it yet; if so it does not listen to anybody else. But anybody can take the name by
+    /// which that is told once it is free.
     pub logging_in: bool,
+}
+
+/// What came of asking one.
+#[derive(Debug)]
+pub enum Answer {
+    /// Its answer.
+    Said(AdminReply),
+    /// None in time, or one that makes no sense.
+    Silent,
+    /// It takes no more callers: whether it is a gateway at all cannot be said.
+    Crowded,
 }
 
 impl Gateway {
@@ -44,25 +62,55 @@ impl Gateway {
         Self { address: digits.repeat(ADDRESS / 2), logging_in: false }
     }
 
-    fn connect(&self) -> io::Result<OwnedFd> {
-        let socket =
-            socket::connect_abstract_at_once(format!("{ADMIN_SOCKET_PREFIX}{}", self.address).as_bytes())?;
-        // Any process may listen on a name of this shape; ours listened as root, or as the user who sshd is and this is.
-        if socket::peer(socket.as_fd())?.uid() != Rights::of_this_process().owner() {
-            return Err(io::ErrorKind::PermissionDenied.into());
+    /// Asks it, if `owner` listens there.
+    fn call(&self, owner: u32, message: &[u8]) -> Call {
+        let name = format!("{ADMIN_SOCKET_PREFIX}{}", self.address);
+        let socket = match socket::connect_abstract_at_once(name.as_bytes()) {
+            Ok(socket) => socket,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Call::Crowded,
+            // It has ended meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Call::Nobody,
+            Err(_) => return Call::Deaf,
+        };
+        // Ours listened as root, or as the user who sshd is and this is.
+        match socket::peer(socket.as_fd()) {
+            Ok(peer) if peer.uid() == owner => {}
+            _ => return Call::Nobody,
         }
-        Ok(socket)
+        socket::send(socket.as_fd(), message, &[]).map_or(Call::Deaf, |()| Call::Asked(socket))
     }
 }
 
-/// Those that there are, by name.
+/// How a gateway was reached.
+enum Call {
+    Asked(OwnedFd),
+    /// It cannot be asked.
+    Deaf,
+    /// Its queue is full.
+    Crowded,
+    /// It is none, or none any more.
+    Nobody,
+}
+
+/// Asks all gateways, or those of one session; an answer of each, in the order of their names. `patience` is how long each
+/// may take; those that take no callers cost a second more, all together.
 ///
 /// # Errors
-/// The system's.
-pub fn gateways() -> io::Result<Vec<Gateway>> {
+/// The system's, and more sockets on this host than are looked at.
+pub fn ask(
+    session: Option<&str>,
+    request: AdminRequest,
+    patience: impl Fn(&Gateway) -> Duration,
+) -> io::Result<Vec<(Gateway, Answer)>> {
     let mut list = Vec::new();
     File::open("/proc/net/unix")?.take(MAX_LIST).read_to_end(&mut list)?;
-    Ok(listed(&String::from_utf8_lossy(&list)))
+    if list.len() as u64 == MAX_LIST {
+        return Err(io::Error::other("this host has too many unix sockets"));
+    }
+    let mut found = listed(&String::from_utf8_lossy(&list));
+    drop(list);
+    found.retain(|gateway| session.is_none_or(|session| gateway.session() == session));
+    Ok(ask_these(found, Rights::of_this_process().owner(), request, patience))
 }
 
 /// What /proc/net/unix says of gateways: `Num RefCount Protocol Flags Type St Inode Path`, an abstract name after an `@`.
@@ -71,8 +119,9 @@ fn listed(list: &str) -> Vec<Gateway> {
     for line in list.lines() {
         let mut words = line.split_ascii_whitespace();
         let flags = words.nth(3).and_then(|flags| u32::from_str_radix(flags, 16).ok());
-        let Some(name) = words.nth(3).and_then(|path| path.strip_prefix('@')) else { continue };
-        if flags.is_none_or(|flags| flags & LISTENS == 0) {
+        let kind = words.next();
+        let Some(name) = words.nth(2).and_then(|path| path.strip_prefix('@')) else { continue };
+        if flags.is_none_or(|flags| flags & LISTENS == 0) || kind != Some(SEQPACKET) {
             continue;
         }
         if let Some(address) = name.strip_prefix(ADMIN_SOCKET_PREFIX) {
@@ -82,56 +131,89 @@ fn listed(list: &str) -> Vec<Gateway> {
         }
     }
     let gateway = |address: String| Gateway { logging_in: claim.contains(&address), address };
-    admin.into_iter().take(MAX_GATEWAYS).map(gateway).collect()
+    admin.into_iter().map(gateway).collect()
 }
 
 fn is_address(text: &str) -> bool {
     text.len() == ADDRESS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Asks all of them; an answer for each, in the same order.
-pub fn ask(gateways: &[Gateway], request: AdminRequest) -> Vec<io::Result<AdminReply>> {
-    gateways.chunks(BATCH).flat_map(|batch| ask_batch(batch, request)).collect()
+/// One that has been asked.
+struct Waiting {
+    gateway: Gateway,
+    socket: OwnedFd,
+    until: Instant,
 }
 
-fn ask_batch(gateways: &[Gateway], request: AdminRequest) -> Vec<io::Result<AdminReply>> {
+/// Those who listen as `owner`. Of others nobody hears, however many they are.
+fn ask_these(
+    gateways: Vec<Gateway>,
+    owner: u32,
+    request: AdminRequest,
+    patience: impl Fn(&Gateway) -> Duration,
+) -> Vec<(Gateway, Answer)> {
     let message = serde_json::to_vec(&request).unwrap_or_default();
-    let mut answers: Vec<io::Result<AdminReply>> = Vec::new();
-    let mut waiting = BTreeMap::new();
-    for (index, gateway) in gateways.iter().enumerate() {
-        let sent = gateway.connect().and_then(|socket| {
-            socket::send(socket.as_fd(), &message, &[])?;
-            Ok(socket)
-        });
-        answers.push(Err(io::ErrorKind::TimedOut.into()));
-        match (sent, answers.get_mut(index)) {
-            (Ok(socket), _) => drop(waiting.insert(index, socket)),
-            (Err(e), Some(answer)) => *answer = Err(e),
-            (Err(_), None) => {}
+    let (mut answers, mut waiting, mut crowded) = (Vec::new(), Vec::new(), Vec::new());
+    let mut call = |gateway: Gateway, answers: &mut Vec<_>, crowded: &mut Vec<_>| {
+        match gateway.call(owner, &message) {
+            Call::Asked(socket) => {
+                let until = Instant::now() + patience(&gateway);
+                waiting.push(Waiting { gateway, socket, until });
+            }
+            Call::Deaf => answers.push((gateway, Answer::Silent)),
+            Call::Crowded => crowded.push(gateway),
+            Call::Nobody => {}
+        }
+        if waiting.len() >= BATCH {
+            answers.extend(hear(std::mem::take(&mut waiting)));
+        }
+    };
+    gateways.into_iter().for_each(|gateway| call(gateway, &mut answers, &mut crowded));
+    let until = Instant::now() + CROWDED.0;
+    while !crowded.is_empty() && Instant::now() < until {
+        std::thread::sleep(CROWDED.1);
+        for gateway in std::mem::take(&mut crowded) {
+            call(gateway, &mut answers, &mut crowded);
         }
     }
-    let until = Instant::now() + PATIENCE;
-    while !waiting.is_empty() {
-        for index in readable(&waiting, until) {
-            if let (Some(socket), Some(answer)) = (waiting.remove(&index), answers.get_mut(index)) {
-                *answer = receive(&socket);
+    answers.extend(hear(waiting));
+    answers.extend(crowded.into_iter().map(|gateway| (gateway, Answer::Crowded)));
+    answers.sort_by(|(one, _), (other, _)| one.cmp(other));
+    answers
+}
+
+/// Waits for the answers of those that have been asked.
+fn hear(mut waiting: Vec<Waiting>) -> Vec<(Gateway, Answer)> {
+    let mut answers = Vec::new();
+    while let Some(until) = waiting.iter().map(|one| one.until).min() {
+        let ready = readable(&waiting, until);
+        let mut ready = ready.into_iter();
+        let now = Instant::now();
+        for one in std::mem::take(&mut waiting) {
+            if ready.next() == Some(true) {
+                let answer = receive(&one.socket).map_or(Answer::Silent, Answer::Said);
+                answers.push((one.gateway, answer));
+            } else if now >= one.until {
+                answers.push((one.gateway, Answer::Silent));
+            } else {
+                waiting.push(one);
             }
-        }
-        if Instant::now() >= until {
-            break;
         }
     }
     answers
 }
 
-fn readable(waiting: &BTreeMap<usize, OwnedFd>, until: Instant) -> Vec<usize> {
-    let mut fds: Vec<_> = waiting.values().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-    let left =
-        PollTimeout::try_from(until.saturating_duration_since(Instant::now())).unwrap_or(PollTimeout::MAX);
+/// Which of them have something to say, as soon as one has, or `until` then.
+fn readable(waiting: &[Waiting], until: Instant) -> Vec<bool> {
+    let mut fds: Vec<_> =
+        waiting.iter().map(|one| PollFd::new(one.socket.as_fd(), PollFlags::POLLIN)).collect();
+    // Rounded up: milliseconds that are left would be asked for again and again.
+    let left = until.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+    let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
     if poll(&mut fds, left).is_err() {
         return Vec::new();
     }
-    waiting.keys().zip(&fds).filter(|(_, fd)| fd.any() == Some(true)).map(|(index, _)| *index).collect()
+    fds.iter().map(|fd| fd.any() == Some(true)).collect()
 }
 
 fn receive(socket: &OwnedFd) -> io::Result<AdminReply> {
@@ -144,6 +226,7 @@ fn receive(socket: &OwnedFd) -> io::Result<AdminReply> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::control::SessionStatus;
     use proptest::prelude::*;
 
     #[test]
@@ -156,6 +239,7 @@ mod tests {
              0000000000000000: 00000003 00000000 00000000 0005 03 1236 @jupyterhub-openssh-session/{one}\n\
              0000000000000000: 00000002 00000000 00010000 0005 01 1237 @jupyterhub-openssh/{two}\n\
              0000000000000000: 00000003 00000000 00000000 0005 03 1238 @jupyterhub-openssh/{one}\n\
+             0000000000000000: 00000002 00000000 00010000 0001 01 1238 @jupyterhub-openssh/{one}\n\
              0000000000000000: 00000002 00000000 00010000 0001 01 1239 /run/x\n\
              0000000000000000: 00000002 00000000 00010000 0005 01 1240 @jupyterhub-openssh-session/../../x\n\
              0000000000000000: 00000002 00000000 00010000 0005 01 1241\n"
@@ -168,27 +252,81 @@ mod tests {
         assert_eq!(found[0].session(), "0a0a0a0a");
     }
 
+    fn gateway(number: u32) -> Gateway {
+        Gateway { address: format!("{number:024x}{:08x}", std::process::id()), logging_in: false }
+    }
+
+    fn listen(gateway: &Gateway) -> OwnedFd {
+        socket::listen_abstract(format!("{ADMIN_SOCKET_PREFIX}{}", gateway.address).as_bytes()).unwrap()
+    }
+
+    fn asked(gateways: &[Gateway], owner: u32, patience: Duration) -> Vec<(Gateway, Answer)> {
+        ask_these(gateways.to_vec(), owner, AdminRequest::Status, |_| patience)
+    }
+
+    fn me() -> u32 {
+        nix::unistd::getuid().as_raw()
+    }
+
     #[test]
     fn one_that_hangs_or_lies_holds_nobody_up() {
-        let address = |n: u32| format!("{n:024x}{:08x}", std::process::id());
-        let listen =
-            |n| socket::listen_abstract(format!("{ADMIN_SOCKET_PREFIX}{}", address(n)).as_bytes()).unwrap();
-        let gateway = |n| Gateway { address: address(n), logging_in: false };
-        let (hangs, lies) = (listen(1), listen(2));
+        let (mute, lying, answering, absent) = (gateway(1), gateway(2), gateway(3), gateway(4));
+        let (_hangs, lies, answers) = (listen(&mute), listen(&lying), listen(&answering));
         let liar = std::thread::spawn(move || {
             let caller = socket::accept(lies.as_fd());
             caller.map(|caller| socket::send(caller.as_fd(), &[b'['; 4000], &[])).map(drop)
         });
+        let good = std::thread::spawn(move || {
+            let caller = socket::accept(answers.as_fd()).unwrap();
+            let reply = serde_json::to_vec(&AdminReply::Status(SessionStatus::default())).unwrap();
+            socket::send(caller.as_fd(), &reply, &[]).map(|()| caller)
+        });
         let start = Instant::now();
-        let answers = ask(&[gateway(1), gateway(2), gateway(3)], AdminRequest::Status);
-        assert!(answers.iter().all(Result::is_err), "{answers:?}");
+        let all = [mute.clone(), lying.clone(), answering.clone(), absent];
+        let found = asked(&all, me(), PATIENCE);
         assert!(start.elapsed() < PATIENCE * 2);
-        // One whose queue is full doesn't make anybody wait either.
-        for _ in 0..20 {
-            let _ = gateway(1).connect();
-        }
-        drop(hangs);
+        let [(first, Answer::Silent), (second, Answer::Silent), (third, Answer::Said(_))] = &found[..] else {
+            unreachable!("{found:?}")
+        };
+        assert_eq!((first, second, third), (&mute, &lying, &answering));
         liar.join().unwrap().unwrap();
+        good.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn listeners_of_others_are_nobody() {
+        let strangers: Vec<_> = (10..510).map(gateway).collect();
+        let listeners: Vec<_> = strangers.iter().map(listen).collect();
+        assert!(asked(&strangers, me() + 1, PATIENCE).is_empty());
+        // Nothing is said to them.
+        let caller = socket::accept(listeners[0].as_fd()).unwrap();
+        assert_eq!(socket::recv(caller.as_fd(), &mut [0; 9], 0).unwrap().0, 0);
+    }
+
+    #[test]
+    fn a_full_queue_is_tried_again_and_hides_nobody() {
+        let (crowd, busy, mute) = (gateway(600), gateway(601), gateway(602));
+        let (_full, full, _hangs) = (listen(&crowd), listen(&busy), listen(&mute));
+        let fill = |gateway: &Gateway| -> Vec<_> {
+            let call = || match gateway.call(me(), b"") {
+                Call::Asked(socket) => Some(socket),
+                _ => None,
+            };
+            std::iter::from_fn(call).collect()
+        };
+        let (_crowd, callers) = (fill(&crowd), fill(&busy));
+        assert!(!callers.is_empty());
+        // It comes to its callers after a while.
+        let gateway = std::thread::spawn(move || {
+            std::thread::sleep(SHORT_PATIENCE);
+            callers.iter().try_for_each(|_| socket::accept(full.as_fd()).map(drop)).map(|()| full)
+        });
+        let found = asked(&[crowd, busy, mute], me(), SHORT_PATIENCE);
+        assert!(
+            matches!(found[..], [(_, Answer::Crowded), (_, Answer::Silent), (_, Answer::Silent)]),
+            "{found:?}"
+        );
+        gateway.join().unwrap().unwrap();
     }
 
     proptest! {

@@ -13,7 +13,8 @@ mod time;
 use crate::config::Config;
 use crate::control::{AdminReply, AdminRequest};
 use crate::rights::Rights;
-use ask::Gateway;
+use ask::{Answer, Gateway};
+pub use sessions::count as count_sessions;
 use std::io::{self, IsTerminal, Write};
 use std::thread::sleep;
 use std::time::Duration;
@@ -97,14 +98,6 @@ fn watch() -> u8 {
     }
 }
 
-/// How many sessions are live, counted by their sockets: nobody is asked.
-///
-/// # Errors
-/// The system's.
-pub fn count_sessions() -> io::Result<usize> {
-    Ok(ask::gateways()?.iter().filter(|gateway| !gateway.logging_in).count())
-}
-
 /// Whether this process may ask gateways: root may, and where sshd itself runs as an ordinary user, that one.
 fn is_administrator() -> bool {
     let rights = Rights::of_this_process();
@@ -121,22 +114,63 @@ pub fn disconnect(session: Option<&str>) -> u8 {
     if !is_administrator() {
         return fail("Only root can end sessions.\nUse sudo.".to_owned());
     }
-    let found: Vec<Gateway> = match ask::gateways() {
-        Ok(all) => {
-            let is_meant = |gateway: &Gateway| session.is_none_or(|session| gateway.session() == session);
-            all.into_iter().filter(is_meant).collect()
-        }
+    // A gateway whose session is about to begin hears it then.
+    let answers = match ask::ask(session, AdminRequest::Disconnect, |_| ask::PATIENCE) {
+        Ok(answers) => answers,
         Err(e) => return fail(format!("The sessions cannot be listed: {e}.\nIs /proc mounted?")),
     };
-    if found.is_empty() && session.is_none() {
-        return FINE;
+    match outcome(session, &answers) {
+        Outcome::Ending => FINE,
+        Outcome::Unknown => {
+            fail("There is no such session.\n`jupyterhub-openssh status` lists them.".to_owned())
+        }
+        Outcome::Deaf => fail(
+            "A session's gateway does not answer.\nEnd its sshd process, or the gateway's: `pgrep -fl jupyterhub-openssh`."
+                .to_owned(),
+        ),
     }
-    if found.is_empty() {
-        return fail("There is no such session.\n`jupyterhub-openssh status` lists them.".to_owned());
+}
+
+/// What has become of ending a session, or all.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Ending,
+    Unknown,
+    Deaf,
+}
+
+fn outcome(session: Option<&str>, answers: &[(Gateway, Answer)]) -> Outcome {
+    let ending = answers.iter().any(|(_, answer)| matches!(answer, Answer::Said(AdminReply::Ending)));
+    let deaf = |answer: &Answer| match answer {
+        Answer::Said(AdminReply::Ending) => false,
+        // It may be anybody's: once the session that was meant is ending, it is.
+        Answer::Crowded => session.is_none() || !ending,
+        Answer::Said(_) | Answer::Silent => true,
+    };
+    match session {
+        _ if answers.iter().any(|(_, answer)| deaf(answer)) => Outcome::Deaf,
+        Some(_) if !ending => Outcome::Unknown,
+        _ => Outcome::Ending,
     }
-    let answers = ask::ask(&found, AdminRequest::Disconnect);
-    if answers.iter().all(|answer| matches!(answer, Ok(AdminReply::Ending))) {
-        return FINE;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_a_disconnect() {
+        let of = |session, answers: Vec<Answer>| {
+            let answers: Vec<_> =
+                answers.into_iter().map(|answer| (Gateway::example("0a"), answer)).collect();
+            outcome(session, &answers)
+        };
+        let (one, ending) = (Some("0a0a0a0a"), || Answer::Said(AdminReply::Ending));
+        assert_eq!((of(None, vec![]), of(one, vec![])), (Outcome::Ending, Outcome::Unknown));
+        assert_eq!((of(None, vec![ending()]), of(one, vec![ending()])), (Outcome::Ending, Outcome::Ending));
+        assert_eq!(of(one, vec![ending(), Answer::Crowded]), Outcome::Ending);
+        assert_eq!(of(None, vec![ending(), Answer::Crowded]), Outcome::Deaf);
+        assert_eq!(of(one, vec![Answer::Crowded]), Outcome::Deaf);
+        assert_eq!(of(one, vec![ending(), Answer::Silent]), Outcome::Deaf);
     }
-    fail("A session's gateway does not answer.\nEnd its sshd process, or the gateway's: `pgrep -fl jupyterhub-openssh`.".to_owned())
 }

@@ -1,7 +1,7 @@
 //! The live sessions, as their gateways tell of them.
 
 use super::Section;
-use super::ask::{self, Gateway};
+use super::ask::{self, Answer, Gateway, PATIENCE, SHORT_PATIENCE};
 use super::columns::{Align, columns};
 use super::size::human;
 use super::time::{rfc3339, short};
@@ -17,6 +17,9 @@ const MAX_CELL: usize = 64;
 /// Why nothing is shown to others.
 const NOT_ROOT: &str = "Sessions: only root can see them.";
 
+/// Most lines about gateways that do not answer: any local user can have others believe that there are many.
+const MAX_SILENT: usize = 50;
+
 /// What there is to know of one session; none: its gateway does not answer.
 type Found = Vec<(Gateway, Option<SessionStatus>)>;
 
@@ -24,19 +27,38 @@ fn look() -> Result<Found, String> {
     if !super::is_administrator() {
         return Err(NOT_ROOT.to_owned());
     }
-    let failed = |e: io::Error| format!("Sessions: they cannot be listed: {e}. Is /proc mounted?");
-    let mut gateways = ask::gateways().map_err(failed)?;
-    gateways.retain(|gateway| !gateway.logging_in);
-    let answers = ask::ask(&gateways, AdminRequest::Status);
-    let pair = |(gateway, answer): (Gateway, io::Result<AdminReply>)| match answer {
-        // It has ended meanwhile.
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => None,
-        Ok(AdminReply::Status(status)) if status.session == gateway.session() => {
-            Some((gateway, Some(status)))
-        }
-        Ok(_) | Err(_) => Some((gateway, None)),
+    let patience = |gateway: &Gateway| if gateway.logging_in { SHORT_PATIENCE } else { PATIENCE };
+    let answers = ask::ask(None, AdminRequest::Status, patience)
+        .map_err(|e| format!("Sessions: they cannot be listed: {e}. Is /proc mounted?"))?;
+    let mut found: Found =
+        answers.into_iter().filter(|(gateway, answer)| is_session(gateway, answer)).map(known).collect();
+    // Nobody who is known is to be looked for among those who are not.
+    found.sort_by_key(|(_, status)| status.is_none());
+    Ok(found)
+}
+
+/// Not one that has yet to become one.
+fn is_session(gateway: &Gateway, answer: &Answer) -> bool {
+    !(gateway.logging_in && matches!(answer, Answer::Silent))
+}
+
+fn known((gateway, answer): (Gateway, Answer)) -> (Gateway, Option<SessionStatus>) {
+    let status = match answer {
+        Answer::Said(AdminReply::Status(status)) if status.session == gateway.session() => Some(status),
+        _ => None,
     };
-    Ok(gateways.into_iter().zip(answers).filter_map(pair).collect())
+    (gateway, status)
+}
+
+/// How many sessions are live.
+///
+/// # Errors
+/// As [`ask::ask`].
+pub fn count() -> io::Result<usize> {
+    let answers = ask::ask(None, AdminRequest::Status, |_| SHORT_PATIENCE)?;
+    // What takes no callers may be anybody's, as many as they like: a number must not depend on that.
+    let is_ours = |answer: &Answer| !matches!(answer, Answer::Crowded);
+    Ok(answers.iter().filter(|(gateway, answer)| is_ours(answer) && is_session(gateway, answer)).count())
 }
 
 /// A table for people.
@@ -71,19 +93,19 @@ fn describe(found: &Found, now: u64) -> Section {
     }
     let heading = ["SESSION", "USER", "FROM", "SINCE", "IDLE", "IN", "OUT", "CHANNELS"].map(str::to_owned);
     let mut rows = vec![heading];
-    for (gateway, status) in found {
-        rows.push(match status {
-            Some(status) => row(status, now),
-            None => {
-                section.incomplete = true;
-                let mut row: [String; 8] = Default::default();
-                (row[0], row[7]) = (gateway.session().to_owned(), "its gateway does not answer".to_owned());
-                row
-            }
-        });
-    }
+    rows.extend(found.iter().filter_map(|(_, status)| status.as_ref()).map(|status| row(status, now)));
+    let silent: Vec<_> = found.iter().filter(|(_, status)| status.is_none()).collect();
+    rows.extend(silent.iter().take(MAX_SILENT).map(|(gateway, _)| {
+        let mut row: [String; 8] = Default::default();
+        (row[0], row[7]) = (gateway.session().to_owned(), "its gateway does not answer".to_owned());
+        row
+    }));
     use Align::{Left, Right};
     section.lines = columns([Left, Left, Left, Right, Right, Right, Right, Left], &rows);
+    if let Some(more @ 1..) = silent.len().checked_sub(MAX_SILENT) {
+        section.lines.push(format!("And {more} more that do not answer."));
+    }
+    section.incomplete = !silent.is_empty();
     section
 }
 
@@ -172,10 +194,26 @@ mod tests {
             ]
         );
         assert!(section.incomplete);
+        let many: Found =
+            found().into_iter().chain((0..60).map(|_| (Gateway::example("2c"), None))).collect();
+        let lines = describe(&many, 1000).lines;
+        assert_eq!((lines.len(), lines.last().unwrap().as_str()), (53, "And 11 more that do not answer."));
         assert_eq!(
             describe(&Vec::new(), 0),
             Section { lines: vec!["Sessions: none.".into()], incomplete: false }
         );
+    }
+
+    #[test]
+    fn only_what_does_not_answer_may_be_logging_in() {
+        let mut logging_in = Gateway::example("0a");
+        logging_in.logging_in = true;
+        let said = || Answer::Said(AdminReply::Ending);
+        assert!(is_session(&logging_in, &said()) && is_session(&logging_in, &Answer::Crowded));
+        assert!(!is_session(&logging_in, &Answer::Silent));
+        assert!(is_session(&Gateway::example("0a"), &Answer::Silent));
+        // What a gateway says of another session is no answer.
+        assert_eq!(known((logging_in, Answer::Said(AdminReply::Status(SessionStatus::default())))).1, None);
     }
 
     #[test]
