@@ -75,7 +75,7 @@ pub struct Expected<'a> {
 /// Waits up to [`CLAIM_TIME`] for the expected claim, and then for the jail's report. `groups` is what the jail is told.
 ///
 /// # Errors
-/// [`Unclaimed`]. The attempt of anybody but the owner is logged, refused and forgotten.
+/// [`Unclaimed`]. The attempt of anybody but the owner is refused and forgotten; the first is logged.
 pub fn wait(
     listener: &OwnedFd,
     terminated: BorrowedFd<'_>,
@@ -84,6 +84,8 @@ pub fn wait(
     log: &mut Log,
 ) -> Result<Claimed, Unclaimed> {
     let until = Instant::now() + CLAIM_TIME;
+    // One of those who are not the owner has been logged: anybody may come as often as they like.
+    let mut told = false;
     socket::set_nonblocking(listener)?;
     loop {
         match readable_before(&[listener.as_fd(), terminated], until)? {
@@ -106,7 +108,11 @@ pub fn wait(
                 return Ok(Claimed { claim, sessions, transfers, uid, home: report.home });
             }
             Err(refused) => {
-                log.warning(Line::new(Event::Denied).with("socket", "claim").with("reason", &refused.why));
+                if refused.by_owner || !std::mem::replace(&mut told, true) {
+                    log.warning(
+                        Line::new(Event::Denied).with("socket", "claim").with("reason", &refused.why),
+                    );
+                }
                 // The claimant may have gone: its loss.
                 let _ = reply(&claim, &ClaimReply::Refused(refused.why));
                 if refused.by_owner {
@@ -235,6 +241,32 @@ mod tests {
         refused(&message(&secret, "alice"), 3, me, "could not be read");
         refused(b"{}", 2, me, "not understood");
         refused(&[b'['; 10_000], 2, me, "not understood");
+    }
+
+    #[test]
+    fn strangers_are_refused_and_logged_once() {
+        let handle = Handle::new(None).unwrap();
+        let listener = socket::listen_abstract(&handle.socket_name()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let logger = std::os::unix::net::UnixDatagram::bind(dir.path().join("log")).unwrap();
+        let mut log = Log::at(&dir.path().join("log"));
+        let strangers: Vec<_> =
+            (0..5).map(|_| socket::connect_abstract(&handle.socket_name()).unwrap()).collect();
+        let (asked_to_end, mut end) = std::io::pipe().unwrap();
+        let waiting = std::thread::spawn(move || {
+            let owner = nix::unistd::getuid().as_raw() + 1;
+            let expected = Expected { handle: &handle, user: "alice", owner };
+            wait(&listener, asked_to_end.as_fd(), &expected, Vec::new(), &mut log).map(drop)
+        });
+        for stranger in &strangers {
+            let length = socket::recv(stranger.as_fd(), &mut [0; 512], 0).unwrap().0;
+            assert!(length > 0);
+        }
+        std::io::Write::write_all(&mut end, b"x").unwrap();
+        assert!(matches!(waiting.join().unwrap(), Err(Unclaimed::AskedToEnd)));
+        logger.set_nonblocking(true).unwrap();
+        assert!(logger.recv(&mut [0; 2048]).is_ok());
+        assert!(logger.recv(&mut [0; 2048]).is_err());
     }
 
     /// What comes of a report, of a jail that leaves, of none, of being asked to end.

@@ -99,6 +99,12 @@ impl Log {
         Self::with(Paths::default(), "", 0, &[])
     }
 
+    /// For tests: lines go to the logger at a path.
+    #[cfg(test)]
+    pub fn at(path: &std::path::Path) -> Self {
+        Self::with(Paths { syslog: Some(path.to_owned()), ..Paths::default() }, "", 0, &[])
+    }
+
     /// An event that an administrator wants to see in the ordinary course of things.
     pub fn info(&mut self, line: Line) {
         self.send(Severity::LOG_INFO, line);
