@@ -71,9 +71,10 @@ pub fn serve(
         about,
         admin,
         asked: false,
+        told: false,
         limits: Limits::new(access.config().session, now),
         began: (now, SystemTime::now()),
-        active: None,
+        active: matches!(home, HomeState::Unconfigured).then_some(now),
         past: Passed::default(),
         counted: (now, Passed::default()),
         ending: None,
@@ -124,10 +125,13 @@ struct Serve {
     admin: Admin,
     /// Somebody wants something there.
     asked: bool,
+    /// Somebody who is not of the session has been logged: anybody may come as often as they like.
+    told: bool,
     limits: Limits,
     /// When the session began.
     began: (Instant, SystemTime),
-    /// When the user was last active; none before the first channel: a door for files only has none.
+    /// When the user was last active; none before the first channel where this host serves files: in a door for files only
+    /// nothing is a channel.
     active: Option<Instant>,
     /// Of channels that are over.
     past: Passed,
@@ -405,6 +409,9 @@ impl Serve {
 
     fn close(&mut self, log: &mut Log, now: Instant) {
         self.closing = Some(now + CLOSING);
+        // What is left of the session ends now, files that this host serves among it: process 1 of the jail takes this for
+        // our end. The user's server may take long to close terminals, and its user can stop it to that end.
+        let _ = socket::hang_up(self.claim.as_fd());
         for channel in &mut self.channels {
             channel.session_gone(&mut self.link, &self.jobs, now);
         }
@@ -417,8 +424,10 @@ impl Serve {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
             Err(e) => return log.warning(denied(&e.to_string())),
         };
-        if let Err(why) = self.welcome(&session) {
-            return log.warning(denied(&why));
+        match self.welcome(&session) {
+            Ok(()) => {}
+            Err(_) if std::mem::replace(&mut self.told, true) => return,
+            Err(why) => return log.warning(denied(&why)),
         }
         self.last_id += 1;
         let (access, home) = (self.access.clone(), self.home.clone());

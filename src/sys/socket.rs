@@ -2,9 +2,9 @@
 
 use nix::cmsg_space;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    UnixCredentials, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, setsockopt, socket,
-    socketpair, sockopt,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
+    UnixAddr, UnixCredentials, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, setsockopt,
+    shutdown, socket, socketpair, sockopt,
 };
 use std::io;
 use std::io::{IoSlice, IoSliceMut};
@@ -180,6 +180,14 @@ pub fn recv(
         return Err(io::Error::new(io::ErrorKind::InvalidData, "message or descriptors larger than agreed"));
     }
     Ok((bytes, descriptors))
+}
+
+/// Ends a connection in both directions while its descriptor stays: the peer sees that at once.
+///
+/// # Errors
+/// The system's; `NotConnected` when the peer has gone.
+pub fn hang_up(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(shutdown(fd.as_raw_fd(), Shutdown::Both)?)
 }
 
 /// Switches a descriptor to non-blocking.
