@@ -5,11 +5,13 @@
 //! is added later. A file that isn't understood counts from zero again, as Prometheus expects of a counter now and then.
 
 use crate::gateway::By;
+use crate::sys::mount::{Flags, Tree};
 use accounts::paths;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl, openat};
+use nix::sys::stat::Mode;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -127,17 +129,22 @@ impl Counters {
         file.write_all_at(&bytes, 0)
     }
 
-    /// What this host's gateways have counted so far.
+    /// What this host's gateways have counted so far. Whoever holds the lock for long holds nobody up: then what stands in the
+    /// file is read as it is.
     ///
     /// # Errors
-    /// The file is there and cannot be read, or somebody holds its lock for long.
+    /// The file is there and cannot be read.
     pub fn load() -> io::Result<Self> {
         Self::load_from(Path::new(paths::COUNTERS))
     }
 
     fn load_from(path: &Path) -> io::Result<Self> {
         match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
-            Ok(file) => locked(&file, libc::F_RDLCK, Self::read),
+            Ok(file) => match locked(&file, libc::F_RDLCK, Self::read) {
+                // A gateway that is stopped, or broken into. Each writes all numbers at once.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Self::read(&file),
+                done => done,
+            },
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(e),
         }
@@ -168,6 +175,21 @@ fn locked<R>(file: &File, kind: libc::c_int, work: impl FnOnce(&File) -> io::Res
     result
 }
 
+fn open(directory: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    Ok(openat(directory, path, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
+}
+
+/// Opens the file in a mount of its own, which is attached nowhere: noexec, so that a gateway that is broken into cannot
+/// write code into it and map that.
+fn open_noexec(path: &Path) -> io::Result<File> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let tree = Tree::clone_path(directory)?.restrict(Flags::NOSUID | Flags::NODEV | Flags::NOEXEC)?;
+    open(tree.descriptor(), Path::new(name))
+}
+
 /// What one gateway counts. Clones share it.
 #[derive(Clone, Default)]
 pub struct Meter(Arc<Inner>);
@@ -188,10 +210,9 @@ impl Meter {
     }
 
     fn open_at(path: &Path) -> Self {
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-        let open =
-            OpenOptions::new().read(true).write(true).create(true).mode(0o600).custom_flags(flags).open(path);
-        Self(Arc::new(Inner { file: open.ok(), pending: Mutex::default() }))
+        // Where nothing can be mounted, as in a container without privileges, it is opened as it is.
+        let file = open_noexec(path).or_else(|_| open(AT_FDCWD, path));
+        Self(Arc::new(Inner { file: file.ok(), pending: Mutex::default() }))
     }
 
     /// Counts a login.
@@ -240,6 +261,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::fs;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn every_counter_has_a_place_of_its_own() {
@@ -302,13 +324,29 @@ mod tests {
         meter.add(Counter::Sessions, 1);
         locked(holder.0.file.as_ref().unwrap(), libc::F_WRLCK, |_| {
             meter.flush();
-            assert!(Counters::load_from(&path).is_err());
+            assert_eq!(Counters::load_from(&path).unwrap().get(Counter::Sessions), 0);
             Ok(())
         })
         .unwrap();
         assert_eq!(Counters::load_from(&path).unwrap().get(Counter::Sessions), 0);
         meter.flush();
         assert_eq!(Counters::load_from(&path).unwrap().get(Counter::Sessions), 1);
+    }
+
+    #[test]
+    fn code_in_it_is_not_executed() {
+        use nix::sys::statvfs::{FsFlags, fstatvfs};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("counters");
+        // Who may not mount.
+        let Ok(file) = open_noexec(&path) else { return };
+        file.write_all_at(b"code", 0).unwrap();
+        // Mapping it executable is EPERM then (mmap(2)).
+        assert!(fstatvfs(&file).unwrap().flags().contains(FsFlags::ST_NOEXEC));
+        // It is the file that others have.
+        assert_eq!(fs::read(&path).unwrap(), b"code");
+        assert!(Meter::open_at(&path).0.file.is_some());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]
