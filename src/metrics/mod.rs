@@ -4,11 +4,12 @@ pub mod counters; // the file that gateways add to
 mod text; // Prometheus' format
 
 use crate::config::Config;
+use crate::gateway::handle::hex;
 use crate::status;
 use counters::Counters;
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -58,16 +59,16 @@ fn collect() -> Result<String, String> {
 }
 
 /// Replaces a file whole, so that node_exporter never sees a part of it. Nothing that somebody has put into the directory is
-/// followed: the file is made anew under a name that nobody knows, and renamed.
+/// followed: the file is made anew under a random name, and renamed. One that is killed in between leaves that behind.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut random = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
     let mut new = OsString::from(".");
     new.push(name);
-    // Not ending in .prom: node_exporter leaves it alone.
-    new.push(format!(".{}", std::process::id()));
+    // Not ending in .prom: node_exporter leaves it alone. Nor foreseen by anybody who may write there.
+    new.push(format!(".{}", hex(&random)));
     let new = path.with_file_name(new);
-    // Left behind by a process of the same number that was killed.
-    let _ = fs::remove_file(&new);
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o644).custom_flags(flags).open(&new)?;
@@ -100,5 +101,10 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
         assert!(write(&dir.path().join("none/x.prom"), "x").is_err());
+        // What cannot be replaced stays, and nothing else.
+        let taken = dir.path().join("taken.prom");
+        fs::create_dir(&taken).unwrap();
+        assert!(write(&taken, "x").is_err() && taken.is_dir());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 }
