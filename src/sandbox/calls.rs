@@ -17,6 +17,9 @@ type Table = BTreeMap<Call, Vec<SeccompRule>>;
 /// One thing about an argument: which, how wide, how compared, with what.
 type Test = (u8, SeccompCmpArgLen, SeccompCmpOp, u64);
 
+/// The bits of socket(2)'s second argument that are the type; the others are flags.
+const SOCK_TYPE_MASK: u64 = 0xf;
+
 /// Puts the filter of gateways, keepers and hub-keys in force.
 ///
 /// # Errors
@@ -64,7 +67,9 @@ pub fn session() -> io::Result<()> {
     let mut refused = table(DANGEROUS)?;
     refused.extend(namespaces()?);
     refused.extend(table(&[libc::SYS_clone3])?);
-    refused.insert(libc::SYS_socket, vec![rule(&[(0, Dword, Ne, number(libc::AF_UNIX))])?]);
+    for call in [libc::SYS_socket, libc::SYS_socketpair] {
+        refused.insert(call, vec![rule(&[(0, Dword, Ne, number(libc::AF_UNIX))])?]);
+    }
     let no_such_call = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     install(&program(refused, SeccompAction::Allow, no_such_call)?, false)
 }
@@ -97,11 +102,17 @@ fn conditional() -> io::Result<Table> {
         ),
         (libc::SYS_socketpair, vec![rule(&unix)?]),
     ]);
-    // TCP and UDP as such: other protocols (SCTP, MPTCP, SMC) know other ways than Landlock's ports, and more faults.
+    // TCP and UDP as such: other protocols (SCTP, DCCP, MPTCP, SMC) know other ways than Landlock's ports, and more faults.
     let mut sockets = vec![rule(&unix)?];
     for family in [libc::AF_INET, libc::AF_INET6] {
-        for protocol in [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP] {
-            sockets.push(rule(&[is(0, family), is(2, protocol)])?);
+        for (kind, protocol) in [
+            (libc::SOCK_STREAM, 0),
+            (libc::SOCK_STREAM, libc::IPPROTO_TCP),
+            (libc::SOCK_DGRAM, 0),
+            (libc::SOCK_DGRAM, libc::IPPROTO_UDP),
+        ] {
+            let kind = (1, Dword, MaskedEq(SOCK_TYPE_MASK), number(kind));
+            sockets.push(rule(&[is(0, family), kind, is(2, protocol)])?);
         }
     }
     table.insert(libc::SYS_socket, sockets);

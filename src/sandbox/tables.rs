@@ -2,6 +2,9 @@
 
 use libc::c_long as Call;
 
+/// open_tree with attributes, Linux 6.15; the same number for every processor. libc lacks it.
+const SYS_OPEN_TREE_ATTR: Call = 467;
+
 /// Nobody here calls these, no library does, and whoever breaks in wants them.
 pub const DANGEROUS: &[Call] = &[
     // Other processes: their memory, their descriptors.
@@ -18,6 +21,7 @@ pub const DANGEROUS: &[Call] = &[
     libc::SYS_umount2,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
+    SYS_OPEN_TREE_ATTR,
     libc::SYS_fsopen,
     libc::SYS_fsconfig,
     libc::SYS_fsmount,
@@ -47,6 +51,7 @@ pub const DANGEROUS: &[Call] = &[
     libc::SYS_swapoff,
     libc::SYS_acct,
     libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
     libc::SYS_sethostname,

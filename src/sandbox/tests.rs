@@ -53,6 +53,8 @@ fn what_is_dangerous_ends_the_process() {
         (libc::SYS_process_vm_writev, NOTHING),
         (libc::SYS_pidfd_getfd, [-1, -1, 0, 0, 0]),
         (libc::SYS_mount, NOTHING),
+        (libc::SYS_quotactl_fd, NOTHING),
+        (467, NOTHING),
         (libc::SYS_unshare, NOTHING),
         (libc::SYS_setns, [-1, 0, 0, 0, 0]),
         (libc::SYS_clone, [new_user, 0, 0, 0, 0]),
@@ -110,6 +112,11 @@ fn what_is_not_listed_is_no_call() {
             (libc::SYS_socket, family(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)),
             (libc::SYS_socket, family(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP)),
             (libc::SYS_socket, family(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_RAW)),
+            // SCTP, DCCP, and TCP by another way.
+            (libc::SYS_socket, family(libc::AF_INET, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0)),
+            (libc::SYS_socket, family(libc::AF_INET6, libc::SOCK_DCCP, 0)),
+            (libc::SYS_socket, family(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_TCP)),
+            (libc::SYS_socket, family(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_UDP)),
             (libc::SYS_sendto, [-1, 0, 0, Call::from(libc::MSG_FASTOPEN), 0]),
             // One that doesn't exist yet.
             (1000, NOTHING),
@@ -261,11 +268,15 @@ fn a_session_may_become_a_file_server_and_little_else() {
             (libc::SYS_clone3, NOTHING),
             (libc::SYS_socket, family(libc::AF_INET)),
             (libc::SYS_socket, family(libc::AF_NETLINK)),
+            (libc::SYS_socketpair, family(libc::AF_TIPC)),
+            (libc::SYS_quotactl_fd, [-1, 0, 0, 0, 0]),
+            (467, NOTHING),
             (libc::SYS_io_uring_setup, NOTHING),
         ] {
             assert_eq!(call(number, arguments), Err(Errno::ENOSYS), "call {number}");
         }
         UnixDatagram::unbound().unwrap();
+        UnixStream::pair().unwrap();
         // It may fork and run another program, as rsync does the one and we do the other.
         let done = std::process::Command::new("true").status().unwrap();
         assert!(done.success());
