@@ -178,7 +178,7 @@ fn identity(answer: &Answer, hub: &HubUrl, keys_on: bool) -> (Finding, bool) {
             let target = answer.header("location").unwrap_or_default();
             let remedy = match address_of(target, hub) {
                 Some(url) if url != base => format!("Set in config.toml: url = \"{url}\""),
-                _ => "Set hub.url in config.toml to the address that it ends at, without /hub and what follows".to_owned(),
+                _ => "Set hub.url in config.toml to the address that users open in their browser, without /hub and what follows".to_owned(),
             };
             none(format!("{base}/hub/api/ is redirected to {target}, which is not followed: tokens go nowhere else"), remedy)
         }
@@ -200,7 +200,8 @@ fn identity(answer: &Answer, hub: &HubUrl, keys_on: bool) -> (Finding, bool) {
 }
 
 /// The hub's address, if the target of a redirect tells it. A JupyterHub that is asked outside of its base path redirects to
-/// `BASE/hub` and the path that it was asked for.
+/// `BASE/hub` and the path that it was asked for. Another host is none that anybody should be told to send tokens to, nor is
+/// the same one without TLS: over plain http whoever is in between can have said so.
 fn address_of(location: &str, asked: &HubUrl) -> Option<String> {
     let (scheme, rest) = asked.base().split_once("://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -214,7 +215,9 @@ fn address_of(location: &str, asked: &HubUrl) -> Option<String> {
         Some(base) => base,
         None => target.split_once("/hub/api")?.0,
     };
-    HubUrl::parse(base).ok().map(|url| url.base().to_owned())
+    let found = HubUrl::parse(base).ok()?;
+    let is_safe = found.host() == asked.host() && (found.is_https() || !asked.is_https());
+    is_safe.then(|| found.base().to_owned())
 }
 
 /// The first two numbers of a version such as `5.2.1` or `4.0.0b1`.
