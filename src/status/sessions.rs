@@ -103,7 +103,7 @@ fn describe(found: &Found, now: u64) -> Section {
     use Align::{Left, Right};
     section.lines = columns([Left, Left, Left, Right, Right, Right, Right, Left], &rows);
     if let Some(more @ 1..) = silent.len().checked_sub(MAX_SILENT) {
-        section.lines.push(format!("And {more} more that do not answer."));
+        section.lines.push(format!("And {more} more that do not answer. Whose sockets they are: ss -xlp"));
     }
     section.incomplete = !silent.is_empty();
     section
@@ -197,7 +197,10 @@ mod tests {
         let many: Found =
             found().into_iter().chain((0..60).map(|_| (Gateway::example("2c"), None))).collect();
         let lines = describe(&many, 1000).lines;
-        assert_eq!((lines.len(), lines.last().unwrap().as_str()), (53, "And 11 more that do not answer."));
+        assert_eq!(
+            (lines.len(), lines.last().unwrap().as_str()),
+            (53, "And 11 more that do not answer. Whose sockets they are: ss -xlp")
+        );
         assert_eq!(
             describe(&Vec::new(), 0),
             Section { lines: vec!["Sessions: none.".into()], incomplete: false }

@@ -66,6 +66,11 @@ def limits(process):
     return found
 
 
+def descriptors(process):
+    """The paths of its open files."""
+    return [process.path(f"fd/{number}") for number in os.listdir(process.path("fd"))]
+
+
 def is_hidden(process):
     """Not dumpable: the files of /proc/PID are root's (PR_SET_DUMPABLE(2const))."""
     return os.stat(process.path("environ")).st_uid == 0 and process.uid != 0
@@ -102,6 +107,9 @@ def test_gateway(bastion, login):
     (gateway,) = gateways(bastion)
     found = confined(gateway, uid_of(bastion, paths.GATEWAY_USER))
     assert found["Seccomp_filters"] == "3"
+    # All that it can write to, and not map to be executed (mmap(2)).
+    counters = [path for path in descriptors(gateway) if os.readlink(path).endswith("counters")]
+    assert [os.statvfs(path).f_flag & os.ST_NOEXEC for path in counters] == [os.ST_NOEXEC]
     # The host's namespaces: it has to reach the hub, and names of it.
     assert gateway.namespace("net") != bastion.sessions()[0].namespace("net")
 
