@@ -184,6 +184,10 @@ impl Serve {
             self.forget_done(now);
             self.keep_limits(log, now);
             self.hear_admin(log, now);
+            // Before it is seen whether anything is left: without a channel nothing would wake this loop.
+            if self.closing.is_none() && self.ending.is_some_and(|at| now >= at) {
+                self.close(log, now);
+            }
             self.link.write(&self.jobs, log, now);
             self.transfers.relay(log, now);
             if let Some(until) = self.closing {
@@ -198,9 +202,6 @@ impl Serve {
                     ));
                     return Ok(());
                 }
-            }
-            if self.closing.is_none() && self.ending.is_some_and(|at| now >= at) {
-                self.close(log, now);
             }
             if now >= self.counted.0 + COUNT {
                 self.count(now);

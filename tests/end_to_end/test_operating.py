@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from contextlib import contextmanager
 from datetime import datetime, timezone
 
@@ -238,8 +237,8 @@ sys.stdin.read()
 @contextmanager
 def stranger(bastion, *names):
     """A local user who has taken abstract names."""
-    command = bastion.box.network.command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable,
-                                          "-I", "-S", "-B", "-c", STRANGER, *names)
+    command = bastion.box.network.command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                                          "/usr/bin/python3", "-I", "-S", "-B", "-c", STRANGER, *names)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                           preexec_fn=die_with_parent) as process:
         assert process.stdout.readline() == "ready\n"
