@@ -259,7 +259,7 @@ def test_names_of_a_stranger_hide_no_session(bastion, client, alice):
             assert numbers(bastion)[("sessions",)] == 1
             done = bastion.box.run(PROGRAM, "status", "--sessions")
             assert re.search(rf"(?m)^{session} +alice ", done.stdout), done.stdout
-            with stranger(bastion, "full:" + admin + "0" * 31 + "f", "full:" + admin + session + "e" * 24):
+            with stranger(bastion, "full:" + admin + "0" * 28 + "ffff", "full:" + admin + session + "e" * 24):
                 done = bastion.box.run(PROGRAM, "status", "--sessions", check=False)
                 assert done.returncode == 1 and done.stdout.count("does not answer") == 2, done.stdout
                 assert re.match(rf"{session} +alice ", done.stdout.splitlines()[1]), done.stdout
