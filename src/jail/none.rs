@@ -9,7 +9,7 @@ use super::{Failure, JOIN_TIME, caller, connect_gateway, read_line, why};
 use crate::control::{HomeState, JailReport};
 use crate::rights::Rights;
 use crate::sandbox;
-use crate::sys::{process, socket};
+use crate::sys::{pidfd, process, socket};
 use accounts::paths::CHANNELS_SOCKET_PREFIX;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -64,11 +64,13 @@ fn watch_over(sshd: &OwnedFd, gateway: &OwnedFd) -> ! {
         process::close_all_but(&[sshd.as_raw_fd(), gateway.as_raw_fd()])?;
         process::set_name(c"jupyterhub-jail")?;
         process::stay_unprivileged()?;
-        sandbox::confine_watcher()
+        sandbox::confine_watcher_without_jail(sshd.as_fd())
     };
     let prepared = prepare();
     if prepared.is_ok() {
         watch(sshd.as_fd(), gateway.as_fd());
+        // The gateway's end is the session's: there is no first process of a namespace, whose end would see to that.
+        let _ = pidfd::terminate(sshd.as_fd());
     }
     process::exit_now(i32::from(prepared.is_err()));
 }

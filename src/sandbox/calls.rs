@@ -11,6 +11,7 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::RawFd;
 
 /// Calls, each with the cases that are meant: none is every case, of several one is enough.
 type Table = BTreeMap<Call, Vec<SeccompRule>>;
@@ -50,9 +51,13 @@ pub fn network() -> io::Result<()> {
 ///
 /// # Errors
 /// The system's.
-pub fn watcher() -> io::Result<()> {
+pub fn watcher(sshd: Option<RawFd>) -> io::Result<()> {
     let no_such_call = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let mut allowed = table(WATCHER)?;
+    if let Some(sshd) = sshd {
+        let terminate = [(0, Dword, Eq, number(sshd)), (1, Dword, Eq, number(libc::SIGTERM))];
+        allowed.insert(libc::SYS_pidfd_send_signal, vec![rule(&terminate)?]);
+    }
     // Signal 0 is none.
     allowed.insert(libc::SYS_kill, vec![rule(&[(1, Dword, Eq, 0)])?]);
     install(&program(allowed, no_such_call, SeccompAction::Allow)?, true)

@@ -22,6 +22,7 @@ use crate::log::{Event, Line, Log};
 use crate::sys::seccomp;
 pub use reach::Reach;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// What could not be had: lines for the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +54,17 @@ pub fn confine(reach: &Reach) -> io::Result<Confined> {
 pub fn confine_watcher() -> io::Result<()> {
     limits::apply()?;
     Reach::nothing().enforce()?;
-    filter(calls::watcher).map(drop)
+    filter(|| calls::watcher(None)).map(drop)
+}
+
+/// The same where there is no jail, whose end would end the session: it may end the sshd that `sshd` stands for (a pidfd).
+///
+/// # Errors
+/// The system's: it must not go on then.
+pub fn confine_watcher_without_jail(sshd: BorrowedFd<'_>) -> io::Result<()> {
+    limits::apply()?;
+    Reach::nothing().with_signals().enforce()?;
+    filter(|| calls::watcher(Some(sshd.as_raw_fd()))).map(drop)
 }
 
 /// Takes from a session, and from the program that it becomes, what neither needs. Call it after no_new_privs is set.
@@ -79,7 +90,7 @@ pub fn reach_of(config: &Result<Config, ConfigError>) -> Reach {
 }
 
 /// Puts a filter in force, unless this kernel has none: that is no reason to keep users out. False: it has none.
-fn filter(put: fn() -> io::Result<()>) -> io::Result<bool> {
+fn filter(put: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
     if seccomp::is_available() { put().map(|()| true) } else { Ok(false) }
 }
 

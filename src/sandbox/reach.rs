@@ -49,6 +49,7 @@ pub struct Reach {
     read: Vec<PathBuf>,
     change: Vec<PathBuf>,
     ports: Vec<u16>,
+    signals: bool,
 }
 
 impl Reach {
@@ -69,6 +70,7 @@ impl Reach {
                 .chain(hub.ca_file.iter().flat_map(|file| around(file)))
                 .collect(),
             change: Vec::new(),
+            signals: false,
             ports: hub.url.iter().map(accounts::HubUrl::port).chain([DNS]).collect(),
         }
     }
@@ -87,6 +89,13 @@ impl Reach {
         if let (true, Some(url)) = (config.keys.sources.contains(&Source::Url), &config.keys.url) {
             self.ports.extend(port(&url.for_user("user")));
         }
+        self
+    }
+
+    /// And signals to processes that are not confined like this one.
+    #[must_use]
+    pub fn with_signals(mut self) -> Self {
+        self.signals = true;
         self
     }
 
@@ -109,7 +118,7 @@ impl Reach {
             .handle_access(AccessFs::from_all(ABI))?
             .handle_access(AccessNet::from_all(ABI))?
             // Signals to other processes of our uid, and the sockets of other gateways.
-            .scope(Scope::from_all(ABI))?
+            .scope(if self.signals { Scope::AbstractUnixSocket.into() } else { Scope::from_all(ABI) })?
             .create()?
             // A path that doesn't exist needs no rule.
             .add_rules(path_beneath_rules(&self.read, read))?

@@ -255,6 +255,30 @@ fn the_jails_first_process_can_only_wait() {
 }
 
 #[test]
+fn a_watcher_without_a_jail_can_end_its_sshd_and_nobody_else() {
+    use std::os::fd::AsFd;
+    let start = || std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let (mut sshd, mut other) = (start(), start());
+    let open = |child: &std::process::Child| crate::sys::pidfd::open(child.id() as i32).unwrap();
+    let (first, second) = (open(&sshd), open(&other));
+    assert!(in_child(|| {
+        harden().unwrap();
+        confine_watcher_without_jail(first.as_fd()).unwrap();
+        let send = |fd: &std::os::fd::OwnedFd, signal: libc::c_int| {
+            let fd = Call::from(std::os::fd::AsRawFd::as_raw_fd(fd));
+            call(libc::SYS_pidfd_send_signal, [fd, Call::from(signal), 0, 0, 0])
+        };
+        assert_eq!(send(&second, libc::SIGTERM), Err(Errno::ENOSYS));
+        assert_eq!(send(&first, libc::SIGKILL), Err(Errno::ENOSYS));
+        crate::sys::pidfd::terminate(first.as_fd()).unwrap();
+    }));
+    sshd.wait().unwrap();
+    assert!(other.try_wait().unwrap().is_none());
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
 fn a_session_may_become_a_file_server_and_little_else() {
     let family = |family: libc::c_int| [Call::from(family), Call::from(libc::SOCK_DGRAM), 0, 0, 0];
     assert!(in_child(|| {

@@ -3,7 +3,7 @@
 
 use nix::errno::Errno;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Opens process `pid` (pidfd_open(2), Linux 5.3). The descriptor becomes readable when the process ends,
 /// whoever its parent is.
@@ -16,6 +16,19 @@ pub fn open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(|_| io::Error::from(Errno::EBADF))?;
     // SAFETY: the kernel has just given us this descriptor (close-on-exec); nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends SIGTERM to the process (pidfd_send_signal(2), Linux 5.1).
+///
+/// # Errors
+/// The system's; `ESRCH` when it has ended.
+pub fn terminate(process: BorrowedFd<'_>) -> io::Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: an open descriptor, two integers, and no siginfo.
+    let done =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGTERM, info, 0) };
+    Errno::result(done)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -33,9 +46,10 @@ mod tests {
             poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(timeout)).unwrap()
         };
         assert_eq!(ended(0), 0);
-        child.kill().unwrap();
+        terminate(fd.as_fd()).unwrap();
         assert_eq!(ended(250), 1);
         child.wait().unwrap();
+        assert!(terminate(fd.as_fd()).is_err());
     }
 
     #[test]

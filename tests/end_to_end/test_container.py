@@ -224,8 +224,12 @@ def test_terminals_without_any_privileges(container_host, hub, client, alice, bo
         assert re.search(r"(?m)sshd\S*: Accepted keyboard-interactive/pam for alice", made.log())
         terminal = client.terminal(made, "alice", alice.token)
         terminal.prompt()
+        idle = client.login(made, "bob", bob.token)
+        wait_for(lambda: len(json.loads(made.run("jupyterhub-openssh", "status", "--json").stdout)["sessions"]) == 2,
+                 "both are there")
         made.run("jupyterhub-openssh", "disconnect", "--all")
         terminal.wait_closed()
+        wait_for(lambda: not idle.is_active(), "the connection without a channel ends, too", 20)
         wait_for(lambda: "jupyterhub-open" not in made.run("ps", "-eo", "comm").stdout, "gateways and watchers end")
     finally:
         client.close_all()

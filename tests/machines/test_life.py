@@ -96,6 +96,7 @@ class Life:
         assert re.search(r'(?m)^jupyterhub_openssh_logins_total\{.*outcome="granted".*\} [1-9]',
                          self.box.read("/run/numbers.prom"))
         self.box.write(paths.CONFIG_FILE, config)
+        self.box.path("/run/numbers.prom").unlink()
 
     def journal(self, *what):
         """Entries of the journal."""
