@@ -37,11 +37,14 @@ impl<'t> Document<'t> {
             Ok(root) => Ok(Self { text, root: root.into_inner() }),
             Err(error) => {
                 let start = error.span().map_or(0, |span| span.start);
-                Err(ConfigError::new(
-                    format!("this is not valid TOML: {}", excerpt(error.message())),
-                    "Correct the line; text values need quotes, as in url = \"https://hub.example.org\".",
-                )
-                .at(place(text, start)))
+                // The library has no kinds of errors, and one message for a table and a key.
+                let remedy = if error.message().starts_with("duplicate key") {
+                    "This table or key is in the file already: put the lines under the first one, and remove this."
+                } else {
+                    "Correct the line; text values need quotes, as in url = \"https://hub.example.org\"."
+                };
+                Err(ConfigError::new(format!("this is not valid TOML: {}", excerpt(error.message())), remedy)
+                    .at(place(text, start)))
             }
         }
     }
@@ -368,7 +371,15 @@ mod tests {
             ("[hub]\nseconds = 1.5", 2, 1, Some("hub.seconds"), "Write a number"),
             ("[hub]\nseconds = 99999999999999999999", 2, 1, Some("hub.seconds"), "Write a number"),
             ("[hub]\nurl = https://hub", 2, 7, None, "Correct the line"),
-            ("[hub]\nurl = \"a\"\nurl = \"b\"", 3, 1, None, "Correct the line"),
+            ("[hub]\nurl = \"a\"\nurl = \"b\"", 3, 1, None, "This table or key is in the file already: put"),
+            (
+                "[hub]\n[homes]\n[hub]\nurl = \"b\"",
+                3,
+                2,
+                None,
+                "This table or key is in the file already: put",
+            ),
+            ("[hub]\n[[hub]]", 2, 3, None, "This table or key is in the file already: put"),
         ] {
             let error = error(text);
             assert_eq!(error.place(), Some(Place { line, column }), "{text}: {error}");
