@@ -181,7 +181,7 @@ fn host(config: Option<&Config>, login: Option<&LoginName>) -> Vec<Finding> {
     let (config, login) = (config.cloned(), login.cloned());
     in_child("host", HOST_TIME, None, move || {
         type Topic = (&'static str, Box<dyn FnOnce() -> Vec<Finding> + Send>);
-        let keys_on = config.as_ref().is_some_and(|config| config.keys.is_on());
+        let keys_on = config.as_ref().map(|config| config.keys.is_on());
         let remote = config.as_ref().is_some_and(|config| keys::are_remote(&config.keys));
         let name = login.as_ref().map(|login| login.as_str().to_owned());
         let mut topics: Vec<Topic> = vec![

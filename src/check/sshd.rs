@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const SOMEBODY: &str = "jupyterhub-openssh-check";
 
 /// Asks sshd about a hub user (`user`, or a made-up one) and about a local account. The second value is the PAM service.
-pub fn check(user: Option<&str>, keys_on: bool) -> (Vec<Finding>, String) {
+/// `keys_on` is nothing where the configuration is broken.
+pub fn check(user: Option<&str>, keys_on: Option<bool>) -> (Vec<Finding>, String) {
     let mut findings: Vec<Finding> = refused(Path::new(DROP_IN)).into_iter().collect();
     // A local account of that name is none of ours; that there is one is told under the topic of the user.
     let user = user.filter(|name| !matches!(User::from_name(name), Ok(Some(_)))).unwrap_or(SOMEBODY);
@@ -34,11 +35,12 @@ pub fn check(user: Option<&str>, keys_on: bool) -> (Vec<Finding>, String) {
     if found.is_ours() {
         findings.extend(hub_user(
             &found,
-            keys_on,
+            keys_on.unwrap_or_default(),
             if Rights::of_this_process().own_sshd_config().is_some() { Jail::None } else { Jail::Namespaces },
         ));
     } else if findings.is_empty() {
-        findings.push(unconfined(user, Path::new(DROP_IN).exists(), &read(CONFIG).unwrap_or_default()));
+        let (present, config) = (Path::new(DROP_IN).exists(), read(CONFIG).unwrap_or_default());
+        findings.push(unconfined(user, present, &config, keys_on.is_none()));
     }
     findings.extend(local());
     findings.extend(freshness::check(found.get("pidfile")));
@@ -115,8 +117,9 @@ fn refused(drop_in: &Path) -> Option<Finding> {
     })
 }
 
-/// Why the block may not be in force.
-fn unconfined(user: &str, present: bool, config: &str) -> Finding {
+/// Why the block may not be in force. With our own configuration `broken` the NSS module knows no hub user, whom it could
+/// hold for.
+fn unconfined(user: &str, present: bool, config: &str, broken: bool) -> Finding {
     const WHAT: &str = "sshd would not confine hub users";
     let included = config.lines().any(|line| {
         let line = line.trim().to_ascii_lowercase().replace(['=', '"'], " ");
@@ -133,6 +136,12 @@ fn unconfined(user: &str, present: bool, config: &str) -> Finding {
             format_args!(
                 "Put \"Include /etc/ssh/sshd_config.d/*.conf\" at the top of {CONFIG}, then: sshd -t && systemctl reload ssh"
             ),
+        )
+    } else if broken {
+        Finding::unknown(
+            TOPIC,
+            "whether sshd confines hub users cannot be found out: there are none until the configuration is mended",
+            "Mend what is said under configuration",
         )
     } else {
         Finding::error(
@@ -220,13 +229,19 @@ mod tests {
 
     #[test]
     fn why_the_block_is_not_in_force() {
-        assert!(unconfined("x", false, "").text().contains("50-jupyterhub.conf is missing"));
+        assert!(unconfined("x", false, "", true).text().contains("50-jupyterhub.conf is missing"));
         for config in ["", "#Include /etc/ssh/sshd_config.d/*.conf", "Include /etc/ssh/other/*.conf"] {
-            assert!(unconfined("x", true, config).text().contains("doesn't include"), "{config}");
+            for broken in [false, true] {
+                assert!(unconfined("x", true, config, broken).text().contains("doesn't include"), "{config}");
+            }
         }
         for config in ["Include /etc/ssh/sshd_config.d/*.conf", " include=\"/etc/ssh/sshd_config.d/*.conf\""]
         {
-            assert!(unconfined("x", true, config).text().contains("Match Group jupyterhub"), "{config}");
+            assert!(
+                unconfined("x", true, config, false).text().contains("Match Group jupyterhub"),
+                "{config}"
+            );
+            assert!(unconfined("x", true, config, true).text().contains("until the configuration is mended"));
         }
     }
 

@@ -155,6 +155,16 @@ def misspelt(world):
         yield
 
 
+@case("configuration", r"line 4: this is not valid TOML: duplicate key", r"in the file already: put the lines under the first")
+def table_twice(world):
+    with world.file(paths.CONFIG_FILE, '[hub]\nurl = "http://10.77.0.3:8000"\n[homes]\n[hub]\n'):
+        yield
+        # Nobody is a hub user now, which is not sshd's fault.
+        found = look(world.bastion)
+        found.find("sshd", "until the configuration is mended", "unknown")
+        assert {one["topic"] for one in found.findings if one["severity"] == "error"} == {"configuration"}, found.shown()
+
+
 @case("configuration", r"can write", r"chmod")
 def configuration_of_others(world):
     world.bastion.box.path(paths.CONFIG_FILE).chmod(0o666)
