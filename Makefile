@@ -13,8 +13,7 @@ lint: ## Check formatting, clippy, shell scripts and manual pages
 	@packaging/lint
 
 unit: ## Run the unit tests
-	@packaging/install-build-deps
-	cargo test --workspace --locked
+	@. packaging/find-cargo && packaging/install-build-deps && cargo test --workspace --locked
 
 lintian: deb ## Check the Debian package with the policy checkers of Debian 12 and 13 (as root)
 	@tests/lintian
