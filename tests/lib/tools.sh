@@ -3,6 +3,9 @@
 # Everything is fetched once and kept in the cache directory; nothing else of the machine changes
 # except for packages installed by apt.
 
+# Users of the sandboxes, who are not root, run what is kept in the cache.
+umask 022
+
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 repository="$(dirname "$here")"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/jupyterhub-openssh"
@@ -38,7 +41,7 @@ install_packages() {
     dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return
-  say "installing ${missing[*]}"
+  say "installing ${missing[*]} (may take some minutes)"
   apt-get -qq update
   DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
 }
