@@ -1,5 +1,6 @@
 """The demonstration: a real hub, a bastion with the hub's homes, two sessions shown, then yours to try until Ctrl-C."""
 
+import collections
 import contextlib
 import os
 import re
@@ -127,7 +128,13 @@ def main():
         # One directory, as a file server would have it: the hub's servers and the bastion both mount it.
         homes = f"{directory}/homes"
         os.mkdir(homes)
-        hub = Hub(network, users=("alice", "bob"), log=log, homes=homes)
+        try:
+            hub = Hub(network, users=("alice", "bob"), log=log, homes=homes)
+        except BaseException:
+            # It goes with the directory.
+            with open(log.name, errors="replace") as written:
+                sys.stderr.write("".join(["The hub's log ends:\n", *collections.deque(written, 20)]))
+            raise
         stack.callback(hub.close)
         web = Forward(None, 8000, network.client, (network.HUB, 8000))
         stack.callback(web.close)
