@@ -19,8 +19,10 @@ def logins_work(bastion, client):
 
 
 def test_installed_but_not_configured(fresh_bastion, client, hub, package):
-    bastion = fresh_bastion(package)
-    bastion.box.run("/usr/sbin/sshd", "-t")
+    bastion = fresh_bastion()
+    done = bastion.install(package)
+    assert "hub users stay out until hub.url is set in /etc/jupyterhub-openssh/config.toml" in done.stdout + done.stderr
+    bastion.reload_sshd()
     logins_work(bastion, client)
     mark = bastion.syslog.mark()
     with pytest.raises(Refused):
@@ -44,6 +46,16 @@ def test_configured_by_one_key(fresh_bastion, client, hub, package):
         assert terminal.run("pwd") == "/mnt/home/alice\n"
         terminal.send("exit\r")
         terminal.wait_closed()
+
+
+@pytest.mark.only("trixie")
+def test_links_of_the_documents_lead_somewhere(package, tmp_path):
+    subprocess.run(["dpkg-deb", "--extract", str(package), str(tmp_path)], check=True)
+    pages = sorted((tmp_path / "usr/share/doc/jupyterhub-openssh").rglob("*.md"))
+    assert len(pages) > 5
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page}: {target}"
 
 
 #: What systemd's helper remembers of an enabled timer, until the purge.
