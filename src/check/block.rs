@@ -48,13 +48,21 @@ impl Effective {
 /// What is wrong with what a hub user gets, when the block is in force. `keys_on`: `[keys]` is switched on.
 #[must_use]
 pub fn hub_user(found: &Effective, keys_on: bool, jail: Jail) -> Vec<Finding> {
-    let chroot = match jail {
-        Jail::Namespaces => rule("ChrootDirectory", &[JAIL_DIR], "hub users would see this host's files"),
-        Jail::None => {
-            rule("ChrootDirectory", &["none"], "sshd can do that as root only, and ends each session")
-        }
+    let confinement = match jail {
+        Jail::Namespaces => [
+            rule(
+                "ForceCommand",
+                &[SESSION_SHELL, "internal-sftp"],
+                "hub users could run programs on this host",
+            ),
+            rule("ChrootDirectory", &[JAIL_DIR], "hub users would see this host's files"),
+        ],
+        Jail::None => [
+            rule("ForceCommand", &[SESSION_SHELL], "hub users could read what sshd's own user can"),
+            rule("ChrootDirectory", &["none"], "sshd can do that as root only, and ends each session"),
+        ],
     };
-    let rules = RULES.iter().chain([&chroot]);
+    let rules = RULES.iter().chain(&confinement);
     let mut findings: Vec<Finding> = rules.filter_map(|rule| broken(rule, found, keys_on)).collect();
     findings.extend(methods(found, keys_on));
     findings.extend(admission(found));
@@ -84,10 +92,9 @@ const fn rule(keyword: &'static str, allowed: &'static [&'static str], otherwise
     Rule { keyword, allowed, otherwise, harm: Harm::Always }
 }
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 15] = [
     rule("UsePAM", &["yes"], "no token can be checked, and no session gets its jail"),
     rule("PAMServiceName", &["", "sshd"], "the PAM module serves the service sshd only"),
-    rule("ForceCommand", &[SESSION_SHELL, "internal-sftp"], "hub users could run programs on this host"),
     rule("DisableForwarding", &["yes"], "hub users reach the network of this host"),
     rule("AllowTcpForwarding", &["no"], "hub users reach the network of this host"),
     rule("AllowStreamLocalForwarding", &["no"], "hub users reach sockets of this host"),

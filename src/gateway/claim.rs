@@ -39,7 +39,7 @@ pub enum Unclaimed {
     Nobody,
     /// We were asked to end.
     AskedToEnd,
-    /// Root came and did not go through with it. There is only one jail for each login.
+    /// The owner came and did not go through with it. There is only one jail for each login.
     JailFailed(&'static str),
     /// A system call failed.
     System(io::Error),
@@ -91,6 +91,8 @@ pub fn wait(
         match readable_before(&[listener.as_fd(), terminated], until)? {
             None => return Err(Unclaimed::Nobody),
             Some(1) => return Err(Unclaimed::AskedToEnd),
+            // Somebody who keeps knocking keeps no gateway.
+            Some(_) if Instant::now() >= until => return Err(Unclaimed::Nobody),
             Some(_) => {}
         }
         let claim = match socket::accept(listener.as_fd()) {

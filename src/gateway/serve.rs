@@ -425,10 +425,13 @@ impl Serve {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
             Err(e) => return log.warning(denied(&e.to_string())),
         };
-        match self.welcome(&session) {
-            Ok(()) => {}
-            Err(_) if std::mem::replace(&mut self.told, true) => return,
-            Err(why) => return log.warning(denied(&why)),
+        match self.stranger(&session) {
+            None => {}
+            Some(_) if std::mem::replace(&mut self.told, true) => return,
+            Some(why) => return log.warning(denied(&why)),
+        }
+        if self.channels.len() >= MAX_CHANNELS {
+            return log.warning(denied(&format!("there are {MAX_CHANNELS} already")));
         }
         self.last_id += 1;
         let (access, home) = (self.access.clone(), self.home.clone());
@@ -436,15 +439,13 @@ impl Serve {
         self.channels.push(Channel::new(peer, access, home));
     }
 
-    fn welcome(&self, session: &OwnedFd) -> Result<(), String> {
-        let peer = socket::peer(session.as_fd()).map_err(|e| e.to_string())?;
-        if peer.uid() != self.uid {
-            return Err(format!("it came from uid {} instead of {}", peer.uid(), self.uid));
+    /// Why who has connected is not of the session.
+    fn stranger(&self, session: &OwnedFd) -> Option<String> {
+        match socket::peer(session.as_fd()) {
+            Ok(peer) if peer.uid() == self.uid => None,
+            Ok(peer) => Some(format!("it came from uid {} instead of {}", peer.uid(), self.uid)),
+            Err(e) => Some(e.to_string()),
         }
-        if self.channels.len() >= MAX_CHANNELS {
-            return Err(format!("there are {MAX_CHANNELS} already"));
-        }
-        Ok(())
     }
 }
 

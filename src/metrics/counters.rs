@@ -210,8 +210,11 @@ impl Meter {
     }
 
     fn open_at(path: &Path) -> Self {
-        // Where nothing can be mounted, as in a container without privileges, it is opened as it is.
-        let file = open_noexec(path).or_else(|_| open(AT_FDCWD, path));
+        // Where nothing may be mounted, it is opened as it is.
+        let file = match open_noexec(path) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => open(AT_FDCWD, path),
+            opened => opened,
+        };
         Self(Arc::new(Inner { file: file.ok(), pending: Mutex::default() }))
     }
 

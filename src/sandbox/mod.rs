@@ -6,6 +6,9 @@
 //! | gateway, keeper, hub-keys | only what is listed; the dangerous kill | Landlock | yes |
 //! | the jail's process 1 | the handful that it needs | Landlock: none | yes |
 //! | session and what it becomes | all but the dangerous | the jail | sshd's |
+//! | without a jail: the watcher | as process 1's, and to end its sshd | Landlock: none | yes |
+//! | without a jail: session | all but the dangerous | Landlock: none, once it has its gateway | sshd's |
+//! | without a jail: gateway | as ever | Landlock: without most of /etc | yes |
 //!
 //! A call that isn't listed is refused with ENOSYS, as by a kernel that is too old for it, and libraries know what to do
 //! then; killing would cost a user's work whenever a new libc tries something new. Calls that no library makes and every

@@ -1,7 +1,7 @@
 //! Which files a process may read, and to which TCP ports it may connect (landlock(7)). As much of it as the kernel has:
 //! Debian 12's knows files only, Debian 13's also ports, signals and abstract sockets.
 
-use crate::config::{Config, Source};
+use crate::config::{Config, Jail, Source};
 use accounts::paths::KEYS_CACHE;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, Ruleset, RulesetAttr, RulesetCreated,
@@ -40,6 +40,27 @@ const READ: [&str; 13] = [
     "/sys/devices/system/cpu",
 ];
 
+/// The same of /etc where sshd isn't root's: other things in there may be secrets of the only user that there is, as host keys
+/// are. Its files are replaced with the whole container.
+const READ_AS_ORDINARY: [&str; 16] = [
+    "/etc/ca-certificates",
+    "/etc/gai.conf",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/jupyterhub-openssh/config.toml",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/timezone",
+];
+
 /// Standard input and output are pointed at it.
 const NULL: &str = "/dev/null";
 
@@ -63,9 +84,15 @@ impl Reach {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let hub = config.hub();
+        // The first is all of /etc.
+        let (own, skip): (&[&str], _) = match config.settings.jail {
+            Jail::Namespaces => (&[], 0),
+            Jail::None => (&READ_AS_ORDINARY, 1),
+        };
         Self {
-            read: READ
+            read: own
                 .iter()
+                .chain(READ.iter().skip(skip))
                 .map(PathBuf::from)
                 .chain(hub.ca_file.iter().flat_map(|file| around(file)))
                 .collect(),
@@ -173,6 +200,15 @@ mod tests {
         assert_eq!(reach.ports, [8000, 53, 8443]);
         assert_eq!(reach.change, [Path::new(KEYS_CACHE)]);
         assert!(reach.read.contains(&"/srv/secrets".into()));
+    }
+
+    #[test]
+    fn what_may_be_read_holds_no_host_keys_where_there_is_one_user() {
+        let none = config("[session]\njail = 'none'\n[accounts]\nuid = 'fixed'\nfixed = [20022, 100]");
+        let (read, all) = (Reach::of(&none).read, Reach::of(&config("")).read);
+        assert!(all.contains(&"/etc".into()) && all[1..].iter().all(|path| read.contains(path)));
+        let keys = Path::new("/etc/ssh/keys/ssh_host_ed25519_key");
+        assert!(!read.iter().any(|path| keys.starts_with(path)));
     }
 
     #[test]

@@ -213,6 +213,27 @@ mod tests {
     }
 
     #[test]
+    fn without_a_jail_a_session_reaches_its_gateway_and_nothing_else() {
+        use crate::sys::process::{harden, in_child};
+        assert!(in_child(|| {
+            let name = std::process::id().to_string();
+            let [own, others] =
+                ["", "x"].map(|end| format!("{CHANNELS_SOCKET_PREFIX}{name}{end}").into_bytes());
+            let _listening = [&own, &others].map(|name| socket::listen_abstract(name).unwrap());
+            harden().unwrap();
+            drop(without_jail(&name).unwrap());
+            let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+            let mut numbers = release.split('.').map(|part| part.parse().unwrap_or(0));
+            let kernel: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+            // As far as this kernel has Landlock.
+            if Reach::nothing().enforce().unwrap() {
+                assert!(std::fs::File::open("/etc/passwd").is_err());
+                assert_eq!(socket::connect_abstract(&others).is_err(), kernel >= (6, 12));
+            }
+        }));
+    }
+
+    #[test]
     fn every_fault_has_two_lines() {
         let error = || io::Error::from(io::ErrorKind::NotFound);
         for broken in

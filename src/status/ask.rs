@@ -9,7 +9,7 @@ use accounts::paths::{ADMIN_SOCKET_PREFIX, GATEWAY_SOCKET_PREFIX};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,6 @@ pub const SHORT_PATIENCE: Duration = Duration::from_millis(200);
 const CROWDED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(1));
 /// Gateways that are asked at the same time: fewer than a process may have descriptors.
 const BATCH: usize = 200;
-/// Most of the kernel's list that is read, in bytes: half a million sockets.
-const MAX_LIST: u64 = 64 << 20;
 /// A listening socket in /proc/net/unix (proc(5)): the kernel's __SO_ACCEPTCON. And SOCK_SEQPACKET.
 const LISTENS: u32 = 0x1_0000;
 const SEQPACKET: &str = "0005";
@@ -96,27 +94,24 @@ enum Call {
 /// may take; those that take no callers cost a second more, all together.
 ///
 /// # Errors
-/// The system's, and more sockets on this host than are looked at.
+/// The system's.
 pub fn ask(
     session: Option<&str>,
     request: AdminRequest,
     patience: impl Fn(&Gateway) -> Duration,
 ) -> io::Result<Vec<(Gateway, Answer)>> {
-    let mut list = Vec::new();
-    File::open("/proc/net/unix")?.take(MAX_LIST).read_to_end(&mut list)?;
-    if list.len() as u64 == MAX_LIST {
-        return Err(io::Error::other("this host has too many unix sockets"));
-    }
-    let mut found = listed(&String::from_utf8_lossy(&list));
-    drop(list);
+    let mut found = listed(BufReader::new(File::open("/proc/net/unix")?))?;
     found.retain(|gateway| session.is_none_or(|session| gateway.session() == session));
     Ok(ask_these(found, Rights::of_this_process().owner(), request, patience))
 }
 
-/// What /proc/net/unix says of gateways: `Num RefCount Protocol Flags Type St Inode Path`, an abstract name after an `@`.
-fn listed(list: &str) -> Vec<Gateway> {
+/// What /proc/net/unix says of gateways: `Num RefCount Protocol Flags Type St Inode Path`, an abstract name after an `@`. Line
+/// by line, as strangers can make it long; a line is not, as names have 107 bytes at most.
+fn listed(list: impl BufRead) -> io::Result<Vec<Gateway>> {
     let (mut admin, mut claim) = (BTreeSet::new(), BTreeSet::new());
-    for line in list.lines() {
+    for line in list.split(b'\n') {
+        let line = line?;
+        let Ok(line) = std::str::from_utf8(&line) else { continue };
         let mut words = line.split_ascii_whitespace();
         let flags = words.nth(3).and_then(|flags| u32::from_str_radix(flags, 16).ok());
         let kind = words.next();
@@ -131,7 +126,7 @@ fn listed(list: &str) -> Vec<Gateway> {
         }
     }
     let gateway = |address: String| Gateway { logging_in: claim.contains(&address), address };
-    admin.into_iter().map(gateway).collect()
+    Ok(admin.into_iter().map(gateway).collect())
 }
 
 fn is_address(text: &str) -> bool {
@@ -244,7 +239,7 @@ mod tests {
              0000000000000000: 00000002 00000000 00010000 0005 01 1240 @jupyterhub-openssh-session/../../x\n\
              0000000000000000: 00000002 00000000 00010000 0005 01 1241\n"
         );
-        let found = listed(&list);
+        let found = listed(list.as_bytes()).unwrap();
         assert_eq!(
             found,
             [Gateway { address: one, logging_in: false }, Gateway { address: two, logging_in: true },]
@@ -332,7 +327,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_list_panics(list in "\\PC{0,200}|([0-9a-f@ /\n-]{0,40}jupyterhub-openssh-session/[0-9a-f]{0,33}){0,4}") {
-            let _ = listed(&list);
+            let _ = listed(list.as_bytes());
         }
     }
 }

@@ -116,7 +116,11 @@ pub fn disconnect(session: Option<&str>) -> u8 {
     }
     // A gateway whose session is about to begin hears it then.
     let answers = match ask::ask(session, AdminRequest::Disconnect, |_| ask::PATIENCE) {
-        Ok(answers) => answers,
+        Ok(mut answers) => {
+            // Of all sessions those are not meant that have yet to become one.
+            answers.retain(|(gateway, answer)| session.is_some() || sessions::is_session(gateway, answer));
+            answers
+        }
         Err(e) => return fail(format!("The sessions cannot be listed: {e}.\nIs /proc mounted?")),
     };
     match outcome(session, &answers) {

@@ -38,7 +38,7 @@ fn look() -> Result<Found, String> {
 }
 
 /// Not one that has yet to become one.
-fn is_session(gateway: &Gateway, answer: &Answer) -> bool {
+pub(super) fn is_session(gateway: &Gateway, answer: &Answer) -> bool {
     !(gateway.logging_in && matches!(answer, Answer::Silent))
 }
 

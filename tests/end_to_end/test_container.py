@@ -170,9 +170,9 @@ def test_without_what_the_jail_needs_nobody_gets_in(container_host, hub, client,
 
 
 #: What Kubernetes' Pod Security Standard "restricted" asks for, and a root file system that nobody can write to.
-ORDINARY = ("--user=1000:1000", "--security-opt=no-new-privileges", "--read-only", "--read-only-tmpfs=false",
+ORDINARY = ("--user=20022:20022", "--security-opt=no-new-privileges", "--read-only", "--read-only-tmpfs=false",
             "--tmpfs=/run/jupyterhub-openssh:mode=1777")
-BARE = '[session]\njail = "none"\n[accounts]\nuid = "fixed"\nfixed = [1000, 100]\n'
+BARE = '[session]\njail = "none"\n[accounts]\nuid = "fixed"\nfixed = [20022, 100]\n'
 
 
 def test_terminals_without_any_privileges(container_host, hub, client, alice, bob):
@@ -183,7 +183,7 @@ def test_terminals_without_any_privileges(container_host, hub, client, alice, bo
     try:
         status = made.run("cat", "/proc/1/status").stdout
         assert re.findall(r"(?m)^Cap(?:Prm|Eff|Bnd|Amb):\s+(\w+)", status) == ["0" * 16] * 4
-        assert re.search(r"(?m)^NoNewPrivs:\s+1$", status) and re.search(r"(?m)^Uid:(\s+1000){4}$", status)
+        assert re.search(r"(?m)^NoNewPrivs:\s+1$", status) and re.search(r"(?m)^Uid:(\s+20022){4}$", status)
         with client.terminal(made, "alice", alice.token) as terminal:
             terminal.prompt()
             assert terminal.run("echo $((6 * 7))") == "42\n"
@@ -230,7 +230,7 @@ def test_terminals_without_any_privileges(container_host, hub, client, alice, bo
         made.run("jupyterhub-openssh", "disconnect", "--all")
         terminal.wait_closed()
         wait_for(lambda: not idle.is_active(), "the connection without a channel ends, too", 20)
-        wait_for(lambda: "jupyterhub-open" not in made.run("ps", "-eo", "comm").stdout, "gateways and watchers end")
+        wait_for(lambda: "jupyterhub-" not in made.run("ps", "-eo", "comm").stdout, "gateways and watchers end")
     finally:
         client.close_all()
         made.remove()
