@@ -8,7 +8,7 @@ import paramiko
 import pytest
 
 from lib.client import Refused
-from lib.container import CAPABILITIES, ContainerHost
+from lib.container import CAPABILITIES, Container, ContainerHost
 from lib.files import local_home
 from lib.keys import minted, none_minted
 from lib.place import Place, sftp
@@ -140,6 +140,22 @@ def test_a_secret_s_host_keys_and_token(container_host, hub, client, alice):
         client.close_all()
         made.remove()
         none_minted(hub, "alice")
+
+
+def test_docker_compose(container_host, hub, client, alice):
+    """compose.yaml, by Docker's own program; without its toy hub."""
+    (client.directory / "known_hosts").unlink(missing_ok=True)
+    container_host.compose(hub.url, "up", "--detach")
+    made = Container(container_host, "jupyterhub-openssh-bastion-1", 22)
+    try:
+        made.wait_ready()
+        done = command(client, made, alice, "echo by compose")
+        assert (done.returncode, done.stdout) == (0, "by compose\n"), made.log()
+    finally:
+        client.close_all()
+        # Without sessions it ends at once, long before its ten minutes.
+        container_host.compose(hub.url, "down", "--volumes")
+    assert "jupyterhub-openssh" not in container_host.box.run("podman", "ps", "--all").stdout
 
 
 def test_stopping_waits_for_sessions(container, client, alice):

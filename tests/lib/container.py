@@ -27,6 +27,20 @@ log_driver = "k8s-file"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
 """
+#: What stands in the place of the toy hub of compose.yaml, and of its ports.
+OVERRIDE = """
+services:
+  hub: !reset null
+  bastion:
+    depends_on: !reset null
+    network_mode: host
+    ports: !reset []
+configs:
+  bastion_config:
+    content: |
+      [hub]
+      url = "{hub_url}"
+"""
 #: crun wants a cgroup file system of either version.
 CGROUPS = "mount -t tmpfs cgroup /sys/fs/cgroup && mkdir /sys/fs/cgroup/devices && " \
           "{ mount -t cgroup -o devices cgroup /sys/fs/cgroup/devices || " \
@@ -57,7 +71,7 @@ class ContainerHost:
         shutil.copy("/etc/resolv.conf", box.path("/etc/resolv.conf"))
         # Options that are the machine's, such as a proxy's, are apt's own.
         box.run("apt-get", "--yes", "--quiet", "--no-install-recommends", "install", "podman", "crun", "buildah", "mount",
-                online=True, timeout=300, env={"DEBIAN_FRONTEND": "noninteractive"})
+                "docker-compose", online=True, timeout=300, env={"DEBIAN_FRONTEND": "noninteractive"})
         box.run("sh", "-c", CGROUPS)
         box.write("/etc/containers/containers.conf", SETTINGS)
         box.write("/etc/containers/policy.json", json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
@@ -82,6 +96,19 @@ class ContainerHost:
         if ready:
             made.wait_ready()
         return made
+
+    def compose(self, hub_url, *words):
+        """Run Docker Compose on packaging/container/compose.yaml with this hub instead of its own.
+
+        It speaks with podman, which understands Docker's API; the network is the host's, as of every container here.
+        """
+        self.box.write("/root/override.yaml", OVERRIDE.format(hub_url=hub_url))
+        if not self.box.path("/run/podman.sock").exists():
+            self.box.start("podman", "system", "service", "--time=0", "unix:///run/podman.sock")
+            wait_for(self.box.path("/run/podman.sock").exists, "podman serves its API", 20)
+        files = [f"--file={file}" for file in ("/src/packaging/container/compose.yaml", "/root/override.yaml")]
+        return self.box.run("docker-compose", *files, *words, timeout=120,
+                            env={"DOCKER_HOST": "unix:///run/podman.sock", "BASTION_IMAGE": IMAGE})
 
     def close(self):
         """End the host and every container."""
