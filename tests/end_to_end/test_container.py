@@ -53,9 +53,9 @@ def dora(container_host, container, hub, client, scratch):
     return Place(client, container, "dora", hub.token("dora"), home, (1000, 100), "/home/dora", scratch)
 
 
-def command(client, container, server, *words):
+def command(client, container, server, *words, options=()):
     """A command through OpenSSH's client; CompletedProcess."""
-    return subprocess.run(client.ssh(container, server.user, *words), env=client.askpass(server.token), timeout=60,
+    return subprocess.run(client.ssh(container, server.user, *words, options=options), env=client.askpass(server.token), timeout=60,
                           capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -226,13 +226,10 @@ def test_terminals_without_any_privileges(container_host, hub, client, alice, bo
             names = set(re.findall(r"@jupyterhub-openssh-channels/(\w+)", made.run("cat", "/proc/net/unix").stdout))
             assert names
             for name in names:
-                done = subprocess.run(client.ssh(made, "alice", "echo $JUPYTERHUB_USER",
-                                                 options=["-o", f"SetEnv=JUPYTERHUB_OPENSSH_CHANNELS={name}"]),
-                                      env=client.askpass(alice.token), timeout=60, capture_output=True, text=True,
-                                      stdin=subprocess.DEVNULL, start_new_session=True)
+                done = command(client, made, alice, "echo $JUPYTERHUB_USER",
+                               options=["-o", f"SetEnv=JUPYTERHUB_OPENSSH_CHANNELS={name}"])
                 assert done.stdout == "alice\n"
-        done = subprocess.run(client.ssh(made, "alice", options=["-W", "127.0.0.1:2222"]), env=client.askpass(alice.token),
-                              timeout=60, capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
+        done = command(client, made, alice, options=["-W", "127.0.0.1:2222"])
         assert done.returncode and "forwarding failed" in done.stderr, done.stderr
         checked = made.run("jupyterhub-openssh", "check", check=False)
         assert checked.returncode == 0, checked.stdout
