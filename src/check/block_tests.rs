@@ -218,3 +218,16 @@ fn nonsense_is_read_without_harm() {
     assert_eq!(found.get("usepam"), "");
     assert!(!texts("\0\u{1}", false).is_empty());
 }
+
+/// The same where sshd isn't root's: it can do without a chroot only, and nothing but our program may run then.
+#[test]
+fn without_a_jail_other_values_are_right() {
+    let found = |text: &str| hub_user(&Effective::parse(text), false, Jail::None);
+    let good = with("chrootdirectory", "none");
+    assert!(found(&good).is_empty(), "{:?}", found(&good));
+    assert!(found(&with("chrootdirectory", JAIL_DIR)).iter().any(Finding::is_error));
+    let line = format!("forcecommand {SESSION_SHELL}");
+    assert!(good.contains(&line));
+    let door = good.replace(&line, "forcecommand internal-sftp");
+    assert!(found(&door).len() == 1 && found(&door)[0].is_error(), "{:?}", found(&door));
+}

@@ -1,8 +1,9 @@
 //! The handle that PAM carries from `authenticate` to `open_session`: where the gateway listens, and the
 //! secret that it wants to hear there. Never the token.
 
+use crate::sys::random;
 use accounts::paths::{ADMIN_SOCKET_PREFIX, GATEWAY_SOCKET_PREFIX};
-use std::io::{self, Read};
+use std::io;
 use zeroize::Zeroizing;
 
 /// Hex digits in each half.
@@ -24,9 +25,7 @@ impl Handle {
     /// # Errors
     /// When /dev/urandom cannot be read.
     pub fn new(session: Option<&str>) -> io::Result<Self> {
-        let mut random = [0u8; HALF];
-        std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let mut text = Zeroizing::new(hex(&random));
+        let mut text = Zeroizing::new(random::hex(&random::bytes::<HALF>()?));
         let sound = |text: &&str| text.len() == SESSION_DIGITS && is_hex(text);
         if let Some(session) = session.filter(sound) {
             text.replace_range(..SESSION_DIGITS, session);
@@ -78,16 +77,6 @@ impl Handle {
     pub fn session_id(&self) -> &str {
         &self.0[..SESSION_DIGITS]
     }
-}
-
-/// Lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|b| [b >> 4, b & 15])
-        .map(|d| char::from(b"0123456789abcdef"[usize::from(d)]))
-        .collect()
 }
 
 #[cfg(test)]

@@ -69,8 +69,8 @@ fn trying<T>(tried: &'static str, result: io::Result<T>) -> Result<T, Failed> {
     result.map_err(|why| Failed { tried, why })
 }
 
-/// Runs a gateway: started by the PAM module as sshd's user, root, with the request on standard input. `session` is the name of the
-/// login in the log.
+/// Runs a gateway: started by the PAM module as sshd's user, who is root, with the request on standard input. `session`
+/// is the name of the login in the log.
 ///
 /// Returns the exit status of whatever is still in the foreground.
 #[must_use]

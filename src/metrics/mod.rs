@@ -4,12 +4,12 @@ pub mod counters; // the file that gateways add to
 mod text; // Prometheus' format
 
 use crate::config::Config;
-use crate::gateway::handle::hex;
 use crate::status;
+use crate::sys::random;
 use counters::Counters;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -62,12 +62,10 @@ fn collect() -> Result<String, String> {
 /// followed: the file is made anew under a random name, and renamed. One that is killed in between leaves that behind.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut random = [0; 8];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
     let mut new = OsString::from(".");
     new.push(name);
     // Not ending in .prom: node_exporter leaves it alone. Nor foreseen by anybody who may write there.
-    new.push(format!(".{}", hex(&random)));
+    new.push(format!(".{}", random::hex(&random::bytes::<8>()?)));
     let new = path.with_file_name(new);
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
     let mut file =

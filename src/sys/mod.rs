@@ -7,6 +7,7 @@ pub mod namespace; // leaving the host's namespaces
 pub mod pidfd; // processes by descriptor
 pub mod process; // identity, hardening, daemonizing
 pub mod quota; // disk quotas by descriptor
+pub mod random; // the kernel's random numbers
 pub mod seccomp; // filters of system calls
 pub mod socket; // SEQPACKET sockets, descriptors passed along
 pub mod tty; // raw mode, window size

@@ -5,8 +5,9 @@
 //! A server that doesn't honour `shell_command` starts its own shell instead. Then no [`crate::terminado::marker`]
 //! message ever comes, and the status of a terminal that disconnects cleanly is 0.
 
+use crate::sys::random;
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 
 /// The wrapper. Kept as a shell script because Python takes 10 to 100 ms to start, and every login waits for this.
 const SCRIPT: &str = include_str!("shell.sh");
@@ -23,7 +24,7 @@ impl Nonce {
     /// From 16 random bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes.iter().map(|b| format!("{b:02x}")).collect())
+        Self(random::hex(&bytes))
     }
 
     /// From the kernel's random numbers.
@@ -31,9 +32,7 @@ impl Nonce {
     /// # Errors
     /// When /dev/urandom cannot be read.
     pub fn random() -> io::Result<Self> {
-        let mut bytes = [0; 16];
-        std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-        Ok(Self::from_bytes(bytes))
+        random::bytes().map(Self::from_bytes)
     }
 
     /// 32 lower-case hexadecimal digits.
