@@ -24,6 +24,7 @@ pub mod remote; // calls to the user's server
 pub mod request; // what the PAM module asks
 pub mod screen; // server to client
 pub mod serve; // the poll loop
+pub mod server; // is it there?
 pub mod terminal; // one remote terminal
 pub mod terminal_channel; // a session that is a plain terminal
 pub mod transfer; // a session that has become a program which serves files

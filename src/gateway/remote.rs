@@ -3,6 +3,7 @@
 
 use super::access::Access;
 use super::job::Cancel;
+use super::server;
 use crate::hub::error::{Fault, HttpError};
 use crate::hub::http::{Call, Http};
 use crate::hub::progress::Progress;
@@ -49,7 +50,7 @@ pub struct NoTerminal {
 }
 
 impl NoTerminal {
-    fn new(for_user: impl Into<String>, for_log: impl Into<String>) -> Self {
+    pub(super) fn new(for_user: impl Into<String>, for_log: impl Into<String>) -> Self {
         Self { for_user: for_user.into(), for_log: for_log.into() }
     }
 }
@@ -67,16 +68,30 @@ pub fn open(
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<Remote, NoTerminal> {
     let http = access.http().map_err(|e| NoTerminal::new(e.for_user(), e.to_string()))?;
-    let mut created = create(&http, access, body);
-    if let Err(Creation::Refused(CreateError::NotRunning(_))) = created {
-        start(&http, access, cancel, on_progress)?;
-        created = create_when_settled(&http, access, body, cancel);
+    let name = make(&http, access, body, plain, cancel, on_progress)?;
+    attach(access, name)
+}
+
+/// Makes a terminal: see [`open`].
+fn make(
+    http: &Http,
+    access: &Access,
+    body: &str,
+    plain: &str,
+    cancel: &Cancel,
+    on_progress: &mut dyn FnMut(&Progress),
+) -> Result<TerminalName, NoTerminal> {
+    let mut created = create(http, access, body);
+    if let Err(Creation::Refused(refusal)) = &created {
+        if server::is_down(http, access, *refusal)? {
+            start(http, access, cancel, on_progress)?;
+            created = create_when_settled(http, access, body, cancel);
+        }
     }
     if let (Err(Creation::Refused(CreateError::Failed(_))), true) = (&created, body != plain) {
-        created = create(&http, access, plain);
+        created = create(http, access, plain);
     }
-    let name = created.map_err(|e| e.explain())?;
-    attach(access, name)
+    created.map_err(|e| e.explain())
 }
 
 /// Opens a terminal of a server that runs: nothing is started.
@@ -178,9 +193,8 @@ fn create(http: &Http, access: &Access, body: &str) -> Result<TerminalName, Crea
     call.body = Some(body.as_bytes().to_vec());
     match http.call(access.token(), call) {
         Ok(reply) => rest::interpret_created(reply.status, &reply.body).map_err(Creation::Refused),
-        // A hub or proxy that sends us elsewhere: the server isn't there.
-        Err(HttpError { fault: Fault::Redirect { status, .. }, .. }) => {
-            Err(Creation::Refused(CreateError::NotRunning(status)))
+        Err(HttpError { fault: Fault::Redirect { status, target }, .. }) => {
+            Err(Creation::Refused(rest::interpret_redirect(status, http.base().as_str(), &target)))
         }
         Err(e) => Err(Creation::Failed(e)),
     }
@@ -284,3 +298,7 @@ fn server_path<'a>(access: &'a Access, rest: &[&'a str]) -> Vec<&'a str> {
     path.extend(rest);
     path
 }
+
+#[cfg(test)]
+#[path = "remote_tests.rs"]
+mod tests;

@@ -33,4 +33,4 @@ pub mod users;
 pub mod verify;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;

@@ -56,7 +56,9 @@ pub enum StartError {
     NotFound(String),
     /// The hub is full or busy for longer than there is time to wait.
     Full(String),
-    /// The hub refuses: limit of named servers, named servers switched off, bad name, a hook of the administrator.
+    /// The hub has none but default servers, so not this one.
+    NoNamedServers(String),
+    /// The hub refuses: limit of named servers, bad name, a hook of the administrator.
     Rejected(String),
     /// The server was started and failed.
     Failed(String),
@@ -93,6 +95,10 @@ impl StartError {
             Self::Full(text) => {
                 format!("The hub cannot start the server now{}\nLog in again later.", said(text))
             }
+            Self::NoNamedServers(server) => format!(
+                "The hub has no server \"{server}\" for you: named servers are switched off there.\n\
+                 Log in by your user name alone, which opens your default server."
+            ),
             Self::Rejected(text) => {
                 format!(
                     "The hub does not start this server{}\nSee {home_page}, or ask the hub's administrator.",
@@ -121,6 +127,7 @@ impl StartError {
             Self::NotAllowed(text) => ("the token may not start the server", text.as_str()),
             Self::NotFound(text) => ("no such user or server, or not for this token", text.as_str()),
             Self::Full(text) => ("the hub is full or busy", text.as_str()),
+            Self::NoNamedServers(server) => ("named servers are switched off on the hub", server.as_str()),
             Self::Rejected(text) => ("the hub refuses to start the server", text.as_str()),
             Self::Failed(text) => ("the spawn failed", text.as_str()),
             Self::Unavailable(_, text) => ("the hub cannot be talked to", text.as_str()),
@@ -235,6 +242,9 @@ impl Run<'_> {
                 Answer::Full(text) => return Err(StartError::Full(text)),
                 Answer::NotAllowed(text) => return Err(StartError::NotAllowed(text)),
                 Answer::NotFound(text) => return Err(StartError::NotFound(text)),
+                Answer::Rejected(text) if text == NO_NAMED_SERVERS => {
+                    return Err(StartError::NoNamedServers(self.start.server.to_owned()));
+                }
                 Answer::Rejected(text) => return Err(StartError::Rejected(text)),
                 // A server that exits at once: the hub answers 500 without a reason while the spawn is still
                 // pending, and has the reason later.
@@ -412,6 +422,8 @@ impl Run<'_> {
     }
 }
 
+/// What every JupyterHub up to 6.1 says (`allow_named_servers`).
+const NO_NAMED_SERVERS: &str = "Named servers are not enabled.";
 const REVOKED: &str = "the hub does not accept it any more";
 
 fn unsteady(why: String) -> StartError {

@@ -83,7 +83,7 @@ pub enum CreateError {
     Failed(u16),
     /// Success, but the answer names no usable terminal.
     BadAnswer,
-    /// A status that this call doesn't have.
+    /// An answer that this call doesn't have: of another program, or of the hub in the server's place.
     Unexpected(u16),
 }
 
@@ -102,18 +102,32 @@ impl fmt::Display for CreateError {
 
 impl std::error::Error for CreateError {}
 
-/// True for answers that a *hub or proxy* gives in place of a user's server which isn't there: a redirect to the
-/// hub (302), the hub's own 424, 502 to 504 of proxies. A 403 needs its body: see [`interpret_created`].
+/// True for statuses that only a *hub or proxy* has for a user's server which isn't there: the hub's own 424, 502 to
+/// 504 of proxies.
 #[must_use]
 pub fn means_not_running(status: u16) -> bool {
-    matches!(status, 301 | 302 | 303 | 307 | 308 | 424 | 502 | 503 | 504)
+    matches!(status, 424 | 502 | 503 | 504)
+}
+
+/// What a redirect in place of an answer means; `target` is an address, `base` the hub's with its slash. The hub
+/// sends to a page of its own whoever asks for a server that isn't running. Everything else is for the hub's model to
+/// tell: its pages for signing in, too, to which a server that *runs* may send.
+#[must_use]
+pub fn interpret_redirect(status: u16, base: &str, target: &str) -> CreateError {
+    match target.strip_prefix(base) {
+        Some(page) if page.starts_with("hub/user/") || page.starts_with("hub/spawn") => {
+            CreateError::NotRunning(status)
+        }
+        _ => CreateError::Unexpected(status),
+    }
 }
 
 /// What the answer to the POST means.
 ///
 /// # Errors
-/// See [`CreateError`]. A 403 is the user's server refusing (JSON), or the *hub* refusing a POST that it
-/// should never have seen because that server isn't running (HTML that complains about `_xsrf`).
+/// See [`CreateError`]. A 403 is the user's server refusing (JSON), or the *hub* refusing a POST that it should never
+/// have seen because that server isn't running: HTML that complains about `_xsrf`; before JupyterHub 4 it's a 405. For a
+/// named server that isn't running the user's default server may have answered.
 pub fn interpret_created(status: u16, body: &[u8]) -> Result<TerminalName, CreateError> {
     match status {
         200 | 201 => {
@@ -124,7 +138,8 @@ pub fn interpret_created(status: u16, body: &[u8]) -> Result<TerminalName, Creat
             let created: Created = serde_json::from_slice(body).map_err(|_| CreateError::BadAnswer)?;
             TerminalName::parse(&created.name).ok_or(CreateError::BadAnswer)
         }
-        403 if looks_like_html(body) => Err(CreateError::NotRunning(status)),
+        403 | 405 if is_page_of_hub(body) => Err(CreateError::NotRunning(status)),
+        403 if looks_like_html(body) => Err(CreateError::Unexpected(status)),
         401 | 403 => Err(CreateError::Forbidden),
         404 => Err(CreateError::NoTerminals),
         status if means_not_running(status) => Err(CreateError::NotRunning(status)),
@@ -155,6 +170,12 @@ pub fn interpret_deleted(status: u16, body: &[u8]) -> Deleted {
         301 | 302 | 303 | 307 | 308 | 424 => Deleted::WasGone,
         status => Deleted::Unknown(status),
     }
+}
+
+/// Pages of the hub have its style sheet.
+fn is_page_of_hub(body: &[u8]) -> bool {
+    const STATIC: &[u8] = b"/hub/static/";
+    looks_like_html(body) && body.windows(STATIC.len()).any(|part| part == STATIC)
 }
 
 /// HTML begins with `<` after white space; the servers' own answers are JSON.
@@ -197,15 +218,38 @@ mod tests {
 
     #[test]
     fn refusals_mean_different_things() {
-        let html = b"\n <!DOCTYPE HTML><html>'_xsrf' argument missing from POST</html>";
-        assert_eq!(interpret_created(403, html), Err(CreateError::NotRunning(403)));
+        let of_hub = b"\n <!DOCTYPE HTML><html><link href=\"/b/hub/static/css/style.min.css\"/>'_xsrf' argument missing</html>";
+        assert_eq!(interpret_created(403, of_hub), Err(CreateError::NotRunning(403)));
+        assert_eq!(interpret_created(405, of_hub), Err(CreateError::NotRunning(405)));
+        // Of a server that isn't Jupyter, or of a hub with pages of its own.
+        let html = b"<html>CSRF verification failed</html>";
+        assert_eq!(interpret_created(403, html), Err(CreateError::Unexpected(403)));
+        assert_eq!(interpret_created(405, html), Err(CreateError::Unexpected(405)));
         assert_eq!(interpret_created(403, br#"{"message": "Forbidden"}"#), Err(CreateError::Forbidden));
-        for status in [302, 424, 503, 504] {
+        for status in [424, 502, 503, 504] {
             assert_eq!(interpret_created(status, b""), Err(CreateError::NotRunning(status)));
         }
         assert_eq!(interpret_created(404, b""), Err(CreateError::NoTerminals));
         assert_eq!(interpret_created(500, b"{}"), Err(CreateError::Failed(500)));
         assert_eq!(interpret_created(418, b""), Err(CreateError::Unexpected(418)));
+    }
+
+    #[test]
+    fn only_a_page_of_the_hub_says_that_a_server_is_down() {
+        let base = "http://hub.example.org/b/";
+        for (target, down) in [
+            ("http://hub.example.org/b/hub/user/alice/api/terminals", true),
+            ("http://hub.example.org/b/hub/spawn/alice", true),
+            ("http://hub.example.org/b/hub/api/oauth2/authorize", false),
+            ("http://hub.example.org/b/hub/login", false),
+            ("http://hub.example.org/b/user/alice/login", false),
+            ("https://hub.example.org/b/hub/user/alice/", false),
+            ("http://hub.example.org/hub/user/alice/", false),
+            ("nowhere", false),
+        ] {
+            let expected = if down { CreateError::NotRunning(302) } else { CreateError::Unexpected(302) };
+            assert_eq!(interpret_redirect(302, base, target), expected, "{target}");
+        }
     }
 
     #[test]

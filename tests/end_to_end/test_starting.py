@@ -188,6 +188,17 @@ def test_a_named_server(bastion, client, hub, stopped):
     hub.stop_server("carol", "gpu")
 
 
+def test_a_named_server_while_the_default_one_runs(bastion, client, hub, stopped):
+    """The proxy passes what is for gpu to the default server, whose answer says nothing about gpu."""
+    hub.start_server("carol")
+    with client.terminal(bastion, "carol+gpu", stopped) as terminal:
+        terminal.prompt(60)
+        assert hub.running("carol", "gpu")
+        assert not Jupyter(hub, "carol").terminals()
+    closed(hub, "carol", "gpu")
+    hub.stop_server("carol", "gpu")
+
+
 def test_a_crashed_server_is_started_again(bastion, client, hub, stopped):
     hub.start_server("carol")
     for one in hub.server_processes("carol"):

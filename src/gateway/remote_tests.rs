@@ -1,0 +1,193 @@
+//! Making a terminal against scripted hubs: when is the server started, and when is it not?
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::super::access::new_http;
+use super::*;
+use crate::config::Config;
+use crate::hub::fake::{Fake, answer, events, hub_error, send};
+use crate::metrics::counters::Meter;
+use crate::secret::Token;
+use accounts::LoginName;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const USER: &str = "GET /base/hub/api/user";
+const POST: &str = "POST /base/user/alice/api/terminals";
+const POST_GPU: &str = "POST /base/user/alice/gpu/api/terminals";
+const START: &str = "POST /base/hub/api/users/alice/server";
+const START_GPU: &str = "POST /base/hub/api/users/alice/servers/gpu";
+const SCOPES: &str = r#"["access:servers!user=alice","servers!user=alice","read:servers!user=alice"]"#;
+/// What a hub says in the place of a server that isn't running.
+const HUBS_PAGE: &str =
+    r#"<!DOCTYPE HTML><link rel="stylesheet" href="/base/hub/static/css/style.min.css"/>"#;
+/// Jupyter's, for what it doesn't know.
+const JUPYTERS_404: &str = "<!DOCTYPE HTML><title>Jupyter Server</title>404 : Not Found";
+
+fn made() -> String {
+    answer(200, "", r#"{"name": "7"}"#)
+}
+
+fn user(scopes: &str, ready: &[&str]) -> String {
+    let servers: Vec<String> =
+        ready.iter().map(|name| format!(r#""{name}":{{"ready":true,"pending":null}}"#)).collect();
+    let servers = servers.join(",");
+    let model = format!(r#"{{"kind":"user","name":"alice","scopes":{scopes},"servers":{{{servers}}}}}"#);
+    answer(200, "", &model)
+}
+
+/// A hub that answers a request line, and is told whether a server has been started by now.
+fn hub(script: impl Fn(&str, bool) -> String + Send + Sync + 'static) -> Fake {
+    let started = AtomicBool::new(false);
+    Fake::new(move |stream: &mut TcpStream, head, _| {
+        let line = head.lines().next().unwrap_or_default().replace(" HTTP/1.1", "");
+        let said = if line.ends_with("/progress") {
+            events(&[r#"{"progress":100,"ready":true,"message":"up"}"#])
+        } else {
+            script(&line, started.load(Ordering::SeqCst))
+        };
+        if line == START || line == START_GPU {
+            started.store(true, Ordering::SeqCst);
+        }
+        send(stream, said.as_bytes());
+    })
+}
+
+fn make_terminal(fake: &Fake, login: &str) -> Result<String, NoTerminal> {
+    let text = format!("[hub]\nurl = \"{}\"\n", fake.base.trim_end_matches('/'));
+    let config = Config::from_str(&text, Path::new("config.toml")).unwrap();
+    let hub = config.hub_url().unwrap().clone();
+    let http = new_http(&config, &hub).unwrap();
+    let token = Token::parse("s3cret").unwrap();
+    let access =
+        Access::new(config, hub, LoginName::parse(login).unwrap(), token, http.clone(), Meter::off());
+    let made = make(&http, &access, r#"{"a":1}"#, "{}", &Cancel::default(), &mut |_| ());
+    if let Err(error) = &made {
+        assert_eq!((error.for_user.lines().count(), error.for_log.lines().count()), (2, 1), "{error:?}");
+    }
+    made.map(|name| name.as_str().to_owned())
+}
+
+#[test]
+fn a_server_that_runs_is_asked_for_nothing_else() {
+    let fake = hub(|_, _| made());
+    assert_eq!(make_terminal(&fake, "alice").unwrap(), "7");
+    assert_eq!(fake.lines(), [POST]);
+}
+
+#[test]
+fn what_the_hub_and_its_proxy_say_of_a_stopped_server_starts_it() {
+    let to_hub = answer(302, "Location: /base/hub/user/alice/api/terminals\r\n", "");
+    // 403 since JupyterHub 4.0, 405 before.
+    for said in [answer(403, "", HUBS_PAGE), answer(405, "", HUBS_PAGE), answer(503, "", ""), to_hub] {
+        let fake = hub(move |line, started| match (line, started) {
+            (POST, false) => said.clone(),
+            (POST, true) => made(),
+            (START, _) => answer(201, "", ""),
+            _ => hub_error(404, "", "unexpected"),
+        });
+        assert_eq!(make_terminal(&fake, "alice").unwrap(), "7");
+        assert_eq!(fake.lines().iter().filter(|line| *line == START).count(), 1);
+    }
+}
+
+#[test]
+fn pages_that_may_be_anybodys_are_judged_by_the_hub() {
+    for said in [
+        answer(403, "", "<p>no"),
+        answer(405, "", "<p>no"),
+        answer(404, "", ""),
+        answer(302, "Location: /x\r\n", ""),
+    ] {
+        let fake = hub(move |line, started| match (line, started) {
+            (POST, false) => said.clone(),
+            (POST, true) => made(),
+            (USER, _) => user(SCOPES, &[]),
+            (START, _) => answer(201, "", ""),
+            _ => hub_error(404, "", "unexpected"),
+        });
+        assert_eq!(make_terminal(&fake, "alice").unwrap(), "7");
+        assert_eq!(fake.lines()[..3], [POST, USER, START]);
+    }
+}
+
+/// The proxy passes what is for gpu to the default server, whose 404 says nothing about gpu.
+#[test]
+fn a_named_server_is_started_while_the_default_one_runs() {
+    let fake = hub(|line, started| match (line, started) {
+        (POST_GPU, false) => answer(404, "", JUPYTERS_404),
+        (POST_GPU, true) => made(),
+        (USER, _) => user(SCOPES, &[""]),
+        (START_GPU, _) => answer(201, "", ""),
+        _ => hub_error(404, "", "unexpected"),
+    });
+    assert_eq!(make_terminal(&fake, "alice+gpu").unwrap(), "7");
+    assert_eq!(fake.lines()[..3], [POST_GPU, USER, START_GPU]);
+}
+
+#[test]
+fn a_hub_without_named_servers_says_so() {
+    let fake = hub(|line, _| match line {
+        POST_GPU => answer(404, "", JUPYTERS_404),
+        USER => user(SCOPES, &[""]),
+        START_GPU => hub_error(400, "", "Named servers are not enabled."),
+        _ => hub_error(404, "", "unexpected"),
+    });
+    let error = make_terminal(&fake, "alice+gpu").unwrap_err();
+    assert!(error.for_user.starts_with("The hub has no server \"gpu\" for you"), "{error:?}");
+    assert!(error.for_log.contains("named servers are switched off on the hub: gpu"), "{error:?}");
+}
+
+#[test]
+fn a_server_that_runs_without_terminals_is_not_started() {
+    let fake = hub(|line, _| match line {
+        POST => answer(404, "", JUPYTERS_404),
+        USER => user(SCOPES, &["", "gpu"]),
+        _ => hub_error(404, "", "unexpected"),
+    });
+    let error = make_terminal(&fake, "alice").unwrap_err();
+    assert!(error.for_user.starts_with("Your server offers no terminals."), "{error:?}");
+    assert!(!fake.lines().iter().any(|line| line == START));
+}
+
+/// A restart of the hub is sat out, as for a server that is known to be down.
+#[test]
+fn a_hub_that_does_not_answer_meanwhile_is_waited_for() {
+    let fake = Fake::new(|stream, head, before| {
+        let line = head.lines().next().unwrap_or_default().replace(" HTTP/1.1", "");
+        let said = match (line.as_str(), before) {
+            (POST_GPU, 0) => answer(404, "", JUPYTERS_404),
+            (POST_GPU, _) => made(),
+            (START_GPU, 1) => hub_error(400, "", "alice:gpu is already running"),
+            _ => answer(503, "", ""),
+        };
+        send(stream, said.as_bytes());
+    });
+    assert_eq!(make_terminal(&fake, "alice+gpu").unwrap(), "7");
+}
+
+#[test]
+fn a_token_that_is_good_no_more_starts_nothing() {
+    let fake = hub(|line, _| match line {
+        POST => answer(403, "", r#"{"message": "Forbidden"}"#),
+        _ => hub_error(403, "", "Missing or invalid credentials."),
+    });
+    let error = make_terminal(&fake, "alice").unwrap_err();
+    assert!(error.for_user.starts_with("The hub does not accept your login any more."), "{error:?}");
+    assert_eq!(fake.lines(), [POST, USER]);
+}
+
+#[test]
+fn a_command_that_the_server_does_not_find_is_left_out() {
+    let fake = Fake::new(|stream, head, before| {
+        let line = head.lines().next().unwrap_or_default().replace(" HTTP/1.1", "");
+        let said = match (line.as_str(), before) {
+            (POST, 0) => answer(500, "", r#"{"message": "no such file"}"#),
+            (POST, _) => made(),
+            _ => user(SCOPES, &[""]),
+        };
+        send(stream, said.as_bytes());
+    });
+    assert_eq!(make_terminal(&fake, "alice").unwrap(), "7");
+    assert_eq!(fake.lines(), [POST, USER, POST]);
+}
