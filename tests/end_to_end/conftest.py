@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Before they are imported: an assertion that fails in there shows its values, as one in a test does.
+pytest.register_assert_rewrite("lib")
+
 from lib.bastion import Bastion
 from lib.client import Client
 from lib.faultyhub import FaultyHub
@@ -99,7 +102,7 @@ def hub(network, hub_homes, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def client(network, tmp_path_factory):
-    return Client(network, tmp_path_factory.mktemp("client"))
+    return Client(network, tmp_path_factory.mktemp("client"), quick=True)
 
 
 @pytest.fixture(scope="session")

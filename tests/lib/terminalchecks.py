@@ -2,6 +2,7 @@
 
 import re
 import signal
+import termios
 
 import pexpect
 
@@ -15,6 +16,15 @@ def ended(child):
     child.expect(pexpect.EOF)
     child.close()
     return child.exitstatus, child.before
+
+
+def wait_raw(child):
+    """Wait until the client reads its terminal byte by byte.
+
+    What is typed before that is the local terminal's: it turns Ctrl-C into a signal for the client. OpenSSH's
+    multiplexing client makes its terminal raw after the remote program has started, so output is no sign of it.
+    """
+    wait_for(lambda: not termios.tcgetattr(child.child_fd)[3] & termios.ICANON, "the client's terminal is raw")
 
 
 def check_forced_terminal(place):
@@ -54,6 +64,7 @@ def check_raw_terminal(place):
     with place.terminal("stty raw -echo; echo ready; head -c 10240 | od -An -v -tx1 | tr -d ' \\n'; echo .; "
                         "head -c 10240 /dev/zero | tr '\\0' '\\377'; echo done") as child:
         child.expect_exact("ready\n")
+        wait_raw(child)
         child.send(data.replace(b"~", b"-"))
         child.expect(r"([0-9a-f]{20480})\.\n", timeout=30)
         assert bytes.fromhex(child.match[1].decode()) == data.replace(b"~", b"-")
@@ -78,20 +89,24 @@ def check_keyboard(place):
     """Ctrl-C, Ctrl-\\, Ctrl-Z and Ctrl-D do what they do, and the client's status tells."""
     with place.terminal(f"echo ready; exec {nap()}") as child:
         child.expect_exact("ready")
+        wait_raw(child)
         child.send("\x03")
         assert ended(child)[0] == 255
     with place.terminal("trap 'echo caught; exit 7' INT; echo ready; while :; do sleep 0.1; done") as child:
         child.expect_exact("ready")
+        wait_raw(child)
         child.send("\x03")
         child.expect_exact("caught")
         assert ended(child)[0] == 7
     with place.terminal("echo ready; cat; echo end; exit 4") as child:
         child.expect_exact("ready")
+        wait_raw(child)
         child.send("line\n\x04")
         status, said = ended(child)
         assert status == 4 and said.count(b"line\r\n") >= 1 and said.endswith(b"end\r\n"), said
     with place.terminal() as child:
         child.expect(r"\$ ")
+        wait_raw(child)
         marker = nap()
         child.send(f"{marker}\r")
         place.found(marker, "sleep")
