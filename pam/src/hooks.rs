@@ -134,7 +134,7 @@ fn authenticate(client: &mut impl Client, system: &impl System) -> PamResultCode
             return PamResultCode::PAM_AUTHINFO_UNAVAIL;
         }
     };
-    let answer = match client.prompt(&format!("JupyterHub token for {} (make one at {page}): ", user.name)) {
+    let answer = match client.prompt(&question(&user.name, &page)) {
         Ok(answer) => answer.unwrap_or_default(),
         Err(code) => {
             client.log(Level::Notice, &outcome("abandoned", "no answer to the prompt"));
@@ -152,6 +152,12 @@ fn authenticate(client: &mut impl Client, system: &impl System) -> PamResultCode
     let verdict = system.verify(Proof::Token, &session, &gateway_request(&user, Some(token)));
     drop(answer);
     conclude(client, &user, &session, Proof::Token, verdict)
+}
+
+/// The prompt. Its end is that of ssh's own for a password: programs that type one (sshpass, lftp, expect, sshfs, VS Code)
+/// wait for it. Nothing before it may look like one, or a shell's prompt, to them.
+fn question(name: &LoginName, page: &str) -> String {
+    format!("Paste a JupyterHub token from {page} as {name}'s password: ")
 }
 
 /// Keeps a granted login's handle for the session; tells the log and the user of any other verdict.

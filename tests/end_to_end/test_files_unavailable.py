@@ -144,7 +144,7 @@ def test_synchronising_clients_lose_nothing(bastion, hub, place, alice):
         script = f"set cmd:fail-exit yes\nset net:max-retries 1\nopen -u '{place.user},{place.token}' sftp://{place.host}\n" \
                  f"mirror --delete . {here}\n"
         (here.parent / "script").write_text('set sftp:connect-program "' + " ".join(
-            place.ssh_words(["-o", "PreferredAuthentications=password"])) + ' -a -x"\n' + script)
+            place.ssh_words()) + ' -a -x"\n' + script)
         done = place.run(place.client.network.client.command("lftp", "--norc", "-f", here.parent / "script"), check=False,
                          env={"SSH_ASKPASS_REQUIRE": "never"})
         (here.parent / "script").unlink()

@@ -15,7 +15,7 @@ from lib.wait import Timeout
 
 
 #: What asks for a token, or a local account's password.
-PROMPT = r"(oken[^\n]*\)|assword): "
+PROMPT = r"assword: "
 
 
 class Refused(Exception):

@@ -179,7 +179,7 @@ def check_rclone(place):
 def check_lftp(place):
     """lftp mirrors both ways."""
     with place.scratch() as here:
-        ssh = shlex.join(place.ssh_words(["-o", "PreferredAuthentications=password"]))
+        ssh = shlex.join(place.ssh_words())
 
         def lftp(command):
             (here / "script").write_text(

@@ -56,7 +56,7 @@ build_packages() {
 sandbox_packages() {
   local packages=(mmdebstrap iproute2 nftables openssh-client openssh-server strace tmux vim-tiny less procps util-linux
     python3 python3-venv debian-archive-keyring ca-certificates iputils-ping
-    e2fsprogs sshfs fuse3 rclone lftp rsync git make gcc libc6-dev openssh-sftp-server)
+    e2fsprogs sshfs fuse3 rclone lftp sshpass expect rsync git make gcc libc6-dev openssh-sftp-server)
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
   # The host's own sshd is not wanted: only its programs, for comparison; never let apt start it.

@@ -190,7 +190,7 @@ fn a_good_token_leaves_a_handle() {
     assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_SUCCESS);
     assert_eq!(
         client.prompts,
-        ["JupyterHub token for alice (make one at https://hub.example.org/hub/token): "]
+        ["Paste a JupyterHub token from https://hub.example.org/hub/token as alice's password: "]
     );
     assert_eq!(system.called("verify ").unwrap(), "user alice\npeer 192.0.2.7\ntoken secret\n");
     assert_eq!(client.variables[paths::HANDLE_VARIABLE], handle());
