@@ -110,6 +110,9 @@ pub struct JailReport {
     pub home: HomeState,
     /// Lines for the log, such as a share that could not be mounted; printable, bounded.
     pub notes: Vec<String>,
+    /// Accounts of this host that have the session's uid as well; printable, bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<String>,
 }
 
 /// Whether a session can reach its home.

@@ -50,6 +50,8 @@ events! {
     Denied = "denied",
     /// The home or a share is not as configured.
     Home = "home",
+    /// The session's uid is that of other accounts, too.
+    Uid = "uid",
     /// A shell, a command or a file service was asked for.
     ChannelOpened = "channel-opened",
     /// It has ended.

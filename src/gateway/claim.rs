@@ -106,7 +106,7 @@ pub fn wait(
                 socket::set_nonblocking(&transfers)?;
                 reply(&claim, &ClaimReply::Claimed { groups })?;
                 let report = report(&claim, terminated, Instant::now() + REPORT_TIME)?;
-                note(&report, log);
+                note(&report, uid, log);
                 return Ok(Claimed { claim, sessions, transfers, uid, home: report.home });
             }
             Err(refused) => {
@@ -145,12 +145,19 @@ fn report(claim: &OwnedFd, terminated: BorrowedFd<'_>, until: Instant) -> Result
 }
 
 /// What an administrator should know of the jail.
-fn note(report: &JailReport, log: &mut Log) {
+fn note(report: &JailReport, uid: u32, log: &mut Log) {
     if let HomeState::Unavailable { detail, .. } = &report.home {
         log.warning(Line::of(Event::Home, format_args!("the home is not available: {detail}")));
     }
     for note in &report.notes {
         log.warning(Line::of(Event::Home, note));
+    }
+    if !report.accounts.is_empty() {
+        let accounts = report.accounts.join(" ");
+        let line = Line::new(Event::Uid).with("uid", uid).with("accounts", accounts);
+        log.warning(line.message(
+            "these accounts of this host have the session's uid too: its files are theirs, and they can end it",
+        ));
     }
 }
 
@@ -285,7 +292,11 @@ mod tests {
             }
             report(&claim, terminated, Instant::now() + Duration::from_millis(50))
         };
-        let sent = JailReport { home: HomeState::Mounted, notes: vec!["a share is missing".to_owned()] };
+        let sent = JailReport {
+            home: HomeState::Mounted,
+            notes: vec!["a share is missing".to_owned()],
+            accounts: vec!["debian".to_owned()],
+        };
         let bytes = serde_json::to_vec(&sent).unwrap();
         assert_eq!(after(Some(&bytes), quiet.as_fd()).unwrap(), sent);
         let why = |result: Result<JailReport, Unclaimed>| result.unwrap_err().to_string();

@@ -32,6 +32,7 @@ const AUTOMOUNT_TIME: Duration = Duration::from_secs(1);
 ///   that users may control is possible. pam_env reads `~/.pam_environment` there on Debian 12, and a dead NFS server
 ///   would hang it.
 /// - `homes.root` and every share's source: the files of others. A session has them in its jail only.
+/// - The terminals of `/dev/pts` as something that can be changed: see [`keep_terminals`].
 /// - `/var/log/lastlog`: sshd 9.2 writes there at uid × 292, which for computed uids makes a sparse file of
 ///   600 GB for backups to stumble over, and for uids that users share tells one when another was here.
 ///
@@ -41,6 +42,7 @@ const AUTOMOUNT_TIME: Duration = Duration::from_secs(1);
 /// One line for the log.
 pub fn hide_from_pam_and_sshd(plan: &Plan) -> Result<Vec<String>, Failure> {
     hide_run()?;
+    keep_terminals(Path::new("/dev/pts")).map_err(step("a read-only /dev/pts"))?;
     let mut hiding = Hiding::new().map_err(|e| format!("cannot read the mounts: {e}"))?;
     hiding.hide(Path::new("/home")).map_err(step("an empty /home"))?;
     if let Some(dir) = first_directory(Path::new(&plan.home_dir)) {
@@ -53,6 +55,19 @@ pub fn hide_from_pam_and_sshd(plan: &Plan) -> Result<Vec<String>, Failure> {
         }
     }
     Ok(notes)
+}
+
+/// sshd gives a terminal to the user's uid by its name there (chown(2)), and whoever else has that uid on this host could
+/// then read what is typed in it and type themselves. On a read-only /dev/pts it stays root's, which sshd takes for an
+/// answer as long as nobody but the group `tty` may write to it (sshpty.c, pty_setowner). sshd and the session have it
+/// open by then, and need its name no more; numbers, `who` and `w` are as ever.
+fn keep_terminals(terminals: &Path) -> io::Result<()> {
+    match Tree::clone_path(terminals) {
+        Ok(tree) => tree.restrict(Flags::RO)?.attach(terminals),
+        // Then there are no terminals at all.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// `/home` of `/home/alice`.
@@ -264,6 +279,28 @@ mod tests {
         }
         Hiding::new().unwrap().hide(&dir.path().join("none")).unwrap();
         Hiding::new().unwrap().hide(&home.join("file")).unwrap();
+    }
+
+    /// A new terminal can be made and used, but is given to nobody.
+    #[test]
+    fn terminals_stay_roots() {
+        if !root() {
+            return;
+        }
+        assert!(in_child(|| {
+            leave();
+            mount::stop_propagation().unwrap();
+            keep_terminals(Path::new("/dev/pts")).unwrap();
+            let pty = nix::pty::openpty(None, None).unwrap();
+            let name = nix::unistd::ttyname(&pty.slave).unwrap();
+            let change = std::os::unix::fs::chown(&name, Some(1000), None).unwrap_err();
+            assert_eq!(change.kind(), io::ErrorKind::ReadOnlyFilesystem);
+            assert_eq!(std::os::unix::fs::MetadataExt::uid(&fs::metadata(&name).unwrap()), 0);
+            nix::unistd::write(&pty.master, b"typed\n").unwrap();
+            let mut typed = [0; 16];
+            assert_eq!(nix::unistd::read(&pty.slave, &mut typed), Ok(6));
+            keep_terminals(Path::new("/nonexistent")).unwrap();
+        }));
     }
 
     #[test]

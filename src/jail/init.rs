@@ -1,7 +1,7 @@
 //! Process 1 of a session's pid namespace: builds the view as root, then watches as nobody in particular.
 
 use super::request::Request;
-use super::{Failure, Session, readable, trees, view};
+use super::{Failure, Session, readable, trees, uids, view};
 use crate::control::{ClaimReply, ClaimRequest, MAX_MESSAGE};
 use crate::sandbox;
 use crate::sys::{namespace, process, socket};
@@ -53,7 +53,8 @@ fn start(session: Session, answer: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd),
     namespace::bring_loopback_up().map_err(failed("cannot bring the jail's loopback interface up"))?;
     let groups = claim(&request, &gateway, &listener, &log)?;
     drop((listener, log));
-    let report = trees::collect(&plan, mounter, &groups).attach(&plan, notes, Path::new(JAIL_DIR))?;
+    let mut report = trees::collect(&plan, mounter, &groups).attach(&plan, notes, Path::new(JAIL_DIR))?;
+    report.accounts = uids::local_accounts(request.ids.uid());
     view::seal()?;
     let report = serde_json::to_vec(&report).map_err(|e| format!("cannot write the report: {e}"))?;
     socket::send(gateway.as_fd(), &report, &[]).map_err(gone)?;

@@ -117,7 +117,10 @@ fn a_home_and_shares_arrive_restricted() {
         let (mounter, parcels) = Mounter::start(&plan).unwrap();
         let jail = dir.path().join("jail");
         let report = build(&plan, parcels, &["staff"], &jail);
-        assert_eq!(report, JailReport { home: HomeState::Mounted, notes: vec!["a note".into()] });
+        assert_eq!(
+            report,
+            JailReport { home: HomeState::Mounted, notes: vec!["a note".into()], accounts: Vec::new() }
+        );
 
         let flags = |at: &str| statvfs(&jail.join(at)).unwrap().flags();
         let common = FsFlags::ST_NOSUID | FsFlags::ST_NODEV | FsFlags::ST_NOEXEC;
@@ -263,7 +266,10 @@ fn what_should_be_mounted_must_be() {
                 .unwrap();
         }
         let report = look("jail2");
-        assert_eq!(report, JailReport { home: HomeState::Mounted, notes: vec!["a note".into()] });
+        assert_eq!(
+            report,
+            JailReport { home: HomeState::Mounted, notes: vec!["a note".into()], accounts: Vec::new() }
+        );
         assert!(at("homes/alice").exists());
     }));
     assert!(!at("homes/alice").exists());

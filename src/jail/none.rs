@@ -35,7 +35,7 @@ pub fn serve(request: &Request, rights: Rights) -> Result<(), Failure> {
     let log = UnixDatagram::unbound().map_err(why("cannot make a socket"))?;
     claim(request, &gateway, &listener, &log.into())?;
     drop(listener);
-    let report = JailReport { home: HomeState::Unconfigured, notes: Vec::new() };
+    let report = JailReport { home: HomeState::Unconfigured, notes: Vec::new(), accounts: Vec::new() };
     let report = serde_json::to_vec(&report).map_err(why("cannot write the report"))?;
     socket::send(gateway.as_fd(), &report, &[])
         .map_err(why("the gateway that verified the token is gone"))?;

@@ -150,7 +150,7 @@ impl Trees {
                 notes.push(format!("share {path} is not available: {fault}"));
             }
         }
-        Ok(JailReport { home, notes: few(notes) })
+        Ok(JailReport { home, notes: few(notes), accounts: Vec::new() })
     }
 
     /// How many directories and files mount points for all of this may need.
@@ -181,6 +181,7 @@ fn few(mut notes: Vec<String>) -> Vec<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::uids;
     use super::*;
 
     #[test]
@@ -190,7 +191,8 @@ mod tests {
         let detail = Fault::new(HomeFault::Failed, &long).detail;
         let notes = few(vec![long; 200]);
         assert_eq!((notes.len(), notes[MAX_NOTES - 1].as_str()), (MAX_NOTES, "and 185 more"));
-        let report = JailReport { home: HomeState::Unavailable { fault: HomeFault::Failed, detail }, notes };
+        let home = HomeState::Unavailable { fault: HomeFault::Failed, detail };
+        let report = JailReport { home, notes, accounts: uids::most_names() };
         assert!(serde_json::to_vec(&report).unwrap().len() < MAX_MESSAGE);
         assert_eq!(few(vec!["a\nb".into()]), ["a; b"]);
     }

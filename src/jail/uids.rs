@@ -1,10 +1,48 @@
-//! The record of uids that sessions use, which the NSS module answers from in every process.
+//! The record of uids that sessions use, which the NSS module answers from in every process; and which of them are
+//! somebody else's as well.
 
 use accounts::paths::UID_DIR;
 use accounts::uid::Ids;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown, symlink};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown, symlink};
 use std::path::Path;
+
+/// Where this host's own accounts are (passwd(5)).
+const PASSWD: &str = "/etc/passwd";
+/// As much of it is looked at, in bytes.
+const MAX_PASSWD: u64 = 8 * 1024 * 1024;
+/// Most names that are told, and most bytes of each.
+const MAX_NAMES: usize = 8;
+const MAX_NAME: usize = 64;
+
+/// The accounts of this host that have a session's uid too: they own what the session owns, and can end its processes.
+/// Read from passwd(5) alone, because a directory's server may hang, and getpwuid(3) would have our own module answer.
+/// None when it cannot be read: this is a hint for the administrator.
+#[must_use]
+pub fn local_accounts(uid: u32) -> Vec<String> {
+    let mut text = Vec::new();
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(PASSWD);
+    let _ = file.and_then(|file| file.take(MAX_PASSWD).read_to_end(&mut text));
+    names(&text, uid)
+}
+
+/// For tests: as much as there may be.
+#[cfg(test)]
+pub fn most_names() -> Vec<String> {
+    names(&format!("{}:x:7:\n", "\"".repeat(2 * MAX_NAME)).repeat(2 * MAX_NAMES).into_bytes(), 7)
+}
+
+/// The names with this uid, in the order of the file.
+fn names(passwd: &[u8], uid: u32) -> Vec<String> {
+    let uid = uid.to_string();
+    let has_it = |line: &&[u8]| line.split(|byte| *byte == b':').nth(2) == Some(uid.as_bytes());
+    let name = |line: &[u8]| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        crate::homes::bounded(&String::from_utf8_lossy(name), MAX_NAME)
+    };
+    passwd.split(|byte| *byte == b'\n').filter(has_it).map(name).take(MAX_NAMES).collect()
+}
 
 /// Records that `ids` are `user`'s: a symbolic link that belongs to them, because making and replacing one is atomic and reading
 /// one is a single system call. Users who share a uid (homes that all belong to 1000) share the record; the
@@ -56,6 +94,18 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn names_of_a_uid() {
+        let passwd =
+            b"root:x:0:0::/root:/bin/sh\ndebian:x:1000:1000::/:/bin/sh\n# x\n1000:x:1001:1000:1000\n\
+            toor\xff\x1b:x:1000\nodd:x:01000:1::/:\n+:::1000\n\nlast:x:1000:";
+        assert_eq!(names(passwd, 1000), ["debian", "toor\u{fffd}\\u{1b}", "last"]);
+        assert_eq!(names(passwd, 1001), ["1000"]);
+        assert!(names(passwd, 1002).is_empty() && names(b"", 0).is_empty());
+        assert_eq!(names(&b"a:x:7:\n".repeat(20), 7).len(), MAX_NAMES);
+        assert_eq!(local_accounts(0).first().unwrap(), "root");
+    }
 
     #[test]
     fn the_latest_login_is_recorded() {

@@ -30,10 +30,9 @@ const TERMINALS: u32 = 1024;
 /// made once for all sessions.
 ///
 /// sshd opens the terminal by name (`/dev/pts/7`) after it has changed root, to check it, and logs an error
-/// when it cannot. The host's /dev/pts must not be in the jail: users with the same uid could open each
-/// other's terminals. A devpts of its own would number every session's terminal 0 and mix the sessions up
-/// in utmp, with the administrator's own among them. So each name there is a link to `/dev/tty`, which is
-/// for every process its own terminal and no other.
+/// when it cannot. The host's /dev/pts must not be in the jail: nothing there is the session's. A devpts of its own would
+/// number every session's terminal 0 and mix the sessions up in utmp, with the administrator's own among them. So each
+/// name there is a link to `/dev/tty`, which is for every process its own terminal and no other.
 ///
 /// # Errors
 /// The system's.

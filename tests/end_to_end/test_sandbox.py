@@ -213,6 +213,42 @@ def test_gateways_cannot_look_at_each_other(bastion, login):
             assert done.returncode, (one.command_line(), file)
 
 
+def test_a_local_account_with_the_same_uid(bastion, client, login, request):
+    """It gets neither at the terminal nor into the processes; the log names it. Only signals reach them."""
+    (session,) = bastion.sessions()
+    terminal = os.readlink(session.path("fd/0"))
+    assert re.fullmatch(r"/dev/pts/\d+", terminal)
+    owner = bastion.box.path(terminal).stat()
+    assert owner.st_uid == 0 and owner.st_mode & 0o7777 in (0o600, 0o620)
+    of_alice = [session, *(one for one in bastion.sshd_of_sessions() if one.uid == 1000)]
+    assert len(of_alice) == 2
+    numbers = [re.search(r"NSpid:\t\d+\t(\d+)", one.read("status").decode())[1] for one in of_alice]
+    ways = [terminal, *(f"/proc/{number}/{way}" for number in numbers
+                        for way in (*(f"fd/{fd}" for fd in range(12)), "root/dev/tty", f"root{terminal}", "cwd/.", "mem"))]
+    with client.admin_terminal(bastion) as admin:
+        admin.prompt()
+        assert "uid=1000" in admin.run("id")
+        said = admin.run("for way in %s; do { : <$way; } 2>/dev/null || { : >>$way; } 2>/dev/null && echo $way; done; "
+                         "echo done" % " ".join(ways))
+        assert said == "done\n"
+    # It is what it was to sshd and to its user.
+    login.resize(33, 111)
+    assert login.run("stty size") == "33 111\n"
+    of_session = r"session=\S+ user=alice peer=\S+ event=uid uid=1000 accounts=localadmin "
+    bastion.syslog.wait(of_session, request.node.log_mark)
+    of_sshd = [entry.text for entry in bastion.syslog.since(request.node.log_mark) if entry.program.startswith("sshd")]
+    assert not [line for line in of_sshd if "error:" in line or "/dev/pts" in line]
+
+
+# Debian 13's sshd keeps none.
+@pytest.mark.only("bookworm")
+def test_who_is_on(bastion, login):
+    """In utmp(5) a terminal has the name that it has on the host."""
+    (session,) = bastion.sessions()
+    terminal = os.readlink(session.path("fd/0")).removeprefix("/dev/")
+    assert re.search(rf"^alice .*{terminal}\b", bastion.box.run("who").stdout, re.M)
+
+
 def test_the_session_reaches_no_other_family_of_sockets(bastion, login):
     (session,) = bastion.sessions()
     said = in_jail(session, """
