@@ -98,6 +98,40 @@ pub fn ignore_signal(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes back what a caller has left in force for signals (execve(2) keeps all of it): those that are ignored or blocked,
+/// and timers. SIGPIPE stays ignored, as Rust has it.
+///
+/// # Errors
+/// The system's.
+pub fn forget_callers_signals() -> io::Result<()> {
+    use nix::sys::signal::SigSet;
+    let off = libc::itimerval {
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        it_value: libc::timeval { tv_sec: 0, tv_usec: 0 },
+    };
+    for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+        // SAFETY: reads `off`, which outlives the call; a null pointer asks for no old value.
+        Errno::result(unsafe { libc::setitimer(timer, &raw const off, std::ptr::null_mut()) })?;
+    }
+    for number in (1..libc::SIGSYS + 1).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        if [libc::SIGPIPE, libc::SIGKILL, libc::SIGSTOP].contains(&number) {
+            continue;
+        }
+        // SAFETY: sigaction is plain data, for which all zeroes is a value; the calls read and write it alone, and SIG_DFL
+        // runs no code of ours. Handlers that this program has already (Rust's for SIGSEGV) are left in place.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            Errno::result(libc::sigaction(number, std::ptr::null(), &raw mut action))?;
+            if action.sa_sigaction == libc::SIG_IGN {
+                action.sa_sigaction = libc::SIG_DFL;
+                Errno::result(libc::sigaction(number, &raw const action, std::ptr::null_mut()))?;
+            }
+        }
+    }
+    // The last, so that what was held up meets the default.
+    Ok(SigSet::empty().thread_set_mask()?)
+}
+
 /// Ends this process by a signal, as if it had never been caught or blocked. Returns if that is none that ends one.
 ///
 /// # Errors
@@ -369,6 +403,32 @@ mod tests {
 
     fn in_child(check: fn() -> bool) -> bool {
         super::in_child(|| assert!(check()))
+    }
+
+    #[test]
+    fn a_callers_signals_are_forgotten() {
+        use nix::sys::signal::{SigSet, kill};
+        let ended = end_of_child(|| {
+            ignore_signal(Signal::SIGCHLD).unwrap();
+            ignore_signal(Signal::SIGTERM).unwrap();
+            SigSet::all().thread_block().unwrap();
+            let soon = libc::itimerval {
+                it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+                it_value: libc::timeval { tv_sec: 0, tv_usec: 300_000 },
+            };
+            // SAFETY: reads `soon`.
+            unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const soon, std::ptr::null_mut()) };
+            forget_callers_signals().unwrap();
+            // Without the timer, with a child that is ours to wait for.
+            let child = fork_single_threaded().unwrap().unwrap_or_else(|| {
+                std::thread::sleep(std::time::Duration::from_millis(400));
+                exit_now(7)
+            });
+            let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None).unwrap();
+            assert!(matches!(status, nix::sys::wait::WaitStatus::Exited(_, 7)));
+            kill(nix::unistd::getpid(), Signal::SIGTERM).unwrap();
+        });
+        assert!(matches!(ended, nix::sys::wait::WaitStatus::Signaled(_, Signal::SIGTERM, _)), "{ended:?}");
     }
 
     #[test]

@@ -387,6 +387,12 @@ def test_who_may_ask_for_keys(bastion, hub, forge, open_door, make_place, key):
     for uid in (65534, 5001, uid_of(bastion, paths.GATEWAY_USER)):
         done = ask("dora", uid=uid)
         assert (done.returncode, done.stdout) == (1, ""), (uid, done)
+    # Limits that leave it no way to look at the home, or make it fail for others later, are no way in.
+    for limits in ("-S -n 4", "-n 4", "-f 0", "-t 1"):
+        for uid in (1000, 5001):
+            done = bastion.box.run("bash", "-c", f"ulimit {limits}; exec {HUB_KEYS_PROGRAM} dora", uid=uid, check=False)
+            answer = f"url {key.public}\n" if limits.startswith("-S") and uid == 1000 else ""
+            assert (done.returncode, done.stdout) == (int(not answer), answer), (limits, done)
     for rubbish in ((), ("",), ("-h",), ("../dora",), ("a" * 5000,), ("dora", "erin"), ("dora\n",)):
         done = ask(*rubbish)
         assert (done.returncode, done.stdout) == (1, "") and "panicked" not in done.stderr, (rubbish, done)

@@ -18,6 +18,8 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_millis(400);
 /// Longest uid in digits, and more.
 const MAX_UID: usize = 32;
+/// The answer of a look that the file system refuses.
+const HIDDEN: &[u8] = b"hidden";
 
 /// What is known of the owner of a home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,10 @@ enum Owner {
     Is(u32),
     /// There is no home yet.
     Nobody,
-    /// The file system does not answer, or not to this program's user.
+    /// The file system tells this program's user nothing (EACCES): homes in a directory of root's.
+    Hidden,
+    /// There was no look: the file system does not answer, or the look failed. Whoever starts this program can bring that
+    /// about, by limits (setrlimit(2)) or by stopping it at a terminal.
     Unknown,
 }
 
@@ -50,15 +55,15 @@ fn judge(caller: u32, user: &UserName, settings: &Settings, owner: impl FnOnce(&
         }
 }
 
-/// The rule `home`: its owner; without a home, or while nobody knows, what the account gets instead. Not known to this
-/// program does not mean not known to sshd, which is root: then any uid that a hub user may have is taken.
+/// The rule `home`: its owner; without a home, or while nobody knows, what the account gets instead. What is hidden from this
+/// program is not from sshd, which is root: then any uid that a hub user may have is taken.
 fn is_owner(caller: u32, user: &UserName, homes: &Homes, owner: Owner) -> bool {
     let created = homes.create.as_ref().and_then(|create| create.owner).map(Ids::uid);
     let instead = caller == Range::DEFAULT.ids(user).uid() || created == Some(caller);
     match owner {
         Owner::Is(owner) => uid::is_allowed(caller) && caller == owner || instead,
-        Owner::Nobody => instead,
-        Owner::Unknown => uid::is_allowed(caller),
+        Owner::Nobody | Owner::Unknown => instead,
+        Owner::Hidden => uid::is_allowed(caller),
     }
 }
 
@@ -67,6 +72,7 @@ fn look(home: &Path) -> forked::Answer {
     match fs::symlink_metadata(home) {
         Ok(facts) => Ok(Some(facts.uid().to_string().into_bytes())),
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(why) if why.kind() == io::ErrorKind::PermissionDenied => Ok(Some(HIDDEN.to_vec())),
         Err(why) => Err(why.to_string()),
     }
 }
@@ -75,6 +81,7 @@ fn look(home: &Path) -> forked::Answer {
 fn owner(seen: forked::Answer) -> Owner {
     let uid = |text: Vec<u8>| std::str::from_utf8(&text).ok().and_then(|uid| uid.parse().ok());
     match seen {
+        Ok(Some(text)) if text == HIDDEN => Owner::Hidden,
         Ok(Some(text)) => uid(text).map_or(Owner::Unknown, Owner::Is),
         Ok(None) => Owner::Nobody,
         Err(_) => Owner::Unknown,
@@ -85,6 +92,8 @@ fn owner(seen: forked::Answer) -> Owner {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::sys::process::{close_from, in_child};
+    use nix::sys::resource::{Resource, setrlimit};
 
     /// As [`may_ask`], without a child: tests have threads.
     fn asks(caller: u32, user: &UserName, settings: &Settings) -> bool {
@@ -127,9 +136,11 @@ mod tests {
             // sshd may have found no owner that it could use, or a file server that hung.
             (Owner::Is(1000), hash, true),
             (Owner::Is(33), 33, false),
-            (Owner::Unknown, 1000, true),
-            (Owner::Unknown, 33, false),
-            (Owner::Unknown, 65_534, false),
+            (Owner::Hidden, 1000, true),
+            (Owner::Hidden, 33, false),
+            (Owner::Hidden, 65_534, false),
+            (Owner::Unknown, 1000, false),
+            (Owner::Unknown, hash, true),
             (Owner::Nobody, 1000, false),
         ] {
             assert_eq!(is_owner(caller, &alice(), &homes, owner), expected, "{owner:?} {caller}");
@@ -138,6 +149,27 @@ mod tests {
         let mine = fs::metadata(dir.path()).unwrap().uid();
         assert_eq!(owner(look(&dir.path().join("alice"))), Owner::Is(mine));
         assert_eq!(owner(Ok(Some(b"x".to_vec()))), Owner::Unknown);
+        assert_eq!(owner(Ok(Some(HIDDEN.to_vec()))), Owner::Hidden);
+        assert_eq!(owner(Err("no answer within 0.4 s".to_owned())), Owner::Unknown);
+    }
+
+    /// A caller whose limits leave no room for the child that looks gets no further by that.
+    #[test]
+    fn a_look_that_fails_lets_nobody_in() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("alice")).unwrap();
+        std::os::unix::fs::chown(dir.path().join("alice"), Some(20_001), None).unwrap();
+        let settings =
+            settings(&format!("[accounts]\nuid = 'home'\n[homes]\nroot = '{}'", dir.path().display()));
+        assert!(in_child(|| {
+            assert!(may_ask(20_001, &alice(), &settings) && !may_ask(1000, &alice(), &settings));
+            close_from(3).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, 4, 4).unwrap();
+            for caller in [1000, 20_001] {
+                assert!(!may_ask(caller, &alice(), &settings), "{caller}");
+            }
+            assert!(may_ask(0, &alice(), &settings));
+        }));
     }
 
     #[test]

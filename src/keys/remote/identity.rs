@@ -3,6 +3,7 @@
 //! sshd runs AuthorizedKeysCommand as the user who wants to log in. That user may not see the service token, so the
 //! file of this program is marked set-user-ID and set-group-ID (execve(2)).
 
+use crate::sandbox::limits;
 use crate::sys::process;
 use accounts::paths::KEYS_USER;
 use nix::sys::stat::{Mode, umask};
@@ -14,15 +15,17 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// Goes on as if started by nobody in particular: no descriptors but the standard ones, no variables, `/` as the working
-/// directory, files for nobody else.
+/// directory, files for nobody else, no timers, no signals ignored or blocked, and no limits that would make it fail.
 ///
 /// Variables can be taken out of a running process only while nothing reads them, which no safe function can
 /// promise. So the program starts itself anew without them; the command that uses it gives it none.
 ///
 /// # Errors
-/// The system's.
+/// The system's; `QuotaExceeded` when the caller leaves it too little.
 pub fn forget_caller() -> io::Result<()> {
+    process::forget_callers_signals()?;
     process::close_from(3)?;
+    limits::raise()?;
     chdir("/")?;
     umask(Mode::from_bits_truncate(0o077));
     if env::vars_os().next().is_some() {
