@@ -11,8 +11,6 @@ const KEEP: usize = 16 * 1024;
 const NO_ROOM: Duration = Duration::from_millis(30);
 /// First and longest wait between two questions about a program that doesn't read.
 const ASK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
-/// Half a character is given up after this.
-const HALF_CHARACTER: Duration = Duration::from_millis(200);
 /// Without a control terminal, a paste that gets no room for this long is given up.
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// Bytes of the window that a paste leaves free, so that a Ctrl-C after it still fits.
@@ -24,7 +22,6 @@ const IN_FLIGHT: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Input {
     assembler: Utf8Assembler,
-    half_since: Option<Instant>,
     pending: String,
     window: InputWindow,
     echo: EchoWatch,
@@ -36,10 +33,11 @@ pub struct Input {
 }
 
 impl Input {
-    /// The client typed something.
+    /// The client typed something. Half a character waits for its other half, for however long: that may be
+    /// late because we have stopped reading, or because a packet was lost. What never gets one is no character,
+    /// and is replaced when the next key shows that.
     pub fn push(&mut self, bytes: &[u8], now: Instant) {
         self.assembler.push(bytes, &mut self.pending);
-        self.half_since = self.assembler.is_incomplete().then_some(now);
         self.typed = Some(now);
     }
 
@@ -74,10 +72,6 @@ impl Input {
 
     /// The next piece that may be sent now. To be followed by [`sent`](Self::sent) when it was.
     pub fn piece(&mut self, now: Instant) -> Option<&str> {
-        if self.half_since.is_some_and(|at| now >= at + HALF_CHARACTER) {
-            self.half_since = None;
-            self.assembler.flush(&mut self.pending);
-        }
         let mut piece = self.window.next_message(&self.pending);
         if piece.len() > RESERVE && self.window.room() < piece.len() + RESERVE {
             piece = "";
@@ -157,10 +151,58 @@ impl Input {
     /// When to look at it again after `now`, apart from events.
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let half = self.half_since.map(|at| at + HALF_CHARACTER);
         let stuck = self.no_room_since.map(|at| at + NO_ROOM);
         let given_up = self.no_room_since.map(|at| at + GIVE_UP);
         let ask = self.ask_at.filter(|_| self.no_room_since.is_some() && !self.asking);
-        [half, stuck, given_up, ask].into_iter().flatten().filter(|at| *at > now).min()
+        [stuck, given_up, ask].into_iter().flatten().filter(|at| *at > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terminado::pacing::LIMIT;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Sends what may be sent.
+    fn take(input: &mut Input, now: Instant) -> String {
+        let mut sent = String::new();
+        while let Some(piece) = input.piece(now).map(str::to_owned) {
+            input.sent(piece.len(), now);
+            sent.push_str(&piece);
+        }
+        sent
+    }
+
+    #[test]
+    fn half_a_character_waits_for_the_other_half() {
+        let (mut input, now) = (Input::default(), Instant::now());
+        input.push(b"gr\xc3", now);
+        assert_eq!(take(&mut input, now), "gr");
+        assert_eq!((input.deadline(now), take(&mut input, now + HOUR).as_str()), (None, ""));
+        input.push(b"\xb6\xc3", now + HOUR);
+        assert_eq!(take(&mut input, now + HOUR), "ö");
+        input.push(b"\x03", now + HOUR);
+        assert_eq!(take(&mut input, now + HOUR), "\u{fffd}\u{3}");
+    }
+
+    #[test]
+    fn a_paste_that_has_to_wait_is_not_damaged() {
+        let text = "größe\n".repeat(LIMIT);
+        for cut in 0..8 {
+            let (mut input, mut now, mut sent) = (Input::default(), Instant::now(), String::new());
+            // As a channel reads: only when there is nothing left to send.
+            for piece in text.as_bytes()[cut..].chunks(8 * 1024) {
+                input.push(piece, now);
+                while !input.is_empty() {
+                    sent += &take(&mut input, now);
+                    now += Duration::from_secs(5);
+                    sent += &take(&mut input, now);
+                    input.answered(input.position(), Unread::Raw(0), now);
+                }
+            }
+            assert_eq!(sent, String::from_utf8_lossy(&text.as_bytes()[cut..]), "cut at {cut}");
+        }
     }
 }

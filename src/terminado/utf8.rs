@@ -3,9 +3,8 @@
 /// Joins UTF-8 sequences that were split between reads. What is no UTF-8 becomes U+FFFD, one for each maximal
 /// invalid part (as the Unicode Standard recommends, chapter 3), and is counted.
 ///
-/// Holds at most three bytes back. They are completed by the next [`push`](Self::push) or given up by
-/// [`flush`](Self::flush), which the caller does at end of file and when nothing came for a while
-/// (a lone byte 0xc3 typed is an error, not the beginning of something).
+/// Holds at most three bytes back, until the next [`push`](Self::push) completes them or shows that they were no
+/// character.
 #[derive(Debug, Default)]
 pub struct Utf8Assembler {
     held: [u8; 4],
@@ -56,19 +55,6 @@ impl Utf8Assembler {
         }
     }
 
-    /// True while the beginning of a character is held back.
-    #[must_use]
-    pub fn is_incomplete(&self) -> bool {
-        self.held_len > 0
-    }
-
-    /// Gives up what is held back: one U+FFFD if there is anything.
-    pub fn flush(&mut self, out: &mut String) {
-        if self.held_len > 0 {
-            self.give_up(out);
-        }
-    }
-
     /// How many U+FFFD stand for bytes that couldn't be passed on, since the beginning.
     #[must_use]
     pub fn replaced(&self) -> u64 {
@@ -97,7 +83,10 @@ mod tests {
         for chunk in chunks {
             assembler.push(chunk, &mut out);
         }
-        assembler.flush(&mut out);
+        // The end shows that what is held back was no character.
+        if assembler.held_len > 0 {
+            assembler.give_up(&mut out);
+        }
         (out, assembler.replaced())
     }
 

@@ -166,6 +166,16 @@ def test_utf8_typed_in_pieces(terminal):
     terminal.expect("raw-over")
 
 
+def test_a_paste_at_a_program_that_reads_slowly(terminal):
+    """What waits for the program to read is not damaged: a piece of it may end in the middle of a character."""
+    data = "ß€😀".encode() * 4000
+    rounds = len(data) // 3000
+    terminal.raw(f"for n in $(seq {rounds}); do head -c 3000; sleep 0.3; done | sha256sum")
+    terminal.send(data)
+    assert terminal.expect(rb"([0-9a-f]{64})", 60)[1].decode() == hashlib.sha256(data).hexdigest()
+    terminal.expect("raw-over")
+
+
 def test_utf8_of_all_planes_printed(terminal):
     data = unicode_sample().encode()
     terminal.raw(f"head -c {len(data)} >sample.txt; cat sample.txt sample.txt; rm sample.txt")
