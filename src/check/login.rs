@@ -10,6 +10,13 @@ const TOPIC: &str = "login";
 pub fn check(config: &Config) -> Vec<Finding> {
     let login = &config.login;
     let mut findings = vec![Finding::fine(TOPIC, whom(login))];
+    if login.server_tokens {
+        findings.push(Finding::warning(
+            TOPIC,
+            "server_tokens is on: who can run something in a user's server can log in here as that user",
+            "Set server_tokens = false unless programs in users' servers have to log in here",
+        ));
+    }
     let denied = |user: &&UserName| {
         login.deny_users.iter().any(|denied| denied.as_str().eq_ignore_ascii_case(user.as_str()))
     };
@@ -83,6 +90,8 @@ mod tests {
     fn names_that_never_count_are_named() {
         let found = texts("allow_users = ['alice', 'bob']\ndeny_users = ['Bob']");
         assert!(found.len() == 2 && found[1].starts_with("login: bob is in allow_users and"), "{found:?}");
+        let found = texts("server_tokens = true");
+        assert!(found.len() == 2 && found[1].starts_with("login: server_tokens is on: who can"), "{found:?}");
         let found = texts("allow_users = ['alice', 'Bob']");
         assert!(found.len() == 2 && found[1].starts_with("login: allow_users names Bob, but"), "{found:?}");
     }

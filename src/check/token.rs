@@ -20,7 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Has the hub judge a token for a login, as a gateway would, and looks at the server if it runs.
 pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> Vec<Finding> {
     let server = login.server().map_or("", |server| server.as_str());
-    let verified = match verify(http, token, login.user().as_str(), server, PATIENCE) {
+    let verified = verify(http, token, login.user().as_str(), server, PATIENCE).and_then(|verified| {
+        if !config.login.server_tokens {
+            verified.only_the_users_own()?;
+        }
+        Ok(verified)
+    });
+    let verified = match verified {
         Ok(verified) => verified,
         Err(VerifyError::Refused(refusal)) => {
             let page = http.token_page();
@@ -160,9 +166,10 @@ fn number(keys: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::model::Holder;
 
     fn verified(state: ServerState, may_start: bool) -> Verified {
-        Verified { token_id: None, may_start, state, groups: None }
+        Verified { token_id: None, may_start, state, groups: None, holder: Holder::User }
     }
 
     #[test]

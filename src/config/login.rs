@@ -5,7 +5,7 @@ use accounts::table::{Document, Table};
 use accounts::{ConfigError, UserName};
 
 /// The keys of `[login]`.
-const KEYS: [&str; 3] = ["allow_users", "allow_groups", "deny_users"];
+const KEYS: [&str; 4] = ["allow_users", "allow_groups", "deny_users", "server_tokens"];
 /// Longest name of a group, in characters: what the hub's database holds (`orm.Group.name`).
 pub(super) const MAX_GROUP: usize = 255;
 
@@ -19,6 +19,8 @@ pub struct Login {
     pub allow_groups: Vec<String>,
     /// `deny_users`: users of the hub who may not, in whatever group they are.
     pub deny_users: Vec<UserName>,
+    /// `server_tokens`: a token that the hub has given to a server or a program logs its user in, too.
+    pub server_tokens: bool,
 }
 
 /// Why a user whom the hub knows is not let in.
@@ -106,6 +108,7 @@ pub(super) fn read(document: &Document<'_>) -> Result<Login, ConfigError> {
         allow_users: users(&table, "allow_users")?,
         allow_groups: groups.into_iter().map(str::to_owned).collect(),
         deny_users: users(&table, "deny_users")?,
+        server_tokens: table.boolean("server_tokens")?.unwrap_or(false),
     })
 }
 
@@ -184,6 +187,11 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_servers_are_for_who_wants_them() {
+        assert!(!login("").unwrap().server_tokens && login("server_tokens = true").unwrap().server_tokens);
+    }
+
+    #[test]
     fn every_refusal_says_what_to_do() {
         for refusal in [NotAllowed::Denied, NotAllowed::NotListed, NotAllowed::GroupsUnknown] {
             assert_eq!(refusal.for_user().lines().count(), 2, "{refusal:?}");
@@ -209,6 +217,7 @@ mod tests {
             ("allow_groups = [' ']", "allow_groups", NAMES),
             ("allow_groups = [\"a\\u0000\"]", "allow_groups", NAMES),
             (long.as_str(), "allow_groups", NAMES),
+            ("server_tokens = 'no'", "server_tokens", "Write true or false"),
             ("allow_user = ['alice']", "allow_user", "Did you mean allow_users?"),
             ("deny_groups = ['x']", "deny_groups", "Known here: allow_users, allow_groups"),
         ] {

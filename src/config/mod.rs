@@ -145,7 +145,7 @@ mod tests {
         ("[terminal]", &["mode", "exit_status"]),
         ("[session]", &["jail", "idle_limit", "max_length"]),
         ("[metrics]", &["textfile"]),
-        ("[login]", &["allow_users", "allow_groups", "deny_users"]),
+        ("[login]", &["allow_users", "allow_groups", "deny_users", "server_tokens"]),
         (
             "[keys]",
             &[

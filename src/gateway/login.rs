@@ -158,6 +158,10 @@ fn judge(
     let server = login.server().map_or("", |server| server.as_str());
     let left = until.saturating_duration_since(Instant::now()).max(LEAST);
     let verified = verify(&http, &token, login.user().as_str(), server, left).map_err(denied)?;
+    // A key's was made by our own keeper, and is as narrow as a server's.
+    if !by_key && !config.login.server_tokens {
+        verified.only_the_users_own().map_err(|refusal| denied(refusal.into()))?;
+    }
     config.login.judge(login.user().as_str(), verified.groups.as_deref()).map_err(|no| Denied::Refused {
         for_user: no.for_user().to_owned(),
         for_log: no.for_log().to_owned(),

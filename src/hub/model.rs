@@ -25,6 +25,8 @@ struct User {
     servers: Option<BTreeMap<String, Server>>,
     /// Absent before JupyterHub 5.0.
     token_id: Option<String>,
+    /// Of a token that the hub gave out by OAuth: the browser's session. `null` for all others.
+    session_id: Option<String>,
 }
 
 /// A server in the user model. Without `include_stopped_servers` the hub lists active ones only.
@@ -55,6 +57,19 @@ pub struct Verified {
     pub state: ServerState,
     /// The groups that the user is a member of; `None`: the token may not read them.
     pub groups: Option<Vec<String>>,
+    /// Who has the token.
+    pub holder: Holder,
+}
+
+/// Whom the hub has given a token to. All three are tokens of the user, and may open the user's server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// The user, or whoever made it for the user.
+    User,
+    /// The user's server, or one that was made to be shown to it: whoever runs something there has it.
+    Server,
+    /// A server or service that the user has signed in to in the browser (OAuth).
+    Program,
 }
 
 /// What the hub believes a server is doing. A crashed server can still be `Ready` for a while.
@@ -85,6 +100,8 @@ pub enum Refusal {
     OtherUser { name: String, token_id: Option<String> },
     /// The right user's, but it cannot open the server.
     NoAccessScope { server: String, token_id: Option<String> },
+    /// The right user's, but the hub has given it to a server or a program.
+    NotTheUsersOwn { holder: Holder, token_id: Option<String> },
     /// Not an answer that a JupyterHub ≥ 2.0 gives. An outage, not a verdict on the token.
     NotUnderstood(String),
 }
@@ -108,6 +125,10 @@ impl Refusal {
             Self::NoAccessScope { .. } => format!(
                 "This token is not allowed to open the server.\n\
                  Make one at {token_page} that has no scopes set, or has access:servers for this server."
+            ),
+            Self::NotTheUsersOwn { .. } => format!(
+                "This token belongs to a server or a program, not to you.\n\
+                 Make one of your own at {token_page}, with no scopes set, and paste it whole."
             ),
             Self::NotUnderstood(_) => "The hub's answer was not understood.\n\
                  Try again in a minute; if that does not help, tell the administrator of this host."
@@ -141,7 +162,31 @@ impl Refusal {
             Self::NoAccessScope { server, token_id } => {
                 format!("the token's scopes do not cover access to the server \"{server}\"{}", id(token_id))
             }
+            Self::NotTheUsersOwn { holder, token_id } => {
+                let why = match holder {
+                    Holder::Program => {
+                        "the hub has given it to a server or service in the browser (session_id)"
+                    }
+                    Holder::Server | Holder::User => {
+                        "it looks like the user's server's (scope users:activity, but not tokens)"
+                    }
+                };
+                format!("the token is not the user's own: {why}{}", id(token_id))
+            }
             Self::NotUnderstood(why) => format!("the hub's answer was not understood: {why}"),
+        }
+    }
+}
+
+impl Verified {
+    /// Refuses a token that the hub has given to a server or a program: who else can run something there could use it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotTheUsersOwn`].
+    pub fn only_the_users_own(&self) -> Result<(), Refusal> {
+        match self.holder {
+            Holder::User => Ok(()),
+            holder => Err(Refusal::NotTheUsersOwn { holder, token_id: self.token_id.clone() }),
         }
     }
 }
@@ -178,7 +223,23 @@ pub fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refus
         may_start: target.has_any(scopes, &["start:servers", "servers", "admin:servers"]),
         state: state(&model, scopes, &target),
         groups: model.groups.clone(),
+        holder: holder(model.session_id.as_deref(), scopes, &target),
     })
+}
+
+/// Who has this token. All hubs from 2.0 on tell it in the same way: one that was given out by OAuth has a session, and a
+/// server's own may say that the server is in use (`users:activity`). The user's own may say so too, but then
+/// it may also make tokens; a server's that may do that could make one that looks like the user's own.
+fn holder(session: Option<&str>, scopes: &[String], target: &Target<'_>) -> Holder {
+    let activity =
+        |scope: &String| scope.split_once('!').map_or(scope.as_str(), |(name, _)| name) == "users:activity";
+    if session.is_some() {
+        Holder::Program
+    } else if scopes.iter().any(activity) && !target.has_any(scopes, &["tokens"]) {
+        Holder::Server
+    } else {
+        Holder::User
+    }
 }
 
 fn parse(answer: &[u8]) -> Result<User, Refusal> {

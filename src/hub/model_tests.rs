@@ -38,6 +38,7 @@ fn own_token() {
             may_start: true,
             state: ServerState::Ready,
             groups: Some(vec!["staff".to_owned()]),
+            holder: Holder::User,
         }
     );
     assert_eq!(judge(&alice(), "gpu").unwrap().state, ServerState::Starting);
@@ -221,4 +222,57 @@ proptest! {
         prop_assume!(name != "alice");
         prop_assert!(judge(&with("name", json!(name)), "").is_err());
     }
+}
+
+/// What hubs 2.3 and 6.1 say of each kind of token.
+#[test]
+fn a_servers_token_and_a_programs_are_told_from_the_users() {
+    const SERVER: &str = "access:servers!server=alice/";
+    const ACTIVITY: [&str; 2] = ["read:users:activity!user=alice", "users:activity!user=alice"];
+    const IDENTITY: [&str; 2] = ["read:users:groups!user=alice", "read:users:name!user=alice"];
+    let session = "af3a2134a572417cb430ed9946560df6";
+    let own =
+        [&["access:servers!user=alice", "tokens!user=alice", "servers!user=alice"][..], &ACTIVITY].concat();
+    for (scopes, session, holder) in [
+        (own.clone(), None, Holder::User),
+        (vec!["access:servers", "users:activity", "tokens"], None, Holder::User),
+        (vec!["access:servers", "users:activity", "tokens!group=staff"], None, Holder::User),
+        (vec![SERVER], None, Holder::User),
+        ([&[SERVER, "servers!server=alice/"][..], &IDENTITY].concat(), None, Holder::User),
+        // A server's own: of hub 6.1, of 2.3, of one that gets more.
+        ([&[SERVER][..], &ACTIVITY, &IDENTITY].concat(), None, Holder::Server),
+        ([&["access:servers!user=alice"][..], &ACTIVITY].concat(), None, Holder::Server),
+        (
+            [&[SERVER, "servers!user=alice", "read:tokens!user=alice"][..], &ACTIVITY].concat(),
+            None,
+            Holder::Server,
+        ),
+        (vec![SERVER, "users:activity"], None, Holder::Server),
+        (vec![SERVER, "users:activity!group=staff", "tokens!user=bob", "tokens!"], None, Holder::Server),
+        // What the server, or a service, has of the user's browser.
+        ([&[SERVER][..], &IDENTITY].concat(), Some(session), Holder::Program),
+        (vec![SERVER], Some(session), Holder::Program),
+        (own, Some(session), Holder::Program),
+        (vec![SERVER], Some(""), Holder::Program),
+    ] {
+        let mut model = with("scopes", json!(scopes));
+        model["session_id"] = json!(session);
+        let verified = judge(&model, "").unwrap();
+        assert_eq!(verified.holder, holder, "{scopes:?} {session:?}");
+        let refused = verified.only_the_users_own();
+        assert_eq!(refused.is_ok(), holder == Holder::User);
+        if let Err(refusal) = refused {
+            let text = refusal.for_user("https://hub/hub/token");
+            assert!(text.lines().count() == 2 && text.contains("https://hub/hub/token"), "{text}");
+            assert!(
+                refusal.for_log().contains("not the user's own")
+                    && refusal.for_log().ends_with("(token id a7)")
+            );
+        }
+    }
+    // Whatever else stands there is no answer of a hub's.
+    assert!(matches!(judge(&with("session_id", json!(7)), ""), Err(Refusal::NotUnderstood(_))));
+    let mut without = alice();
+    without.as_object_mut().unwrap().remove("session_id");
+    assert_eq!(judge(&without, "").unwrap().holder, Holder::User);
 }

@@ -45,6 +45,12 @@ impl VerifyError {
     }
 }
 
+impl From<Refusal> for VerifyError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl From<HttpError> for VerifyError {
     fn from(error: HttpError) -> Self {
         Self::Unavailable { for_user: error.for_user(), for_log: error.to_string() }

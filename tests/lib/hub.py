@@ -210,6 +210,15 @@ class Hub:
         home = f"/mnt/home/{user}"
         return [one for one in self.box.processes() if f"\0HOME={home}\0".encode() in b"\0" + one.read("environ")]
 
+    def server_variables(self, user):
+        """The environment of the user's running default server, in which the hub has put its token."""
+        for one in self.server_processes(user):
+            pairs = (text.partition("=") for text in one.read("environ").decode(errors="replace").split("\0"))
+            found = {name: value for name, _, value in pairs}
+            if found.get("JUPYTERHUB_API_TOKEN"):
+                return found
+        raise AssertionError(f"{user} has no running server")
+
     def log_text(self):
         """What hub, proxy and servers have written, when a log file was given."""
         return Path(self._log.name).read_text(errors="replace") if hasattr(self._log, "name") else ""
