@@ -9,7 +9,8 @@ fuzz_target!(|data: &[u8]| {
     for line in data.split(|byte| *byte == b'\n') {
         if let Ok(Some(key)) = parse(line) {
             let written = key.to_string();
-            assert!(!written.bytes().any(|byte| byte < b' ' || byte == 0x7f));
+            // A tab is a blank to sshd as well, and may stand in an option's value.
+            assert!(!written.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t'));
             let again = parse(written.as_bytes()).expect("a line of ours").expect("a key");
             assert_eq!((again.options, again.kind, again.blob), (key.options, key.kind, key.blob));
         }

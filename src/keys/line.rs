@@ -217,6 +217,8 @@ mod tests {
         let line = parse(format!(r#"environment="A=\" b",pty {key}"#).as_bytes()).unwrap().unwrap();
         assert_eq!((line.options, line.left_out), (vec!["pty".to_owned()], vec!["environment".to_owned()]));
         assert_eq!(read(&format!(r#"tunnel="1" {key}"#)), key);
+        let tab = format!("from=\"a\tb\" {key}");
+        assert_eq!(read(&tab), tab);
         // Within quotation marks, a key is none.
         assert_eq!(refused(&format!(r#"command="x {key}" "#)), Refused::NoKey);
         assert_eq!(refused(&format!(r#"command="ssh-rsa x" {key}"#)), Refused::Limited("command"));
@@ -276,7 +278,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_line_for_sshd_reads_the_same_again(
-            options in r#"((from="[a, \\"]{0,5}"|pty|restrict|tunnel="0"|x),?){0,3}"#,
+            options in r#"((from="[a, \t\\"]{0,5}"|pty|restrict|tunnel="0"|x),?){0,3}"#,
             blanks in "[ \t]{1,2}",
             comment in "( [a-z\"#]{0,5})?\r?\n?",
         ) {
