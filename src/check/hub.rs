@@ -2,6 +2,7 @@
 
 use super::Finding;
 use super::answer::{Answer, seconds};
+use super::port::{self, Speaks};
 use super::probe::{Failure, Probe};
 use super::websocket;
 use crate::config::Config;
@@ -23,6 +24,10 @@ const MAX_SKEW: i64 = 60;
 const OLDEST: (u32, u32) = (2, 0);
 const OLDEST_FOR_KEYS: (u32, u32) = (3, 0);
 
+/// What to do where the port is not one of the hub's.
+const RIGHT_ADDRESS: &str =
+    "Set hub.url in config.toml to the address that users open in their browser, with its scheme and port";
+
 /// Asks the hub what needs no token. Also returns whether it makes sense to go on and ask it more.
 pub fn check(config: &Config) -> (Vec<Finding>, bool) {
     let Ok(hub) = config.hub_url() else { return (Vec::new(), false) };
@@ -43,15 +48,24 @@ pub fn check(config: &Config) -> (Vec<Finding>, bool) {
     });
     let (addresses, answer) = match reached {
         Ok(reached) => reached,
-        Err(failure) => return (vec![unreachable(&failure, hub, ca_file)], false),
+        Err(failure) => return (vec![unreachable(&failure, hub, ca_file, port::speaks)], false),
     };
+    // Some servers of TLS answer a request without it in the clear.
+    if answer.status == 400
+        && let Some(finding) = port::another_protocol(&port::speaks(hub), hub)
+    {
+        return (vec![finding], false);
+    }
     let (finding, is_hub) = identity(&answer, hub, config.keys.is_on());
     let mut findings = vec![finding];
     if is_hub {
         findings.extend(in_the_clear(hub, &addresses));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         findings.extend(answer.header("date").and_then(|date| clock(date, i64::try_from(now).unwrap_or(0))));
-        findings.push(websocket::without_token(&probe));
+        match port::without_proxy(&probe, hub) {
+            Some(finding) => findings.push(finding),
+            None => findings.push(websocket::without_token(&probe)),
+        }
     }
     (findings, is_hub)
 }
@@ -65,9 +79,22 @@ fn addresses(hub: &HubUrl) -> Result<Vec<IpAddr>, Failure> {
     found.map(|all| all.map(|one| one.ip()).collect()).map_err(|error| Failure::Resolve(error.to_string()))
 }
 
-/// What it means that nothing came.
-fn unreachable(failure: &Failure, hub: &HubUrl, ca_file: Option<&Path>) -> Finding {
+/// What it means that nothing came. `speaks` finds out what the port speaks instead.
+fn unreachable(
+    failure: &Failure,
+    hub: &HubUrl,
+    ca_file: Option<&Path>,
+    speaks: impl FnOnce(&HubUrl) -> Speaks,
+) -> Finding {
     let (host, port) = (hub.host(), hub.port());
+    let is_mute = match failure {
+        Failure::Closed | Failure::NotHttp => true,
+        Failure::Tls(why) => is_no_tls(why),
+        Failure::Resolve(_) | Failure::Connect(_) | Failure::Timeout => false,
+    };
+    if is_mute && let Some(finding) = port::another_protocol(&speaks(hub), hub) {
+        return finding;
+    }
     let error = |what: String, remedy: String| Finding::error(TOPIC, what, remedy);
     match failure {
         Failure::Resolve(why) => error(
@@ -88,19 +115,22 @@ fn unreachable(failure: &Failure, hub: &HubUrl, ca_file: Option<&Path>) -> Findi
         ),
         Failure::Closed => error(
             format!("{host} port {port} takes connections, but closes them without an answer"),
-            format!("See whether hub.url needs https:// and has the right port: it is {}", hub.base()),
+            RIGHT_ADDRESS.to_owned(),
         ),
-        Failure::NotHttp => error(
-            format!("what answers at {host} port {port} does not speak HTTP"),
-            format!("Correct scheme and port of hub.url in config.toml: it is {}", hub.base()),
-        ),
+        Failure::NotHttp => {
+            error(format!("what answers at {host} port {port} does not speak HTTP"), RIGHT_ADDRESS.to_owned())
+        }
     }
 }
 
 /// What OpenSSL's words mean; they are those of X509_verify_cert_error_string(3).
 fn tls(why: &str, hub: &HubUrl, ca_file: Option<&Path>) -> Finding {
     let (host, port) = (hub.host(), hub.port());
-    let show = format!("openssl s_client -connect {host}:{port} -servername {host} </dev/null");
+    let show = match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(_)) => format!("openssl s_client -connect [{host}]:{port} </dev/null"),
+        Ok(IpAddr::V4(_)) => format!("openssl s_client -connect {host}:{port} </dev/null"),
+        Err(_) => format!("openssl s_client -connect {host}:{port} -servername {host} </dev/null"),
+    };
     let has = |text: &str| why.to_ascii_lowercase().contains(text);
     let (what, remedy) = if has("has expired") {
         (
@@ -135,15 +165,41 @@ fn tls(why: &str, hub: &HubUrl, ca_file: Option<&Path>) -> Finding {
                 .to_owned(),
         };
         ("its certificate is signed by an authority that this host does not trust".to_owned(), remedy)
-    } else if has("wrong version number") || has("unexpected eof") || has("http request") {
-        (
-            format!("{host} port {port} does not speak TLS"),
-            format!("Correct scheme and port of hub.url: it is {}", hub.base()),
-        )
+    } else if is_no_tls(why) {
+        (format!("{host} port {port} does not speak TLS, and hub.url says https"), RIGHT_ADDRESS.to_owned())
     } else {
-        ("TLS fails".to_owned(), format!("See what is offered: {show}"))
+        (format!("TLS fails: {}", reason(why)), format!("See what is offered: {show}"))
     };
-    Finding::error(TOPIC, format_args!("{what} ({})", crate::hub::text::printable(why, 200)), remedy)
+    Finding::error(TOPIC, what, remedy)
+}
+
+/// Whether the other side's answer to a TLS handshake was none.
+fn is_no_tls(why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    [
+        "wrong version number",
+        "unexpected eof",
+        "http request",
+        "packet length too long",
+        "record layer failure",
+    ]
+    .iter()
+    .any(|text| why.contains(text))
+}
+
+/// OpenSSL's reason without the place in its source: `error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE:MORE`, and what may
+/// follow in brackets.
+fn reason(why: &str) -> String {
+    let parts: Vec<&str> =
+        why.strip_prefix("error:").map(|rest| rest.split(':').collect()).unwrap_or_default();
+    let text = match parts[..] {
+        [_, _, _, reason, _, _, ..] => {
+            let more = why.rfind('(').and_then(|at| why.get(at..)).unwrap_or_default();
+            format!("{reason} {more}")
+        }
+        _ => why.to_owned(),
+    };
+    crate::hub::text::printable(&text, 200)
 }
 
 /// Whether what answered is a JupyterHub that we work with; `GET /hub/api/` tells its version to everybody.

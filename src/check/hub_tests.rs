@@ -95,12 +95,21 @@ fn faults_of_tls_are_told_apart() {
         ("(self-signed certificate)", "does not trust", "hub.ca_file"),
         ("(self signed certificate in certificate chain)", "does not trust", "update-ca-certificates"),
         ("(unable to get local issuer certificate)", "does not trust", "hub.ca_file"),
-        ("wrong version number", "does not speak TLS", "scheme and port"),
-        ("handshake failure\x1b[2J", "TLS fails", "openssl s_client -connect hub.example.org:443"),
+        ("wrong version number", "does not speak TLS, and hub.url says https", "scheme and port"),
+        (
+            "(unsuitable certificate purpose\x1b[2J)",
+            "TLS fails: certificate verify failed (unsuitable certificate purpose). ",
+            "openssl s_client -connect hub.example.org:443 -servername",
+        ),
     ] {
         let text = tls(&format!("{START} {why}"), &url("https://hub.example.org"), None).text();
         assert!(text.contains(what) && text.contains(remedy) && !text.contains('\x1b'), "{text}");
+        // The place in OpenSSL's source helps nobody.
+        assert!(!text.contains("statem"), "{text}");
     }
+    assert_eq!(reason("the handshake\nfailed: x"), "the handshake failed: x");
+    let address = tls("x", &url("https://[2001:db8::1]:8443"), None).text();
+    assert!(address.ends_with("openssl s_client -connect [2001:db8::1]:8443 </dev/null"), "{address}");
     let named =
         tls("(unable to get local issuer certificate)", &url("https://h"), Some(Path::new("/etc/ca.pem")))
             .text();
@@ -109,7 +118,10 @@ fn faults_of_tls_are_told_apart() {
 
 #[test]
 fn what_keeps_answers_away_is_told_apart() {
-    let text = |failure| unreachable(&failure, &url("https://hub.example.org:8443"), None).text();
+    let of = |failure, speaks| {
+        unreachable(&failure, &url("https://hub.example.org:8443"), None, |_| speaks).text()
+    };
+    let text = |failure| of(failure, Speaks::Other);
     assert!(
         text(Failure::Resolve("Name or service not known".into())).contains("getent ahosts hub.example.org")
     );
@@ -118,8 +130,14 @@ fn what_keeps_answers_away_is_told_apart() {
             .contains("port 8443: Connection refused")
     );
     assert!(text(Failure::Timeout).contains("within 4 s"));
-    assert!(text(Failure::Closed).contains("needs https://"));
+    assert!(text(Failure::Closed).contains("with its scheme and port"));
     assert!(text(Failure::NotHttp).contains("does not speak HTTP"));
+    // The port is asked once more only where what came was no answer.
+    for failure in [Failure::Closed, Failure::NotHttp, Failure::Tls("wrong version number".into())] {
+        assert!(of(failure, Speaks::Ssh("SSH-2.0-x".into())).contains("is an SSH server (SSH-2.0-x)"));
+    }
+    assert!(of(Failure::Timeout, Speaks::Http).contains("within 4 s"));
+    assert!(of(Failure::Tls("(certificate has expired)".into()), Speaks::Http).contains("has expired"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! | [`finding`], [`report`] | what was found, and how it is shown |
 //! | [`configuration`], [`login`], [`files`], [`homes`], [`mounts`], [`shares`], [`keys`] | config.toml and what it needs on this host |
 //! | [`installed`], [`nss`], [`pam`], [`sshd`], [`block`], [`freshness`], [`service_unit`] | what the package is plugged into |
-//! | [`hub`], [`websocket`], [`service`], [`probe`], [`answer`] | the way to the hub |
+//! | [`hub`], [`port`], [`websocket`], [`service`], [`probe`], [`answer`] | the way to the hub |
 //! | [`user`], [`token`], [`prompt`] | one login, followed through all of it |
 //! | [`run`] | a program of the system |
 //!
@@ -26,6 +26,7 @@ mod login;
 mod mounts;
 mod nss;
 mod pam;
+mod port;
 mod probe;
 mod prompt;
 mod report;

@@ -64,15 +64,39 @@ impl<'a> Probe<'a> {
         self.exchange(&self.request("GET", "", path, "Connection: close\r\n", None), within)
     }
 
-    fn exchange(&self, request: &str, within: Duration) -> Result<Answer, Failure> {
-        let mut stream = connect_stream(self.hub.base(), self.tls.as_ref(), Instant::now() + within)
-            .map_err(|error| match error {
+    /// Sends `bytes`, whatever they are, and gives all that comes until the other side closes, or has sent enough.
+    pub fn raw(&self, bytes: &[u8], within: Duration) -> Result<Vec<u8>, Failure> {
+        let mut stream = self.connect(within)?;
+        let _ = stream.write_all(bytes).and_then(|()| stream.flush());
+        let (mut said, mut buffer) = (Vec::new(), [0; 1024]);
+        while said.len() < MAX_ANSWER {
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => said.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
+                    return Err(Failure::Timeout);
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(said)
+    }
+
+    fn connect(&self, within: Duration) -> Result<Stream, Failure> {
+        connect_stream(self.hub.base(), self.tls.as_ref(), Instant::now() + within).map_err(|error| {
+            match error {
                 ConnectError::Unreachable(why) if why.kind() == ErrorKind::TimedOut => Failure::Timeout,
                 ConnectError::Unreachable(why) => Failure::Connect(why.to_string()),
                 ConnectError::Timeout => Failure::Timeout,
                 ConnectError::Tls(why) => Failure::Tls(why),
                 error => Failure::Connect(error.to_string()),
-            })?;
+            }
+        })
+    }
+
+    fn exchange(&self, request: &str, within: Duration) -> Result<Answer, Failure> {
+        let mut stream = self.connect(within)?;
         // A server may have answered and closed before it has read all.
         let sent = stream.write_all(request.as_bytes()).and_then(|()| stream.flush());
         match read(&mut stream) {

@@ -6,6 +6,7 @@ use super::probe::Probe;
 use super::user::TOPIC;
 use super::websocket;
 use crate::config::{Config, Source};
+use crate::hub::error::{Fault, HttpError};
 use crate::hub::http::{Call, Http};
 use crate::hub::model::{ServerState, Verified};
 use crate::hub::users::auth_state_texts;
@@ -97,8 +98,18 @@ fn terminals(http: &Http, login: &LoginName, token: &Token) -> Finding {
     match http.call(token, Call::get(&path, PATIENCE)) {
         Ok(reply) if reply.status == 200 => Finding::fine(TOPIC, "the server has terminals"),
         Ok(reply) => no_terminals(reply.status),
+        Err(HttpError { fault: Fault::Redirect { target, .. }, .. }) => redirected(&target),
         Err(error) => no_answer(TOPIC, &error),
     }
+}
+
+/// A server that may be entered does not redirect its API: somebody else has answered.
+fn redirected(target: &str) -> Finding {
+    Finding::error(
+        TOPIC,
+        format_args!("what is meant for the server does not reach it, but is redirected to {target}"),
+        "Set hub.url to the address that users open in their browser, that of the hub's proxy; if it is, see the proxy's log",
+    )
 }
 
 fn no_terminals(status: u16) -> Finding {
@@ -184,6 +195,8 @@ mod tests {
             let (finding, runs) = state(&verified(given, may_start));
             assert!(finding.is_error() == is_error && !runs, "{finding:?}");
         }
+        let elsewhere = redirected("/hub/user/alice/api/terminals\x1b");
+        assert!(elsewhere.is_error() && elsewhere.what.contains("redirected to /hub/user/alice/api/"));
         assert!(
             no_terminals(404).is_error() && no_terminals(403).is_error() && !no_terminals(503).is_error()
         );

@@ -286,6 +286,53 @@ def certificate_of_unknown_authority(world):
         yield
 
 
+@case("hub", r"10\.77\.0\.3 port 8000 speaks http, and hub\.url says https", r"https://10\.77\.0\.3:8000 is not it$")
+def https_for_http(world):
+    with world.bastion.configured(world.hub.url.replace("http:", "https:")):
+        yield
+
+
+@case("hub", r"speaks https, and hub\.url says http$", r'^Set in config\.toml: url = "https://10\.77\.0\.4:\d+"$')
+def http_for_https(world):
+    with _tls(world), world.change(paths.CONFIG_FILE, "https://", "http://"):
+        yield
+
+
+@case("hub", r"127\.0\.0\.1 port 22 is an SSH server \(SSH-2\.0-OpenSSH", r"address that users open in their browser")
+def ssh_for_http(world):
+    with world.bastion.configured("http://127.0.0.1:22"):
+        yield
+        with world.bastion.configured("https://127.0.0.1:22"):
+            look(world.bastion).find("hub", r"port 22 is an SSH server")
+
+
+class InFrontOfTheHub(Listener):
+    """The port that the hub itself has for its proxy and users' servers, on an address that others reach."""
+
+    def __init__(self, world):
+        self._namespace = world.hub.box.network
+        super().__init__(self._namespace, (world.network.ELSEWHERE, 0))
+        self.url = f"http://{self.host}:{self.port}"
+
+    def serve(self, connection):
+        with connect(self._namespace, ("127.0.0.1", 8081)) as upstream:
+            carry(connection, upstream)
+
+
+@case("hub", r"is the hub itself, not its proxy: users' servers cannot be reached", r"port 8000 .* proxy-public")
+def port_of_the_hub_itself(world):
+    front = InFrontOfTheHub(world)
+    try:
+        with world.bastion.configured(front.url):
+            yield
+            # While a server runs a token says so, too.
+            world.hub.start_server("alice")
+            found = look(world.bastion, "--user", "alice", token=world.hub.token("alice"))
+            found.find("user", r"does not reach it, but is redirected to \S*/hub/user/alice/api/terminals")
+    finally:
+        front.close()
+
+
 class StrippingProxy(Listener):
     """A reverse proxy as nginx is by default: it does not pass on the wish for a WebSocket."""
 
