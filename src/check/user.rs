@@ -1,13 +1,14 @@
 //! One login, followed through every part of this host; the hub's share of it is in [`super::token`].
 
 use super::Finding;
+use super::nss::read;
 use crate::config::{Config, NotAllowed, Source};
 use crate::homes;
 use crate::keys::{directory, home, line};
 use crate::status::patience::ask;
 use crate::sys::identity;
 use accounts::homes::Homes;
-use accounts::uid::{Ids, Rule};
+use accounts::uid::{self, Ids, Rule};
 use accounts::{LoginName, UserName};
 use nix::sys::stat::fstat;
 use nix::unistd::User;
@@ -57,29 +58,43 @@ pub fn check(config: &Config, login: &LoginName) -> Vec<Finding> {
 /// A local account of that name takes its place.
 fn account(login: &LoginName) -> Option<Finding> {
     let name = login.as_str().to_owned();
+    let try_it = format!("Try: getent passwd {}", login.as_str());
     // Our NSS module answers in sshd only: whoever is found here is not from the hub. A directory service may hang.
     match ask(PATIENCE, move || User::from_name(&name)) {
         Some(Ok(None)) => None,
-        Some(Ok(Some(found))) => Some(Finding::error(
-            TOPIC,
-            format_args!(
-                "there is a local account {} (uid {}), which is meant by that name: the hub is not asked",
-                login.as_str(),
-                found.uid
-            ),
-            format_args!("Rename one of the two: usermod -l NEWNAME {}", login.as_str()),
-        )),
+        Some(Ok(Some(found))) => {
+            Some(taken(login, found.uid.as_raw(), &read("/etc/passwd").unwrap_or_default()))
+        }
         Some(Err(error)) => Some(Finding::unknown(
             TOPIC,
             format_args!("whether there is a local account of that name: {error}"),
-            "getent passwd NAME",
+            try_it,
         )),
         None => Some(Finding::unknown(
             TOPIC,
             "whether there is a local account of that name: no answer",
-            "See the services in /etc/nsswitch.conf",
+            format_args!("{try_it}; what is asked stands in /etc/nsswitch.conf"),
         )),
     }
+}
+
+/// What to do about a name that is a local account's. Only a person's account can have another name: programs and files know
+/// those of the system by theirs.
+fn taken(login: &LoginName, uid: u32, passwd: &str) -> Finding {
+    let name = login.as_str();
+    let at_the_hub = "Rename the user at the hub, if there is one of that name";
+    let is_here = passwd.lines().any(|line| line.split(':').next() == Some(name));
+    let remedy = if !uid::is_allowed(uid) {
+        format!("{at_the_hub}; the account belongs to the system and must keep its name")
+    } else if is_here {
+        format!("{at_the_hub}; or the account, while nobody uses it: usermod -l NEWNAME {name}")
+    } else {
+        format!("{at_the_hub}; the account stands in another service of /etc/nsswitch.conf than /etc/passwd")
+    };
+    let what = format!(
+        "there is a local account {name} (uid {uid}), which is meant by that name: the hub is not asked"
+    );
+    Finding::error(TOPIC, what, remedy)
 }
 
 fn allowed(judged: Result<(), NotAllowed>, login: &LoginName) -> Option<Finding> {
@@ -118,7 +133,7 @@ fn home_of(config: &Config, user: &UserName) -> (Vec<Finding>, Option<Ids>) {
                 "{path}: no answer within {} s: terminals and commands work, sftp does not",
                 PATIENCE.as_secs_f32()
             );
-            (vec![Finding::error(TOPIC, what, "Look after its file system")], None)
+            (vec![Finding::error(TOPIC, what, format_args!("See what hangs: findmnt -T {path}"))], None)
         }
         Some((Ok(()), ids)) => {
             (ids.map(|ids| session(ids, &format!("the home is {path}"))).into_iter().collect(), ids)
@@ -196,7 +211,7 @@ fn keys(source: Source, answer: Option<Result<Option<Vec<u8>>, String>>) -> Find
         None => Finding::error(
             TOPIC,
             format_args!("keys of the source {source}: no answer"),
-            "Look after its file system",
+            "Its file system hangs: see what is said under homes and keys",
         ),
         Some(Err(why)) => Finding::error(
             TOPIC,
@@ -253,6 +268,21 @@ mod tests {
             let text = parse(bad).unwrap_err().text();
             assert!(text.contains("is not a name of a hub user") && !text.contains('\x1b'), "{text}");
         }
+    }
+
+    #[test]
+    fn only_a_persons_account_may_be_renamed() {
+        let text = |name: &str, uid, passwd: &str| taken(&parse(name).unwrap(), uid, passwd).text();
+        for (name, uid) in
+            [("root", 0), ("daemon", 1), ("www-data", 33), ("systemd-x", 61_184), ("nobody", 65_534)]
+        {
+            let text = text(name, uid, &format!("{name}:x:{uid}:0::/:\n"));
+            assert!(!text.contains("usermod") && text.contains("Rename the user at the hub"), "{text}");
+        }
+        let here = text("ada", 1000, "root:x:0:0\nada:x:1000:100\n");
+        assert!(here.ends_with("usermod -l NEWNAME ada"), "{here}");
+        let elsewhere = text("ada", 1000, "adam:x:1000:100\n");
+        assert!(!elsewhere.contains("usermod") && elsewhere.contains("/etc/nsswitch.conf"), "{elsewhere}");
     }
 
     #[test]

@@ -167,7 +167,11 @@ def test_tokens_that_do_not_open_it(bastion, hub):
 @ONLY
 def test_names_and_rules(bastion, hub):
     look(bastion, "--user", "a b").find("user", "is not a name of a hub user")
-    look(bastion, "--user", bastion.ADMIN).find("user", r"there is a local account localadmin")
+    taken = look(bastion, "--user", bastion.ADMIN).find("user", r"there is a local account localadmin")
+    assert "usermod -l NEWNAME localadmin" in taken["remedy"]
+    for system in ("root", "nobody", "sshd"):
+        taken = look(bastion, "--user", system).find("user", rf"there is a local account {system} ")
+        assert "usermod" not in taken["remedy"] and "at the hub" in taken["remedy"]
     with bastion.configured(hub.url, '[login]\ndeny_users = ["bob"]\nallow_groups = ["staff"]\n'):
         look(bastion, "--user", "bob").find("user", r"bob may not log in: the user is in login\.deny_users")
         found = look(bastion, "--user", "carol", token=hub.token("carol"))
