@@ -38,7 +38,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         vec![Finding::error(
             TOPIC,
             format_args!("{root} does not answer within {} s: users have terminals only", PATIENCE.as_secs()),
-            format_args!("Look after its file system: findmnt -T {root}"),
+            format_args!("See what hangs: findmnt -T {root}"),
         )]
     }));
     findings
@@ -124,7 +124,10 @@ fn creatable(parent: &Parent<'_>) -> Option<Finding> {
         return Some(Finding::error(
             TOPIC,
             format_args!("missing homes are not made: others than root can write to {path}"),
-            format_args!("Give it to root alone: chown root {path}; chmod go-w {path}"),
+            format_args!(
+                "If nothing but this host makes homes there: chown root {path}; chmod go-w {path}. Otherwise set missing in [homes] \
+                 to \"refuse\""
+            ),
         ));
     }
     // By its descriptor; an NFS server is asked, and says no to a root whom it takes for nobody.
@@ -152,7 +155,7 @@ fn skeleton(path: &Path) -> Option<Finding> {
         Ok(facts) if facts.uid() != 0 || facts.mode() & 0o022 != 0 => Some(Finding::warning(
             TOPIC,
             format_args!("others than root can change what new homes get from {shown}"),
-            format_args!("Give it to root alone: chown -R root {shown}; chmod -R go-w {shown}"),
+            format_args!("Give it to root alone: chown root {shown}; chmod go-w {shown}"),
         )),
         Ok(_) => None,
     }
@@ -175,7 +178,8 @@ fn limits(homes: &Homes, create: &Create, settings: &Settings) -> Option<Finding
     Some(Finding::error(
         TOPIC,
         format_args!("missing homes are not made: quota is set, but the file system of {root} {why}"),
-        "Mount it with the option prjquota (ext4 needs tune2fs -O quota,project first), or remove quota from [homes]",
+        "Mount it with the option prjquota (ext4, while it is not mounted, needs tune2fs -O quota,project first), or remove quota \
+         from [homes]",
     ))
 }
 

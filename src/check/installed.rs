@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::rights::Rights;
-use accounts::paths;
+use accounts::{paths, uid};
 use nix::unistd::{Group, User};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -135,20 +135,29 @@ fn group() -> Vec<Finding> {
 }
 
 fn members(members: &[String], passwd: &str, gid: u32) -> Vec<Finding> {
-    let primary = passwd.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(2)?.parse() == Ok(gid)).then(|| name.to_owned())
-    });
-    let mut findings = Vec::new();
-    let what = |user: &str| {
-        format!("the local account {user} is in the group {}: sshd treats it as a hub user", paths::GROUP)
-    };
-    for user in members {
-        findings.push(Finding::error(TOPIC, what(user), format_args!("gpasswd -d {user} {}", paths::GROUP)));
-    }
-    for user in primary {
-        findings.push(Finding::error(TOPIC, what(&user), format_args!("usermod -g users {user}")));
+    let name = paths::GROUP;
+    let what =
+        |user: &str| format!("the local account {user} is in the group {name}: sshd treats it as a hub user");
+    let mut findings: Vec<Finding> = members
+        .iter()
+        .map(|user| Finding::error(TOPIC, what(user), format_args!("gpasswd -d {user} {name}")))
+        .collect();
+    for line in passwd.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [user, _, id, group, ..] = fields[..] else { continue };
+        if group.parse() != Ok(gid) {
+            continue;
+        }
+        // A service's files are its group's: taken out of it, it may no longer reach them.
+        let remedy = if id.parse().is_ok_and(uid::is_allowed) {
+            format!("usermod -g users {user}")
+        } else {
+            format!(
+                "Give that service a group of its own: addgroup --system {user}-service; usermod -g {user}-service {user}; \
+                 then chgrp its files, and restart it"
+            )
+        };
+        findings.push(Finding::error(TOPIC, what(user), remedy));
     }
     findings
 }
@@ -178,7 +187,9 @@ fn jail(path: &Path) -> Option<Finding> {
         Finding::error(
             TOPIC,
             format_args!("{shown} is not empty: something is mounted on it or was put there"),
-            format_args!("See what it is (findmnt {shown}; ls -la {shown}), and remove it"),
+            format_args!(
+                "See what it is: findmnt -R {shown}; ls -la {shown}. Unmount what is mounted (umount) before you remove anything"
+            ),
         )
     })
 }
@@ -240,7 +251,11 @@ mod tests {
             texts.len() == 2
                 && texts[0].contains("gpasswd -d eve jupyterhub")
                 && texts[1].contains("account bob")
+                && texts[1].ends_with("usermod -g users bob")
         );
+        // The hub itself may run here, under a name of its own that is its group's.
+        let hub = members(&[], "jupyterhub:x:990:990::/:/usr/sbin/nologin", 990).remove(0).text();
+        assert!(hub.contains("usermod -g jupyterhub-service jupyterhub;") && hub.contains("chgrp"), "{hub}");
         assert!(members(&[], passwd, 991).is_empty());
     }
 
@@ -257,6 +272,7 @@ mod tests {
         );
         fs::write(dir.path().join("x"), "").unwrap();
         assert!(jail(dir.path()).unwrap().text().contains("is not empty"));
+        assert!(jail(dir.path()).unwrap().text().contains("Unmount what is mounted"));
         chmod(dir.path(), 0o775);
         assert!(directory(dir.path(), root).is_some());
     }

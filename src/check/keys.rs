@@ -98,7 +98,10 @@ fn directory(keys: &Keys) -> Option<Finding> {
     ask(PATIENCE, move || look(&path, 0)).unwrap_or_else(|| {
         let path = keys.directory.display();
         let problem = format!("{path} does not answer within {} s", PATIENCE.as_secs());
-        Some(Finding::error(TOPIC, problem, "Look after its file system, or use a directory of this host"))
+        let remedy = format!(
+            "See what hangs: findmnt -T {path}; or set directory in [keys] to one of this host's disk"
+        );
+        Some(Finding::error(TOPIC, problem, remedy))
     })
 }
 

@@ -37,7 +37,8 @@ fn judge(mounts: &str, root: &Path) -> Vec<Finding> {
         findings.push(Finding::warning(
             TOPIC,
             format_args!("{point} is mounted read-only: users cannot change their files by sftp"),
-            format_args!("mount -o remount,rw {point}, and the same in /etc/fstab"),
+            // The kernel makes a damaged one read-only, which is not to be written to.
+            format_args!("See why it is (dmesg; /etc/fstab); if it is sound: mount -o remount,rw {point}"),
         ));
     }
     if !kind.starts_with("nfs") {

@@ -26,7 +26,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
                     share.source.display(),
                     PATIENCE.as_secs()
                 ),
-                "Look after its file system",
+                format_args!("See what hangs: findmnt -T {}", share.source.display()),
             )),
             Some(problem) => problem,
         })
