@@ -49,13 +49,21 @@ fn write_configured() -> Result<(), String> {
 }
 
 fn collect() -> Result<String, String> {
-    let counters = Counters::load().map_err(|e| {
-        format!(
-            "{} cannot be read: {e}.\nRun this as root; if it persists, remove the file.",
-            accounts::paths::COUNTERS
-        )
-    })?;
+    let counters = Counters::load().map_err(|e| unreadable(&e))?;
     Ok(text::exposition(&counters, status::count_sessions().ok()))
+}
+
+/// Two lines about the file of the numbers.
+fn unreadable(error: &io::Error) -> String {
+    let path = accounts::paths::COUNTERS;
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        format!("Only root can read what was counted ({path}).\nsudo jupyterhub-openssh metrics")
+    } else {
+        // What stands in it is lost with it, and is then counted from zero.
+        format!(
+            "{path} cannot be read: {error}.\nIt must be a regular file of root's; see what it is: ls -ld {path}"
+        )
+    }
 }
 
 /// Replaces a file whole, so that node_exporter never sees a part of it. Nothing that somebody has put into the directory is
@@ -85,6 +93,20 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn nothing_is_to_be_removed_for_want_of_rights() {
+        let denied = unreadable(&io::ErrorKind::PermissionDenied.into());
+        assert!(
+            denied.ends_with("\nsudo jupyterhub-openssh metrics") && !denied.contains("remove"),
+            "{denied}"
+        );
+        let other = unreadable(&io::Error::from_raw_os_error(libc::EIO));
+        assert!(
+            other.contains("cannot be read: ") && other.contains("\n") && !other.contains("remove"),
+            "{other}"
+        );
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_links_are_not_followed() {
