@@ -129,7 +129,7 @@ pub fn disconnect(session: Option<&str>) -> u8 {
             fail("There is no such session.\n`jupyterhub-openssh status` lists them.".to_owned())
         }
         Outcome::Deaf => fail(
-            "A session's gateway does not answer.\nEnd its sshd process, or the gateway's: `pgrep -fl jupyterhub-openssh`."
+            "A session's gateway does not answer.\nEnd it yourself: `pgrep -af jupyterhub-openssh` lists them with their sessions, then `kill PID`."
                 .to_owned(),
         ),
     }

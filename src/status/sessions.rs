@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Longest cell, in characters. What a gateway says is that of a process which a user's server may have broken into.
 const MAX_CELL: usize = 64;
 /// Why nothing is shown to others.
-const NOT_ROOT: &str = "Sessions: only root can see them.";
+const NOT_ROOT: &str = "Sessions: only root can see them. Use sudo.";
 
 /// Most lines about gateways that do not answer: any local user can have others believe that there are many.
 const MAX_SILENT: usize = 50;
