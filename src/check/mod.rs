@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`finding`], [`report`] | what was found, and how it is shown |
 //! | [`configuration`], [`login`], [`files`], [`homes`], [`mounts`], [`shares`], [`keys`] | config.toml and what it needs on this host |
-//! | [`installed`], [`nss`], [`pam`], [`sshd`], [`block`], [`freshness`], [`service_unit`] | what the package is plugged into |
+//! | [`installed`], [`nss`], [`pam`], [`sshd`], [`block`], [`freshness`], [`service_unit`], [`logger`] | what the package is plugged into |
 //! | [`hub`], [`port`], [`websocket`], [`service`], [`probe`], [`answer`] | the way to the hub |
 //! | [`user`], [`token`], [`prompt`] | one login, followed through all of it |
 //! | [`run`] | a program of the system |
@@ -22,6 +22,7 @@ mod homes;
 mod hub;
 mod installed;
 mod keys;
+mod logger;
 mod login;
 mod mounts;
 mod nss;
@@ -197,6 +198,7 @@ fn host(config: Option<&Config>, login: Option<&LoginName>) -> Vec<Finding> {
                 }),
             ),
             ("systemd", Box::new(service_unit::check)),
+            ("log", Box::new(logger::check)),
         ];
         if let Some(config) = config {
             type Check = fn(&Config) -> Vec<Finding>;

@@ -64,6 +64,24 @@ impl Header {
     }
 }
 
+/// Where lines would be taken now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// journald, at its own socket: only our programs' lines go there.
+    pub journal: bool,
+    /// `/dev/log`, or, where sshd isn't root's, the socket in its place: sshd's lines and the modules' go there, and ours where
+    /// there is no journald.
+    pub syslog: bool,
+}
+
+/// Looks who listens, without a line.
+#[must_use]
+pub fn listening() -> Listening {
+    let takes = |path: &str| UnixDatagram::unbound().is_ok_and(|socket| socket.connect(path).is_ok());
+    let own = !nix::unistd::geteuid().is_root() && takes(OWN_LOG_SOCKET);
+    Listening { journal: takes(journal::SOCKET), syslog: takes(SYSLOG) || own }
+}
+
 impl Log {
     /// Connects to the system's logger as `program`, facility `authpriv` (where sshd and PAM log).
     ///

@@ -19,7 +19,7 @@ from lib.storage import BY_HOME
 
 ONLY = pytest.mark.only("trixie")
 #: Of the schema in jupyterhub-openssh(8).
-TOPICS = {"configuration", "hub", "service", "package", "nss", "sshd", "pam", "systemd", "homes", "files", "shares",
+TOPICS = {"configuration", "hub", "service", "package", "nss", "sshd", "pam", "systemd", "log", "homes", "files", "shares",
           "login", "keys", "user"}
 
 

@@ -559,6 +559,16 @@ def program_is_writable(world):
     world.sh((yield)["remedy"])
 
 
+@case("log", r"nobody listens at /dev/log: everything that is logged is lost", r"apt install rsyslog", "warning")
+def nobody_logs(world):
+    socket = world.bastion.box.path("/dev/log")
+    aside = socket.rename(socket.with_name("log.aside"))
+    try:
+        yield
+    finally:
+        aside.rename(socket)
+
+
 # Homes.
 
 
