@@ -15,7 +15,7 @@ const TMPFILES: &str = "systemd-tmpfiles --create jupyterhub-openssh.conf";
 /// Programs of root's, and the permissions that others need for them.
 const PROGRAMS: [(&str, u32); 4] = [
     (paths::PROGRAM, 0o555),
-    (paths::SESSION_SHELL, 0o555),
+    (paths::SESSION_SHELL, 0o111),
     (paths::JAIL_PROGRAM, 0o555),
     (paths::AUTHORIZED_KEYS_PROGRAM, 0o111),
 ];
