@@ -16,14 +16,19 @@ use zeroize::Zeroizing;
 const SERVICES: [&str; 1] = ["sshd"];
 
 /// What users see when the administrator has to mend something; the log says what.
-const NOT_SET_UP: &str = "This bastion cannot reach its JupyterHub: it is not set up completely.\nAsk its administrator; the system log says what is missing.";
+const NOT_SET_UP: &str = "This host cannot reach its JupyterHub: it is not set up completely.\nAsk its administrator; the system log says what is missing.";
 /// What users see when the gateway itself fails.
-const GATEWAY_FAILED: &str = "Your token could not be verified: the gateway on this bastion failed.\nTry again; if it persists, ask the bastion's administrator.";
+const GATEWAY_FAILED: &str =
+    "This host could not verify your token.\nTry again; if it persists, ask the administrator of this host.";
 /// The same for users who log in by key.
-const NO_TOKEN: &str = "This bastion could not ask the hub about you: its gateway failed.\nTry again; if it persists, ask the bastion's administrator.";
+const NO_TOKEN: &str = "This host could not ask the hub about you.\nTry again; if it persists, ask the administrator of this host.";
+
+/// What is added wherever a token was asked for and not accepted: after three of these OpenSSH's client turns to the method
+/// `password`, whose prompt is its own and says "alice@host's password:". Without a colon, for programs that look for that.
+const ALSO_THE_PASSWORD: &str = "If ssh asks for a password next, that is the token as well.";
 
 /// What users see when the token was good but the jail could not be built.
-const NO_SESSION: &str = "This bastion could not open your session.\nTry again; if it persists, ask its administrator: the system log says why.";
+const NO_SESSION: &str = "This host could not open your session.\nTry again; if it persists, ask its administrator: the system log says why.";
 
 /// How sshd has authenticated the user so far: a line for each method, for one by key `publickey TYPE BASE64`. It is
 /// complete when the session opens. In the account phase the last method, mostly the only one, is missing (OpenSSH,
@@ -145,7 +150,7 @@ fn authenticate(client: &mut impl Client, system: &impl System) -> PamResultCode
         Ok(token) => token,
         Err(shape) => {
             client.log(Level::Notice, &outcome("refused", shape.reason()));
-            client.error(shape.message());
+            client.error(&refused(shape.message()));
             return PamResultCode::PAM_AUTH_ERR;
         }
     };
@@ -204,8 +209,16 @@ fn conclude(
         }
     };
     client.log(level, &user.line(Some(session), &login(outcome, proof).with("reason", reason)));
-    client.error(&message);
+    client.error(&match proof {
+        Proof::Token => refused(&message),
+        Proof::Key => message,
+    });
     code
+}
+
+/// What a user sees whose answer to the prompt opens nothing.
+fn refused(message: &str) -> String {
+    format!("{message}\n{ALSO_THE_PASSWORD}")
 }
 
 /// Without a usable configuration the NSS module knows no hub users, so nobody comes as far as the prompt:

@@ -31,7 +31,7 @@ pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> 
         Ok(verified) => verified,
         Err(VerifyError::Refused(refusal)) => {
             let page = http.token_page();
-            let text = refusal.for_user(&page);
+            let text = refusal.for_user(login.user().as_str(), &page);
             let remedy = text.split_once('\n').map_or("", |(_, remedy)| remedy);
             return vec![Finding::error(
                 TOPIC,

@@ -17,7 +17,7 @@ impl Denied {
     #[must_use]
     pub fn unconfigured(error: &ConfigError) -> Self {
         Self::Unavailable {
-            for_user: "This bastion is not set up yet.\nTell its administrator; its log names the reason."
+            for_user: "This host is not set up yet.\nTell its administrator; its log names the reason."
                 .to_owned(),
             for_log: error.one_line(),
         }

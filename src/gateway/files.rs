@@ -52,7 +52,7 @@ fn arguments(tool: FileTool, files: &Files) -> Vec<String> {
 fn fault_text(fault: HomeFault) -> &'static str {
     match fault {
         HomeFault::Missing => {
-            "You have no home directory on the file system of this bastion yet.\n\
+            "You have no home directory on the file system of this host yet.\n\
              Start your Jupyter server once, which makes it, and log in again; if that doesn't help, tell the \
              administrator."
         }
@@ -62,14 +62,14 @@ fn fault_text(fault: HomeFault) -> &'static str {
         }
         HomeFault::NotTheirs => {
             "The directory in the place of your home does not belong to you.\n\
-             Tell the administrator of this bastion; its log says more."
+             Tell the administrator of this host; its log says more."
         }
         HomeFault::NotCreated => {
             "Your home directory is missing and could not be made.\n\
-             Tell the administrator of this bastion; its log says why."
+             Tell the administrator of this host; its log says why."
         }
         HomeFault::Failed => {
-            "Your home directory cannot be reached from this bastion.\n\
+            "Your home directory cannot be reached from this host.\n\
              Log in again; if that doesn't help, tell the administrator: the log says why."
         }
     }

@@ -268,12 +268,12 @@ impl Errand {
             |for_user: &str, for_log: String| Denied::Unavailable { for_user: for_user.to_owned(), for_log };
         let Some(file) = &self.config.keys.service_token_file else {
             return Err(unavailable(
-                "This bastion takes no keys.\nLog in with a token: ssh -o PubkeyAuthentication=no …",
+                "Key login is off on this host.\nLog in with a token: ssh -o PubkeyAuthentication=no …",
                 "keys.service_token_file is not set: nobody can log in by key".to_owned(),
             ));
         };
         let token = service_token::read(file).map_err(|e| {
-            let for_user = "This bastion cannot ask its hub about you.\n\
+            let for_user = "This host cannot ask its hub about you.\n\
                  Log in with a token (ssh -o PubkeyAuthentication=no …), and tell this host's administrator, whose log says why.";
             unavailable(for_user, printable(&e.to_string(), 1000))
         })?;
@@ -309,7 +309,7 @@ impl Keeper {
     /// Why there is none.
     pub fn token(&self, until: Instant) -> Result<Token, Denied> {
         let failed = |for_log: String| Denied::Unavailable {
-            for_user: "This bastion could not get you a token of the hub.\n\
+            for_user: "This host could not get you a token of the hub.\n\
                  Try again; if that does not help, tell its administrator: its log names the reason."
                 .to_owned(),
             for_log,

@@ -112,7 +112,7 @@ fn farewell(which: Limit, limit: Duration) -> String {
             "This session was idle for {limit} and has been ended.\nLog in again; what ran in tmux or in a notebook goes on."
         ),
         Limit::Length => format!(
-            "This session has lasted {limit}, the longest that this bastion allows, and has been ended.\n\
+            "This session has lasted {limit}, the longest that this host allows, and has been ended.\n\
              Log in again; what ran in tmux or in a notebook goes on."
         ),
     }

@@ -136,7 +136,7 @@ fn judge(
     let token_page = hub.token_page();
     let by_key = matches!(proof, Proof::Keeper(_));
     let denied = |e: VerifyError| {
-        let (for_user, for_log) = (e.for_user(&token_page), e.for_log());
+        let (for_user, for_log) = (e.for_user(login.user().as_str(), &token_page), e.for_log());
         match e {
             // The user has typed none that could be wrong.
             VerifyError::Refused(_) if by_key => Denied::Refused {

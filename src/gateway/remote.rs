@@ -131,7 +131,7 @@ fn start(
         cancel: cancel.flag(),
     };
     // Until the hub says something itself; shown when that takes longer than a second.
-    on_progress(&Progress { percent: None, message: "the hub was asked".to_owned() });
+    on_progress(&Progress { percent: None, message: "waiting for the hub".to_owned() });
     let mut report = |progress: &Progress| {
         on_progress(progress);
         ControlFlow::Continue(())

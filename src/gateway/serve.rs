@@ -450,4 +450,4 @@ impl Serve {
 }
 
 const DISCONNECTED: &str =
-    "An administrator has ended this session.\nAsk the administrator of this bastion why.";
+    "An administrator has ended this session.\nAsk the administrator of this host why.";

@@ -534,9 +534,10 @@ impl TerminalChannel {
 }
 
 /// See [`super::news::spawn`].
-pub const NO_THREAD: &str = "This bastion is out of resources.\nTry again later, or tell its administrator.";
+pub const NO_THREAD: &str = "This host is out of resources.\nTry again later, or tell its administrator.";
 /// A fault of ours, which panicked.
-pub const FAULT: &str = "The gateway to your server has a fault.\nTell the administrator of this bastion.";
+pub const FAULT: &str =
+    "This host's connection to your server has a fault.\nTell the administrator of this host.";
 const TERMINAL_GONE: &str = "Your terminal has ended: your server was stopped or restarted.\n\
     Log in again to start a new one.";
 const NOT_RECONNECTED: &str = "The connection to your server could not be restored within 60 s.\n\

@@ -109,18 +109,18 @@ pub enum Refusal {
 impl Refusal {
     /// Two lines for the person at the prompt: what happened, what to do.
     ///
-    /// They tell nobody whose token it was, nor anything else about accounts. `token_page` is the address of the
-    /// hub's token page.
+    /// They tell nobody whose token it was, nor anything else about accounts. `user` is who wants to log in, `token_page`
+    /// the address of the hub's token page.
     #[must_use]
-    pub fn for_user(&self, token_page: &str) -> String {
+    pub fn for_user(&self, user: &str, token_page: &str) -> String {
         match self {
             Self::WrongToken { .. } => format!(
                 "The hub does not accept this token: it is mistyped, expired or revoked.\n\
                  Make a new one at {token_page} and paste it whole."
             ),
             Self::NotAUser { .. } | Self::OtherUser { .. } => format!(
-                "This token is not one of the user you are logging in as.\n\
-                 Check the user name, or make a token at {token_page} while you are signed in there as that user."
+                "This token does not belong to {user}.\n\
+                 Check the user name, or make a token at {token_page} while you are signed in there as {user}."
             ),
             Self::NoAccessScope { .. } => format!(
                 "This token is not allowed to open the server.\n\

@@ -181,7 +181,7 @@ fn messages_have_two_lines_and_tell_an_attacker_nothing() {
         Refusal::NotUnderstood("line 1".to_owned()),
     ];
     for refusal in &refusals {
-        let (user, log) = (refusal.for_user(page), refusal.for_log());
+        let (user, log) = (refusal.for_user("alice", page), refusal.for_log());
         assert_eq!(user.lines().count(), 2, "{user}");
         assert_eq!(log.lines().count(), 1, "{log}");
         for secret in ["bob", "culler", "t9", "service"] {
@@ -262,7 +262,7 @@ fn a_servers_token_and_a_programs_are_told_from_the_users() {
         let refused = verified.only_the_users_own();
         assert_eq!(refused.is_ok(), holder == Holder::User);
         if let Err(refusal) = refused {
-            let text = refusal.for_user("https://hub/hub/token");
+            let text = refusal.for_user("alice", "https://hub/hub/token");
             assert!(text.lines().count() == 2 && text.contains("https://hub/hub/token"), "{text}");
             assert!(
                 refusal.for_log().contains("not the user's own")

@@ -75,7 +75,7 @@ impl StartError {
             text => format!(": {text}."),
         };
         match self {
-            Self::Cancelled => "The start of the server was given up.\nLog in again to start it.".to_owned(),
+            Self::Cancelled => "Starting your server was cancelled.\nLog in again to start it.".to_owned(),
             Self::TimedOut(after, last) => {
                 let last =
                     if last.is_empty() { String::new() } else { format!(" (last: {})", unstopped(last)) };

@@ -28,9 +28,9 @@ pub enum VerifyError {
 impl VerifyError {
     /// Two lines: what happened, what to do. See [`Refusal::for_user`].
     #[must_use]
-    pub fn for_user(&self, token_page: &str) -> String {
+    pub fn for_user(&self, user: &str, token_page: &str) -> String {
         match self {
-            Self::Refused(refusal) => refusal.for_user(token_page),
+            Self::Refused(refusal) => refusal.for_user(user, token_page),
             Self::Unavailable { for_user, .. } => for_user.clone(),
         }
     }
@@ -74,7 +74,7 @@ pub fn verify(
         200 => model::verify(&reply.body, user, server).map_err(|refusal| match refusal {
             // No verdict on the token, whoever sent this.
             Refusal::NotUnderstood(_) => VerifyError::Unavailable {
-                for_user: refusal.for_user(&http.token_page()),
+                for_user: refusal.for_user(user, &http.token_page()),
                 for_log: refusal.for_log(),
             },
             refusal => VerifyError::Refused(refusal),

@@ -16,7 +16,7 @@ fn ask(fake: &Fake) -> Result<Verified, VerifyError> {
 fn log_of_outage(fake: &Fake) -> String {
     match ask(fake).unwrap_err() {
         error @ VerifyError::Unavailable { .. } => {
-            assert_eq!(error.for_user("page").lines().count(), 2);
+            assert_eq!(error.for_user("alice", "page").lines().count(), 2);
             assert_eq!(error.for_log().lines().count(), 1);
             assert!(!format!("{error:?}").contains("s3cret"));
             error.for_log()

@@ -95,7 +95,7 @@ fn request(
 fn too_long(length: usize) -> String {
     format!(
         "This command has {length} bytes; at most {MAX_COMMAND} can be passed on.\n\
-         Send it as a script: ssh alice@bastion sh < script"
+         Send it as a script: ssh alice@host sh < script"
     )
 }
 

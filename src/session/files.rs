@@ -43,7 +43,7 @@ pub fn serve(gateway: Gateway, tool: FileTool, command: &[u8]) -> Result<Gateway
     let home = home.filter(|home| env::set_current_dir(home).is_ok()).ok_or_else(|| {
         End::refused(
             "Your home directory cannot be entered: the file server may be gone, or the directory replaced.\n\
-             Log in again; if that doesn't help, tell the administrator of this bastion.",
+             Log in again; if that doesn't help, tell the administrator of this host.",
         )
     })?;
     let arguments = match tool {
@@ -93,12 +93,12 @@ fn r#become(tool: FileTool, mut arguments: Vec<OsString>, mask: u32) -> End {
     let failed = command.args(arguments).env_clear().envs(wanted).exec();
     let message = if failed.kind() == io::ErrorKind::NotFound {
         format!(
-            "This bastion has no {program}, which serves these files.\n\
+            "This host has no {program}, which serves these files.\n\
              Tell its administrator: a package is missing there, or the jail was built without it."
         )
     } else {
         format!(
-            "{program} of this bastion cannot be run: {failed}.\n\
+            "{program} of this host cannot be run: {failed}.\n\
              Try it with fewer files at once; if that doesn't help, tell the administrator."
         )
     };

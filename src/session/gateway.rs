@@ -33,17 +33,17 @@ impl fmt::Display for Broken {
         match self {
             Self::NoGateway(e) => write!(
                 f,
-                "This session has no gateway to your Jupyter server ({e}).\n\
-                 Log in again; if it happens again, tell the administrator of this bastion."
+                "This host has no connection to your Jupyter server ({e}).\n\
+                 Log in again; if it happens again, tell the administrator of this host."
             ),
             Self::GatewayLost => f.write_str(
-                "The gateway to your Jupyter server has ended unexpectedly.\n\
+                "This host's connection to your Jupyter server has ended unexpectedly.\n\
                  Log in again. Your terminal may still be listed under \"Running\" in Jupyter.",
             ),
             Self::NoAnswer => write!(
                 f,
-                "The gateway of this session did not answer within {} s.\n\
-                 Log in again; if it happens again, tell the administrator of this bastion.",
+                "This host did not answer within {} s.\n\
+                 Log in again; if it happens again, tell the administrator of this host.",
                 ANSWER.as_secs()
             ),
             Self::System(e) => write!(

@@ -24,5 +24,6 @@ def test_programs_that_type_passwords(bastion, client, alice):
         # At the third refusal ssh goes over to the method `password`, which has a prompt of its own.
         status, said = run.expect(WRONG, WRONG, WRONG, alice.token)
         assert status == 0, said
+        assert said.count("If ssh asks for a password next, that is the token as well.") == 3, said
         assert said.count(f"from {alice.hub.url}/hub/token as alice's password: ") == 3, said
         assert f"{run.host}'s password: " in said, said

@@ -7,7 +7,7 @@ Each refusal has a message whose second line says what to do, and a log line of 
 WHO = r"user=\S+ peer=10\.77\.1\.\d"
 
 _NO_TOKEN = r"No token was entered\.\nPaste a JupyterHub token"
-_NOT_YOURS = r"not one of the user you are logging in as\.\nCheck the user name, or make a token at http"
+_NOT_YOURS = r"This token does not belong to \w+\.\nCheck the user name, or make a token at http"
 _LATER = r"Try again in a minute"
 
 REFUSALS = {
@@ -51,6 +51,6 @@ NO_FILES = {
     "not-theirs": (r"does not belong to you\.\nTell the administrator",
                    r"/srv/homes/\S+ (belongs to|is not a directory|is a symbolic link)"),
     "not-created": (r"missing and could not be made\.\nTell the administrator", r"/srv/homes/\S+ could not be created: "),
-    "failed": (r"cannot be reached from this bastion\.\nLog in again", r"homes\.root /srv/not-mounted"),
+    "failed": (r"cannot be reached from this host\.\nLog in again", r"homes\.root /srv/not-mounted"),
     "closed": (r"cannot be entered.*\nLog in again", r""),
 }

@@ -226,7 +226,7 @@ fn every_refusal_is_logged_and_shown() {
         let logged = client.logged();
         assert!(logged.starts_with(&format!("{start}{outcome} by=token reason=")), "{logged}");
         assert!(logged.contains(log), "{logged}");
-        assert_eq!(client.errors, [shown]);
+        assert_eq!(client.errors, [format!("{shown}\n{ALSO_THE_PASSWORD}")]);
         assert!(client.variables.is_empty());
         assert!(!client.logged().contains("secret"));
     }
@@ -239,6 +239,7 @@ fn what_is_no_token_never_reaches_the_gateway() {
         assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_AUTH_ERR, "{answer:?}");
         assert_eq!(system.called("verify "), None);
         assert_eq!((client.errors.len(), client.log.borrow().len()), (1, 1));
+        assert!(client.errors.iter().all(|shown| shown.ends_with(ALSO_THE_PASSWORD)));
     }
     let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::granting());
     client.answer = Ok(None);

@@ -65,7 +65,7 @@ pub fn arguments(words: &[Word]) -> Result<Vec<Argument>, Refusal> {
     else {
         return Err(Refusal::new(
             "rsync serves another rsync here, and does nothing else.",
-            "Run it on your own machine, for example: rsync -a dir/ alice@bastion:dir/",
+            "Run it on your own machine, for example: rsync -a dir/ alice@host:dir/",
         ));
     };
     let mut out = vec![Argument::plain("--server")];

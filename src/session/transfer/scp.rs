@@ -54,7 +54,7 @@ pub fn arguments(words: &[Word]) -> Result<Vec<Argument>, Refusal> {
     let direction = direction.ok_or_else(|| {
         Refusal::new(
             "scp serves another scp here, and does nothing else.",
-            "Run it on your own machine, for example: scp data.tgz alice@bastion:",
+            "Run it on your own machine, for example: scp data.tgz alice@host:",
         )
     })?;
     if rest.is_empty() || direction == b't' && rest.len() > 1 {
