@@ -13,6 +13,7 @@ use crate::hub::users::auth_state_texts;
 use crate::hub::verify::{VerifyError, verify};
 use crate::keys::remote::{lines, url};
 use crate::secret::Token;
+use crate::terminado::rest::{self, CreateError, Kind};
 use accounts::LoginName;
 use std::time::Duration;
 
@@ -94,17 +95,31 @@ fn state(verified: &Verified) -> (Finding, bool) {
 fn terminals(http: &Http, login: &LoginName, token: &Token) -> Finding {
     let mut path = vec!["user", login.user().as_str()];
     path.extend(login.server().map(|server| server.as_str()));
-    path.extend(["api", "terminals"]);
-    match http.call(token, Call::get(&path, PATIENCE)) {
-        Ok(reply) if reply.status == 200 => Finding::fine(TOPIC, "the server has terminals"),
-        Ok(reply) => no_terminals(reply.status),
-        Err(HttpError { fault: Fault::Redirect { target, .. }, .. }) => redirected(&target),
+    let ask = |rest: &[&str]| http.call(token, Call::get(&[&path, rest].concat(), PATIENCE));
+    match ask(&["api", "terminals"]) {
+        Ok(reply) if reply.status == 200 && is_list(&reply.body) => {
+            Finding::fine(TOPIC, "the server has terminals")
+        }
+        Ok(reply) => match ask(&[rest::VERSION]) {
+            Ok(version) => no_terminals(reply.status, rest::interpret_version(version.status, &version.body)),
+            Err(HttpError { fault: Fault::Redirect { status, .. }, .. }) => {
+                no_terminals(reply.status, Kind::Other(status))
+            }
+            Err(_) => no_terminals(reply.status, Kind::Unknown),
+        },
+        Err(HttpError { fault: Fault::Redirect { status, target }, .. }) => {
+            redirected(http.base().as_str(), status, &target)
+        }
         Err(error) => no_answer(TOPIC, &error),
     }
 }
 
-/// A server that may be entered does not redirect its API: somebody else has answered.
-fn redirected(target: &str) -> Finding {
+/// A server that may be entered does not redirect its API, unless it has a login of its own: somebody else has answered.
+fn redirected(base: &str, status: u16, target: &str) -> Finding {
+    let own = matches!(rest::interpret_redirect(status, base, target), CreateError::Unexpected(_));
+    if own && target.starts_with(base) {
+        return no_terminals(status, Kind::Other(status));
+    }
     Finding::error(
         TOPIC,
         format_args!("what is meant for the server does not reach it, but is redirected to {target}"),
@@ -112,8 +127,18 @@ fn redirected(target: &str) -> Finding {
     )
 }
 
-fn no_terminals(status: u16) -> Finding {
+fn is_list(body: &[u8]) -> bool {
+    serde_json::from_slice::<Vec<serde_json::Value>>(body).is_ok()
+}
+
+fn no_terminals(status: u16, kind: Kind) -> Finding {
     match status {
+        _ if matches!(kind, Kind::Other(_)) => Finding::error(
+            TOPIC,
+            "what runs as the server is no Jupyter server, or wants a login of its own: neither a shell nor a command can \
+             run in it",
+            "Have the user start a Jupyter server; files go on where this host has the homes (homes.root)",
+        ),
         404 => Finding::error(
             TOPIC,
             "the server has no terminals: neither a shell nor a command can run in it",
@@ -195,11 +220,29 @@ mod tests {
             let (finding, runs) = state(&verified(given, may_start));
             assert!(finding.is_error() == is_error && !runs, "{finding:?}");
         }
-        let elsewhere = redirected("/hub/user/alice/api/terminals\x1b");
-        assert!(elsewhere.is_error() && elsewhere.what.contains("redirected to /hub/user/alice/api/"));
-        assert!(
-            no_terminals(404).is_error() && no_terminals(403).is_error() && !no_terminals(503).is_error()
-        );
+        let base = "http://hub.example.org/";
+        for target in
+            ["http://hub.example.org/hub/user/alice/api/terminals", "https://hub.example.org/user/alice/\x1b"]
+        {
+            let elsewhere = redirected(base, 302, target);
+            assert!(
+                elsewhere.is_error()
+                    && elsewhere.what.contains("does not reach it, but is redirected to http")
+            );
+        }
+        let own = redirected(base, 302, "http://hub.example.org/user/alice/login");
+        assert!(own.is_error() && own.what.contains("is no Jupyter server"));
+        for (status, kind, is_error) in [
+            (404, Kind::Jupyter, true),
+            (403, Kind::Jupyter, true),
+            (503, Kind::Unknown, false),
+            (200, Kind::Other(200), true),
+            (404, Kind::Other(404), true),
+        ] {
+            assert_eq!(no_terminals(status, kind).is_error(), is_error, "{status} {kind:?}");
+        }
+        assert!(no_terminals(405, Kind::Other(200)).text().contains("is no Jupyter server"));
+        assert!(is_list(b"[]") && is_list(b"[{}]") && !is_list(b"{}") && !is_list(b"<html>"));
     }
 
     #[test]

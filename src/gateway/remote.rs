@@ -9,7 +9,7 @@ use crate::hub::http::{Call, Http};
 use crate::hub::progress::Progress;
 use crate::hub::start::{Start, StartError, ensure_running};
 use crate::hub::text::printable;
-use crate::terminado::rest::{self, CreateError, Deleted, TerminalName};
+use crate::terminado::rest::{self, CreateError, Deleted, Kind, TerminalName};
 use crate::terminado::socket::{ConnectError, TerminalSocket, Tls};
 use std::ops::ControlFlow;
 use std::thread::sleep;
@@ -22,6 +22,8 @@ const CALL: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(10);
 /// After the hub says "ready", its proxy may take a moment to know the way.
 const SETTLE: Duration = Duration::from_secs(10);
+/// The same while the answers are such that the server may well have given them itself, and is no Jupyter.
+const SETTLE_ELSEWHERE: Duration = Duration::from_secs(2);
 /// How long a dropped WebSocket is reconnected.
 pub const RECONNECT: Duration = Duration::from_secs(60);
 /// A terminal is given up when it is denied for this long: a proxy that has just started answers 404 as well,
@@ -86,12 +88,15 @@ fn make(
         if server::is_down(http, access, *refusal)? {
             start(http, access, cancel, on_progress)?;
             created = create_when_settled(http, access, body, cancel);
+        } else if refusal.may_be_anothers() {
+            // It may have come up in between.
+            created = create(http, access, body);
         }
     }
     if let (Err(Creation::Refused(CreateError::Failed(_))), true) = (&created, body != plain) {
         created = create(http, access, plain);
     }
-    created.map_err(|e| e.explain())
+    created.map_err(|e| e.explain(http, access))
 }
 
 /// Opens a terminal of a server that runs: nothing is started.
@@ -100,7 +105,7 @@ fn make(
 /// As [`open`].
 pub fn open_only(access: &Access, body: &str) -> Result<Remote, NoTerminal> {
     let http = access.http().map_err(|e| NoTerminal::new(e.for_user(), e.to_string()))?;
-    let name = create(&http, access, body).map_err(|e| e.explain())?;
+    let name = create(&http, access, body).map_err(|e| e.explain(&http, access))?;
     attach(access, name)
 }
 
@@ -153,32 +158,45 @@ enum Creation {
 }
 
 impl Creation {
-    /// May it go well a moment after the start of a server?
-    fn may_pass(&self) -> bool {
+    /// How long after the start of a server this may still turn into a success: its proxy may not know the way yet, and
+    /// what the server answers itself is final.
+    fn patience(&self) -> Duration {
         match self {
-            Self::Refused(e) => matches!(e, CreateError::NotRunning(_) | CreateError::NoTerminals),
-            Self::Failed(e) => e.is_passing(),
+            Self::Refused(CreateError::NotRunning(_)) => SETTLE,
+            Self::Refused(refusal) if refusal.may_be_anothers() => SETTLE_ELSEWHERE,
+            Self::Failed(e) if e.is_passing() => SETTLE,
+            Self::Refused(_) | Self::Failed(_) => Duration::ZERO,
         }
     }
 
-    fn explain(&self) -> NoTerminal {
+    fn explain(&self, http: &Http, access: &Access) -> NoTerminal {
         let refusal = match self {
             Self::Failed(e) => return NoTerminal::new(e.for_user(), format!("no terminal: {e}")),
-            Self::Refused(refusal) => refusal,
+            Self::Refused(refusal) => *refusal,
         };
-        let for_user = match refusal {
-            CreateError::NotRunning(_) => {
+        let kind = match refusal {
+            CreateError::NotRunning(_) => Kind::Unknown,
+            _ => server::kind(http, access),
+        };
+        let for_user = match (refusal, kind) {
+            (CreateError::NotRunning(_), _) => {
                 "Your server cannot be reached, although the hub says that it is running.\n\
                  Try again in a minute, or stop and start it on the hub's home page."
             }
-            CreateError::Forbidden => {
+            (_, Kind::Other(_)) | (CreateError::Unexpected(_) | CreateError::BadAnswer, Kind::Unknown) => {
+                return NoTerminal::new(
+                    server::no_jupyter(access),
+                    format!("no terminal: {refusal}; {kind}"),
+                );
+            }
+            (CreateError::Forbidden, _) => {
                 "Your server does not accept this token.\n\
                  Make a new one on the hub's token page; if that does not help, restart your server."
             }
-            CreateError::NoTerminals => {
+            (CreateError::NoTerminals, _) => {
                 "Your server offers no terminals.\nAsk the hub's administrator to switch them on."
             }
-            CreateError::Failed(_) | CreateError::BadAnswer | CreateError::Unexpected(_) => {
+            (CreateError::Failed(_) | CreateError::BadAnswer | CreateError::Unexpected(_), _) => {
                 "Your server could not open a terminal.\n\
                  Try it in the browser; if that fails too, restart your server on the hub's home page."
             }
@@ -196,6 +214,8 @@ fn create(http: &Http, access: &Access, body: &str) -> Result<TerminalName, Crea
         Err(HttpError { fault: Fault::Redirect { status, target }, .. }) => {
             Err(Creation::Refused(rest::interpret_redirect(status, http.base().as_str(), &target)))
         }
+        // Nobody describes a terminal at such length.
+        Err(HttpError { fault: Fault::TooLarge(_), .. }) => Err(Creation::Refused(CreateError::BadAnswer)),
         Err(e) => Err(Creation::Failed(e)),
     }
 }
@@ -206,12 +226,19 @@ fn create_when_settled(
     body: &str,
     cancel: &Cancel,
 ) -> Result<TerminalName, Creation> {
-    let until = Instant::now() + SETTLE;
+    let began = Instant::now();
     loop {
-        match create(http, access, body) {
-            Err(e) if e.may_pass() && Instant::now() < until && !cancel.is_cancelled() => sleep(PAUSE),
-            result => return result,
+        let result = create(http, access, body);
+        let Err(failure) = &result else { return result };
+        if began.elapsed() >= failure.patience() || cancel.is_cancelled() {
+            return result;
         }
+        // What Jupyter says of itself is final.
+        let own = matches!(failure, Creation::Refused(refusal) if refusal.may_be_anothers());
+        if own && server::kind(http, access) == Kind::Jupyter {
+            return result;
+        }
+        sleep(PAUSE);
     }
 }
 
@@ -290,7 +317,7 @@ fn connect(access: &Access, name: &TerminalName) -> Result<TerminalSocket, Conne
 }
 
 /// Path segments below the hub's base URL: `user/NAME[/SERVER]/…`.
-fn server_path<'a>(access: &'a Access, rest: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn server_path<'a>(access: &'a Access, rest: &[&'a str]) -> Vec<&'a str> {
     let mut path = vec!["user", access.user()];
     if !access.server().is_empty() {
         path.push(access.server());

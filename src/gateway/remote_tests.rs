@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const USER: &str = "GET /base/hub/api/user";
 const POST: &str = "POST /base/user/alice/api/terminals";
 const POST_GPU: &str = "POST /base/user/alice/gpu/api/terminals";
+const API: &str = "GET /base/user/alice/api";
 const START: &str = "POST /base/hub/api/users/alice/server";
 const START_GPU: &str = "POST /base/hub/api/users/alice/servers/gpu";
 const SCOPES: &str = r#"["access:servers!user=alice","servers!user=alice","read:servers!user=alice"]"#;
@@ -26,6 +27,10 @@ const JUPYTERS_404: &str = "<!DOCTYPE HTML><title>Jupyter Server</title>404 : No
 
 fn made() -> String {
     answer(200, "", r#"{"name": "7"}"#)
+}
+
+fn version() -> String {
+    answer(200, "", r#"{"version": "2.21.1"}"#)
 }
 
 fn user(scopes: &str, ready: &[&str]) -> String {
@@ -54,7 +59,11 @@ fn hub(script: impl Fn(&str, bool) -> String + Send + Sync + 'static) -> Fake {
 }
 
 fn make_terminal(fake: &Fake, login: &str) -> Result<String, NoTerminal> {
-    let text = format!("[hub]\nurl = \"{}\"\n", fake.base.trim_end_matches('/'));
+    make_terminal_with(fake, login, "")
+}
+
+fn make_terminal_with(fake: &Fake, login: &str, settings: &str) -> Result<String, NoTerminal> {
+    let text = format!("[hub]\nurl = \"{}\"\n{settings}", fake.base.trim_end_matches('/'));
     let config = Config::from_str(&text, Path::new("config.toml")).unwrap();
     let hub = config.hub_url().unwrap().clone();
     let http = new_http(&config, &hub).unwrap();
@@ -143,6 +152,7 @@ fn a_server_that_runs_without_terminals_is_not_started() {
     let fake = hub(|line, _| match line {
         POST => answer(404, "", JUPYTERS_404),
         USER => user(SCOPES, &["", "gpu"]),
+        API => version(),
         _ => hub_error(404, "", "unexpected"),
     });
     let error = make_terminal(&fake, "alice").unwrap_err();
@@ -190,4 +200,97 @@ fn a_command_that_the_server_does_not_find_is_left_out() {
     });
     assert_eq!(make_terminal(&fake, "alice").unwrap(), "7");
     assert_eq!(fake.lines(), [POST, USER, POST]);
+}
+
+/// Dashboards, editors: each refuses in its own way.
+#[test]
+fn a_server_that_is_no_jupyter_is_told_at_once() {
+    let login = answer(302, "Location: /base/user/alice/login\r\n", "");
+    let page = "<html>My dashboard</html>";
+    let huge = "x".repeat(3 << 20);
+    for (made, api) in [
+        (answer(405, "", page), answer(200, "", page)),
+        (answer(405, "", page), answer(401, "", page)),
+        (answer(500, "", page), answer(404, "", page)),
+        (answer(200, "", page), answer(200, "", page)),
+        (answer(200, "", &huge), answer(200, "", &huge)),
+        (answer(404, "", page), answer(404, "", page)),
+        (answer(403, "", page), answer(403, "", page)),
+        (answer(403, "", r#"{"detail": "Not authenticated"}"#), answer(404, "", "{}")),
+        (login.clone(), login),
+    ] {
+        let fake = hub(move |line, _| match line {
+            POST => made.clone(),
+            API => api.clone(),
+            USER => user(SCOPES, &[""]),
+            _ => hub_error(404, "", "unexpected"),
+        });
+        let began = Instant::now();
+        let error = make_terminal(&fake, "alice").unwrap_err();
+        assert!(error.for_user.starts_with("What runs as your server is not Jupyter"), "{error:?}");
+        assert!(error.for_user.ends_with("/base/hub/home."), "{error:?}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{error:?}");
+        assert!(!fake.lines().iter().any(|line| line == START));
+        let error = make_terminal_with(&fake, "alice", "[homes]\nroot = \"/srv/homes\"\n").unwrap_err();
+        assert!(error.for_user.contains("sftp and scp to this host"), "{error:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_no_jupyter_is_told_soon_after_its_start() {
+    let fake = hub(|line, started| match (line, started) {
+        (POST, false) => answer(403, "", HUBS_PAGE),
+        (POST, true) => answer(404, "", "<html>Not Found"),
+        (API, _) => answer(404, "", "<html>Not Found"),
+        (START, _) => answer(201, "", ""),
+        _ => hub_error(404, "", "unexpected"),
+    });
+    let began = Instant::now();
+    let error = make_terminal(&fake, "alice").unwrap_err();
+    assert!(error.for_user.starts_with("What runs as your server is not Jupyter"), "{error:?}");
+    assert!(began.elapsed() < SETTLE, "{error:?}");
+}
+
+#[test]
+fn a_jupyter_without_terminals_is_told_at_once_after_its_start() {
+    let fake = hub(|line, started| match (line, started) {
+        (POST, false) => answer(403, "", HUBS_PAGE),
+        (POST, true) => answer(404, "", JUPYTERS_404),
+        (API, _) => version(),
+        (START, _) => answer(201, "", ""),
+        _ => hub_error(404, "", "unexpected"),
+    });
+    let error = make_terminal(&fake, "alice").unwrap_err();
+    assert!(error.for_user.starts_with("Your server offers no terminals."), "{error:?}");
+    assert_eq!(fake.lines().iter().filter(|line| *line == POST).count(), 2);
+}
+
+/// It came up between the server's answer and the hub's.
+#[test]
+fn a_server_that_has_just_come_up_is_asked_again() {
+    let fake = Fake::new(|stream, head, before| {
+        let line = head.lines().next().unwrap_or_default().replace(" HTTP/1.1", "");
+        let said = match (line.as_str(), before) {
+            (POST_GPU, 0) => answer(404, "", JUPYTERS_404),
+            (POST_GPU, _) => made(),
+            _ => user(SCOPES, &["", "gpu"]),
+        };
+        send(stream, said.as_bytes());
+    });
+    assert_eq!(make_terminal(&fake, "alice+gpu").unwrap(), "7");
+    assert_eq!(fake.lines(), [POST_GPU, USER, POST_GPU]);
+}
+
+/// Neither may this token see the server, nor start it.
+#[test]
+fn a_token_without_rights_learns_what_to_do() {
+    let narrow = r#"["access:servers!server=alice/gpu"]"#;
+    let fake = hub(move |line, _| match line {
+        POST_GPU => answer(404, "", JUPYTERS_404),
+        USER => user(narrow, &[]),
+        START_GPU => hub_error(403, "", "Action is not authorized with current scopes"),
+        _ => answer(404, "", JUPYTERS_404),
+    });
+    let error = make_terminal(&fake, "alice+gpu").unwrap_err();
+    assert!(error.for_user.starts_with("The hub does not allow this token to start the server"), "{error:?}");
 }

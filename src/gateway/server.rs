@@ -1,15 +1,19 @@
-//! Is the user's server there? What answered in its place cannot always tell; the hub can.
+//! Is the user's server there, and is it a Jupyter? What answers in its place cannot always tell; the hub can.
 
 use super::access::Access;
-use super::remote::NoTerminal;
-use crate::hub::http::Http;
+use super::remote::{NoTerminal, server_path};
+use crate::config::Backend;
+use crate::hub::error::{Fault, HttpError};
+use crate::hub::http::{Call, Http};
 use crate::hub::model::{ServerState, Verified};
 use crate::hub::verify::{VerifyError, verify};
-use crate::terminado::rest::CreateError;
+use crate::terminado::rest::{self, CreateError, Kind};
 use std::time::Duration;
 
 /// Time for the hub's word on the server.
 const ASK: Duration = Duration::from_secs(9);
+/// Time for the server's word on what it is.
+const KIND: Duration = Duration::from_secs(5);
 
 /// Whether the server has to be started, after it has refused to make a terminal.
 ///
@@ -24,7 +28,10 @@ pub fn is_down(http: &Http, access: &Access, refusal: CreateError) -> Result<boo
     }
     match verify(http, access.token(), access.user(), access.server(), ASK) {
         Ok(Verified { state: ServerState::Ready, .. }) => Ok(false),
-        Ok(Verified { state: ServerState::Unknown, may_start, .. }) => Ok(may_start),
+        // A token that may neither see nor start it: where no Jupyter answers, the hub's refusal says what to do.
+        Ok(Verified { state: ServerState::Unknown, may_start, .. }) => {
+            Ok(may_start || kind(http, access) != Kind::Jupyter)
+        }
         Ok(_) => Ok(true),
         // To start it is to sit this out, and the hub then says whether it runs.
         Err(VerifyError::Unavailable { .. }) => Ok(true),
@@ -32,5 +39,30 @@ pub fn is_down(http: &Http, access: &Access, refusal: CreateError) -> Result<boo
             "The hub does not accept your login any more.\nLog in again.",
             format!("no terminal: {refusal}; {}", why.for_log()),
         )),
+    }
+}
+
+/// What the server is, by what it answers where Jupyter tells its version.
+pub fn kind(http: &Http, access: &Access) -> Kind {
+    match http.call(access.token(), Call::get(&server_path(access, &[rest::VERSION]), KIND)) {
+        Ok(reply) => rest::interpret_version(reply.status, &reply.body),
+        Err(HttpError { fault: Fault::Redirect { status, .. }, .. }) => Kind::Other(status),
+        Err(HttpError { fault: Fault::TooLarge(_), .. }) => Kind::Other(200),
+        Err(_) => Kind::Unknown,
+    }
+}
+
+/// For the user of a server that is no Jupyter: what happened, what to do.
+pub fn no_jupyter(access: &Access) -> String {
+    let config = access.config();
+    let here = config.settings.homes.is_some() && config.files.backend == Backend::Homes;
+    let what = "What runs as your server is not Jupyter, or wants a login of its own: no terminal or command can run in it.";
+    if here {
+        format!("{what}\nUse it in your browser; sftp and scp to this host reach your files all the same.")
+    } else {
+        format!(
+            "{what}\nUse it in your browser, or start a Jupyter server in its place at {}.",
+            access.home_page()
+        )
     }
 }

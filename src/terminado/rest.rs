@@ -87,6 +87,15 @@ pub enum CreateError {
     Unexpected(u16),
 }
 
+impl CreateError {
+    /// Whether the answer may be that of another than the server: the hub or a proxy in its place, or the user's default
+    /// server in that of a named one.
+    #[must_use]
+    pub fn may_be_anothers(self) -> bool {
+        matches!(self, Self::NoTerminals | Self::Unexpected(_))
+    }
+}
+
 impl fmt::Display for CreateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -145,6 +154,45 @@ pub fn interpret_created(status: u16, body: &[u8]) -> Result<TerminalName, Creat
         status if means_not_running(status) => Err(CreateError::NotRunning(status)),
         500..=599 => Err(CreateError::Failed(status)),
         _ => Err(CreateError::Unexpected(status)),
+    }
+}
+
+/// Path below the user's server where Jupyter tells its version, to everybody.
+pub const VERSION: &str = "api";
+
+/// What a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Jupyter Server, or the classic notebook.
+    Jupyter,
+    /// Another program (a dashboard, an editor), or one that wants a login of its own; the status is for the log.
+    Other(u16),
+    /// Its answer doesn't tell, or there is none.
+    Unknown,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Jupyter => f.write_str("it is a Jupyter server"),
+            Self::Other(status) => write!(f, "it is no Jupyter server (its api: HTTP {status})"),
+            Self::Unknown => f.write_str("its api does not tell what it is"),
+        }
+    }
+}
+
+/// What the answer to a GET of [`VERSION`] means.
+#[must_use]
+pub fn interpret_version(status: u16, body: &[u8]) -> Kind {
+    #[derive(Deserialize)]
+    struct Api {
+        #[serde(rename = "version")]
+        _version: String,
+    }
+    match status {
+        200 if serde_json::from_slice::<Api>(body).is_ok() => Kind::Jupyter,
+        401 | 403 | 408 | 424 | 429 | 500..=599 => Kind::Unknown,
+        _ => Kind::Other(status),
     }
 }
 
@@ -232,6 +280,23 @@ mod tests {
         assert_eq!(interpret_created(404, b""), Err(CreateError::NoTerminals));
         assert_eq!(interpret_created(500, b"{}"), Err(CreateError::Failed(500)));
         assert_eq!(interpret_created(418, b""), Err(CreateError::Unexpected(418)));
+    }
+
+    #[test]
+    fn jupyter_is_known_by_its_version() {
+        assert_eq!(interpret_version(200, br#"{"version": "2.21.1"}"#), Kind::Jupyter);
+        for other in ["<html>", "{}", r#"{"version": 2}"#, "[\"2.21.1\", 1]", ""] {
+            assert_eq!(interpret_version(200, other.as_bytes()), Kind::Other(200), "{other}");
+        }
+        for (status, kind) in [
+            (404, Kind::Other(404)),
+            (302, Kind::Other(302)),
+            (403, Kind::Unknown),
+            (500, Kind::Unknown),
+            (503, Kind::Unknown),
+        ] {
+            assert_eq!(interpret_version(status, br#"{"version": "2.21.1"}"#), kind);
+        }
     }
 
     #[test]

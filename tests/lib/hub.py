@@ -52,7 +52,8 @@ class Hub:
         self.box.write("/mnt/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n"
                        f"jovyan:x:{HUB_UID}:{HUB_UID}:Jupyter:/mnt/home:/bin/bash\n")
         self.box.run("mount", "--bind", "/mnt/etc/passwd", "/etc/passwd")
-        self.box.write("/mnt/etc/jupyterhub_config.py", Path(__file__).with_name("hub_config.py").read_text())
+        for name, source in (("jupyterhub_config.py", "hub_config.py"), ("no_jupyter.py", "no_jupyter.py")):
+            self.box.write(f"/mnt/etc/{name}", Path(__file__).with_name(source).read_text())
         self.proxy = self.process = None
         try:
             self.start_proxy()

@@ -7,12 +7,14 @@ What a user's server does when it starts is steered by /mnt/control/USER.json:
   stop_delay   seconds that stopping takes
   start_timeout  seconds after which the hub gives up
 
-Users whose name begins with a key of OLD have a server of that age, others a present one.
+Users whose name begins with a key of OLD have a server of that age, those with "dash" one that is no Jupyter
+(no_jupyter.py), others a present one.
 """
 
 import asyncio
 import json
 import os
+import sys
 from pathlib import Path
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
@@ -47,6 +49,8 @@ class SteeredSpawner(SimpleLocalProcessSpawner):
         if age:
             # With the JupyterHub of its time, and without options that came later.
             self.cmd, self.args = [f"{TOOLS}/venv-{age}/bin/python", "-m", "jupyterhub.singleuser"], []
+        if self.user.name.startswith("dash"):
+            self.cmd, self.args = [sys.executable, "/mnt/etc/no_jupyter.py"], []
         await asyncio.sleep(control.get("delay", 0))
         if control.get("fail"):
             error = RuntimeError(control["fail"])
