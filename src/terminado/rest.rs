@@ -214,6 +214,8 @@ pub fn interpret_deleted(status: u16, body: &[u8]) -> Deleted {
         200 | 202 | 204 => Deleted::Done,
         404 => Deleted::WasGone,
         403 if looks_like_html(body) => Deleted::WasGone,
+        // A terminal can be deleted, so this is somebody else: the hub in the server's place, before JupyterHub 4.0.
+        405 => Deleted::WasGone,
         // A proxy that cannot reach the server right now says nothing about the terminal.
         301 | 302 | 303 | 307 | 308 | 424 => Deleted::WasGone,
         status => Deleted::Unknown(status),
@@ -322,6 +324,7 @@ mod tests {
         assert_eq!(interpret_deleted(204, b""), Deleted::Done);
         assert_eq!(interpret_deleted(404, b""), Deleted::WasGone);
         assert_eq!(interpret_deleted(424, b""), Deleted::WasGone);
+        assert_eq!(interpret_deleted(405, b"<html>"), Deleted::WasGone);
         assert_eq!(interpret_deleted(503, b""), Deleted::Unknown(503));
         assert_eq!(interpret_deleted(403, b"{}"), Deleted::Unknown(403));
     }

@@ -14,7 +14,6 @@ from lib.wait import wait_for
 
 #: The uid that the hub and the users' servers run as.
 HUB_UID = 2000
-PYTHON = "/mnt/hub/venv/bin/python"
 PROXY = "/mnt/hub/node_modules/configurable-http-proxy/bin/configurable-http-proxy"
 
 
@@ -26,9 +25,11 @@ class Hub:
 
     USERS = ("alice", "bob", "carol", "admin")
 
-    def __init__(self, network, users=USERS, log=None, homes=None):
-        self.network = network
-        self.url = f"http://{network.HUB}:8000"
+    python = "/mnt/hub/venv/bin/python"
+
+    def __init__(self, network, users=USERS, log=None, homes=None, address=None):
+        self.network, self.address = network, address or network.HUB
+        self.url = f"http://{self.address}:8000"
         self._secrets = {"CONFIGPROXY_AUTH_TOKEN": secrets.token_hex(16), "TESTS_TOKEN": secrets.token_hex(16),
                          "PLAIN_TOKEN": secrets.token_hex(16), "KEYS_TOKEN": secrets.token_hex(16),
                          # What users' auth_state is encrypted with.
@@ -43,7 +44,7 @@ class Hub:
         self.keys_token = self._secrets["KEYS_TOKEN"]
         self.box = Box("jupyter", binds=[(HUB_TOOLS, "/mnt/hub"), *([(homes, "/mnt/home")] if homes else [])],
                        tmpfs=["/mnt"])
-        network.join(self.box.network, network.HUB, network.ELSEWHERE)
+        network.join(self.box.network, *([address] if address else [network.HUB, network.ELSEWHERE]))
         self._log = log or subprocess.DEVNULL
         for name in ("state", "control", "home", "tmp"):
             path = self.box.path(f"/mnt/{name}")
@@ -64,22 +65,31 @@ class Hub:
             self.close()
             raise
 
+    def _environment(self):
+        return self._secrets
+
     def _start(self, *argv):
-        env = {**self._secrets, "HOME": "/mnt/state", "TMPDIR": "/mnt/tmp", "SHELL": "/bin/bash"}
+        env = {**self._environment(), "HOME": "/mnt/state", "TMPDIR": "/mnt/tmp", "SHELL": "/bin/bash"}
         return self.box.start(*argv, uid=HUB_UID, env=env, stdout=self._log)
 
     def start_proxy(self):
         """Start the proxy and wait until it listens."""
-        self.proxy = self._start("node", PROXY, "--ip", self.network.HUB, "--port", "8000", "--api-ip", "127.0.0.1",
+        self.proxy = self._start("node", PROXY, "--ip", self.address, "--port", "8000", "--api-ip", "127.0.0.1",
                                  "--api-port", "8001", "--error-target", "http://127.0.0.1:8081/hub/error")
-        wait_for(lambda: self._listens(f"http://{self.network.HUB}:8000") and self._listens("http://127.0.0.1:8001"),
+        wait_for(lambda: self._listens(self.url) and self._listens("http://127.0.0.1:8001"),
                  "the proxy listens", 20)
 
     def start_hub(self):
         """Start JupyterHub and wait until it answers through the proxy."""
-        self.process = self._start("sh", "-c", f"cd /mnt/state && exec {PYTHON} -m jupyterhub"
+        self._launch_hub()
+        self._wait_for_hub()
+
+    def _launch_hub(self):
+        self.process = self._start("sh", "-c", f"cd /mnt/state && exec {self.python} -m jupyterhub"
                                    " -f /mnt/etc/jupyterhub_config.py")
-        wait_for(self._answers, "JupyterHub answers", 60)
+
+    def _wait_for_hub(self):
+        wait_for(self._answers, "JupyterHub answers", 60, 0.1)
 
     def _listens(self, url):
         try:

@@ -12,17 +12,33 @@ Users whose name begins with a key of OLD have a server of that age, those with 
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
 TOOLS = "/mnt/hub"
+#: The version of a hub of an earlier year, whose users' servers are of that year, too.
+OLD_HUB = os.environ.get("OLD_HUB")
 STATE = Path("/mnt/state")
 #: Beginning of users' names → the application of their server; its venv is named like the beginning.
 OLD = {"old1": "jupyter_server.serverapp.ServerApp", "old6": "notebook.notebookapp.NotebookApp"}
+
+
+_ports = itertools.count(20000)
+
+
+def new_port():
+    """A port that nobody listens on. The hub's own choice may give one to two servers that start at the same time."""
+    for port in _ports:
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 class SteeredSpawner(SimpleLocalProcessSpawner):
@@ -56,6 +72,7 @@ class SteeredSpawner(SimpleLocalProcessSpawner):
             error = RuntimeError(control["fail"])
             error.jupyterhub_message = control["fail"]
             raise error
+        self.port = new_port()
         return await super().start()
 
     async def stop(self, now=False):
@@ -83,7 +100,7 @@ c.JupyterHub.hub_ip = "127.0.0.1"
 c.JupyterHub.hub_port = 8081
 c.JupyterHub.db_url = f"sqlite:///{STATE}/jupyterhub.sqlite"
 c.JupyterHub.cookie_secret_file = f"{STATE}/cookie_secret"
-c.JupyterHub.allow_named_servers = True
+c.JupyterHub.allow_named_servers = not OLD_HUB
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.concurrent_spawn_limit = 0
 # The proxy is run beside the hub, so that tests restart the one without the other.
@@ -115,8 +132,12 @@ c.JupyterHub.load_roles = [
 
 c.JupyterHub.spawner_class = SteeredSpawner
 c.SimpleLocalProcessSpawner.home_dir_template = "/mnt/home/{username}"
-c.Spawner.cmd = [f"{TOOLS}/venv/bin/python", "-m", "jupyterhub.singleuser"]
+c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
 c.Spawner.args = ["--ServerApp.log_level=INFO", "--ServerApp.allow_unauthenticated_access=False"]
 c.Spawner.env_keep = ["PATH", "LANG", "CONFIGPROXY_AUTH_TOKEN_NEVER"]
 c.Spawner.environment = {"JUPYTERHUB_SINGLEUSER_APP": "jupyter_server.serverapp.ServerApp"}
 c.Spawner.http_timeout = 30
+if OLD_HUB:
+    # Without options that came later.
+    c.Spawner.args = []
+    c.Spawner.environment["PYTHONPATH"] = os.environ["PYTHONPATH"]

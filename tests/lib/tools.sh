@@ -147,16 +147,30 @@ prepare_sandbox() {
   with_cache_lock fill_cache "$@"
 }
 
-# prepare_old_servers: users' servers of earlier years, for the end-to-end tests.
-prepare_old_servers() {
-  with_cache_lock fill_cache_with_old_servers
+# prepare_old: users' servers and hubs of earlier years, for the end-to-end tests.
+prepare_old() {
+  with_cache_lock fill_cache_with_old
 }
 
-fill_cache_with_old_servers() {
-  local age
+fill_cache_with_old() {
+  local age version
   for age in old1 old6; do
     make_venv "$cache/hub/venv-$age" "$here/requirements/$age.txt"
   done
+  while read -r version; do
+    make_old_hub "$version"
+  done < <(sed -n 's/^jupyterhub==//p' "$here/requirements/oldhubs.txt")
+}
+
+# make_old_hub VERSION: that JupyterHub alone. It runs with what a virtual environment of the cache has (lib/oldhub.py).
+make_old_hub() {
+  local directory="$cache/hub/jupyterhub-$1"
+  [ -e "$directory/.installed" ] && return
+  say "installing JupyterHub $1 from PyPI"
+  rm -rf "$directory"
+  "$cache/hub/venv/bin/pip" --quiet --disable-pip-version-check install --no-deps --no-compile --target "$directory" \
+    "jupyterhub==$1"
+  touch "$directory/.installed"
 }
 
 # The package that `make deb` built.
