@@ -15,12 +15,15 @@ use crate::terminado::rest::{TerminalName, create_body};
 use crate::terminado::shell::Nonce;
 use crate::terminado::socket::{Closed, Event, TerminalSocket};
 use nix::poll::PollFlags;
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 use tungstenite::Utf8Bytes;
 
 /// Messages read, and written, in one turn of the loop.
 const TURN: usize = 64;
+/// Longest message of an agent's terminal, in bytes: it repeats 4.2 MB at most, of letters and line ends.
+const MAX_MESSAGE: usize = 8 << 20;
 /// Time from the terminal's start to the agent's greeting, when a shell with its start-up files comes first.
 const BOOT: Duration = Duration::from_secs(60);
 /// Something that isn't ours has been printed, then nothing for so long: a shell's prompt.
@@ -302,7 +305,7 @@ impl AgentLink {
                 Err(closed) => return self.dropped(&closed, jobs, log, now),
             };
             match codec::decode(&text) {
-                Ok(Incoming::Stdout(text)) => self.hear(&text, jobs, log, now),
+                Ok(Incoming::Stdout(text)) => self.hear(text, jobs, log, now),
                 Ok(Incoming::Setup | Incoming::Other) => {}
                 Ok(Incoming::Disconnect) => return self.ended(jobs, log, now),
                 Err(_) => {
@@ -485,9 +488,10 @@ impl AgentLink {
                     log.warning(Line::new(Logged::Server).with("reason", &why.for_log));
                 }
             }
-            News::Reconnected(Ok(socket)) if matches!(self.phase, Phase::Reconnecting) => {
+            News::Reconnected(Ok(mut socket)) if matches!(self.phase, Phase::Reconnecting) => {
                 log.info(Line::new(Logged::Link).with("outcome", "reconnected"));
                 self.access.meter().reconnected();
+                socket.set_longest_message(MAX_MESSAGE);
                 self.agent.socket = Some(socket);
                 self.agent.pending = None;
                 self.agent.unfinished = true;
@@ -543,9 +547,10 @@ impl AgentLink {
         }
     }
 
-    fn opened(&mut self, remote: Remote, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn opened(&mut self, mut remote: Remote, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         log.info(Line::of(Logged::Terminal, "agent's terminal opened").with("terminal", &remote.name));
         self.agent.name = Some(remote.name);
+        remote.socket.set_longest_message(MAX_MESSAGE);
         self.agent.socket = Some(remote.socket);
         self.agent.unfinished = true;
         self.phase = Phase::Booting { since: now, printed: None, typed: false };
@@ -557,10 +562,10 @@ impl AgentLink {
     }
 
     /// Takes what the terminal has printed.
-    fn hear(&mut self, text: &str, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn hear(&mut self, text: Cow<'_, str>, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         if let Phase::Booting { since, typed, .. } = self.phase {
             self.phase = Phase::Booting { since, printed: Some(now), typed };
-            self.agent.markers.push(text);
+            self.agent.markers.push(&text);
             loop {
                 match self.agent.markers.take() {
                     Some(Marker::Shell) => {
@@ -602,7 +607,7 @@ impl AgentLink {
         if let Some(piece) = text.as_bytes().get(..mux::PIECE) {
             self.receive(piece, jobs, log, now);
             if self.agent.socket.is_some() {
-                self.agent.backlog = (text.to_owned(), piece.len());
+                self.agent.backlog = (text.into_owned(), mux::PIECE);
             }
         } else {
             self.receive(text.as_bytes(), jobs, log, now);

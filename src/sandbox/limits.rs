@@ -5,7 +5,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use std::io;
 
 /// Private writable memory, in bytes. In the end-to-end tests a gateway has 4 MB, and 8 MB at most. But messages of the user's
-/// server may have 32 MiB, and there are a few copies of one, in several terminals at once.
+/// server may have 26 MiB, and there are a few copies of one, in several terminals at once.
 const DATA: u64 = 1 << 30;
 /// Open descriptors: four of each of 64 sessions, and what libraries need.
 const DESCRIPTORS: u64 = 1024;

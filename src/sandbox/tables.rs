@@ -88,6 +88,7 @@ pub const PLAIN: &[Call] = &[
     // Memory; mmap and mprotect see below.
     libc::SYS_munmap,
     libc::SYS_mremap,
+    libc::SYS_munlock,
     libc::SYS_madvise,
     libc::SYS_brk,
     // Threads and signals of this process; clone and tgkill see below.

@@ -1,6 +1,7 @@
 mod capabilities; // what root may do
 mod code; // the program's own pages
 pub mod freshness; // a file server's own word
+pub mod heap; // what is large is not locked
 pub mod identity; // whom a thread acts for on files
 pub mod mount; // mounts by descriptor
 pub mod namespace; // leaving the host's namespaces

@@ -30,12 +30,19 @@ impl fmt::Display for BadMessage {
 
 impl std::error::Error for BadMessage {}
 
+/// From this length on, in bytes, a message is output and nothing else: what is repeated to a terminal that is attached
+/// again. General JSON would be copied twice on the way.
+const LONG: usize = 1 << 20;
+
 /// Reads one text message. The caller bounds its length (the WebSocket's limit).
 ///
 /// # Errors
 /// [`BadMessage`] for malformed JSON (a lone surrogate included), another shape than an array that begins with a
 /// string, or a `stdout` message whose second element is no string.
 pub fn decode(text: &str) -> Result<Incoming<'_>, BadMessage> {
+    if text.len() >= LONG {
+        return long_output(text).map(Incoming::Stdout).ok_or(BadMessage);
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     let message = json.deserialize_seq(MessageVisitor).map_err(|_| BadMessage)?;
     json.end().map_err(|_| BadMessage)?;
@@ -87,6 +94,79 @@ impl<'de> serde::Deserialize<'de> for Text<'de> {
         }
         deserializer.deserialize_str(TextVisitor)
     }
+}
+
+/// `["stdout", "…"]`, and its text: copied once if something in it is escaped, else not at all.
+fn long_output(message: &str) -> Option<Cow<'_, str>> {
+    let rest = space(space(message).strip_prefix('[')?);
+    let rest = space(space(rest.strip_prefix("\"stdout\"")?).strip_prefix(',')?);
+    let (text, rest) = string(rest)?;
+    space(space(rest).strip_prefix(']')?).is_empty().then_some(text)
+}
+
+/// Without the white space of JSON at the beginning.
+fn space(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\n', '\r'])
+}
+
+/// A JSON string (RFC 8259, section 7) and what follows it.
+fn string(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let text = text.strip_prefix('"')?;
+    let mut unescaped: Option<String> = None;
+    let (mut at, mut copied) = (0, 0);
+    loop {
+        // Cuts are at ASCII bytes, so at character boundaries.
+        match *text.as_bytes().get(at)? {
+            b'"' => {
+                let last = text.get(copied..at)?;
+                let whole = match unescaped {
+                    Some(before) => Cow::Owned(before + last),
+                    None => Cow::Borrowed(last),
+                };
+                return Some((whole, text.get(at + 1..)?));
+            }
+            b'\\' => {
+                let unescaped = unescaped.get_or_insert_default();
+                unescaped.push_str(text.get(copied..at)?);
+                let (character, length) = escape(text.as_bytes().get(at + 1..)?)?;
+                unescaped.push(character);
+                at += 1 + length;
+                copied = at;
+            }
+            0..0x20 => return None,
+            _ => at += 1,
+        }
+    }
+}
+
+/// What follows a backslash: the character, and how many bytes it takes.
+fn escape(after: &[u8]) -> Option<(char, usize)> {
+    let simple = |character| Some((character, 1));
+    match after.first()? {
+        b'"' => simple('"'),
+        b'\\' => simple('\\'),
+        b'/' => simple('/'),
+        b'b' => simple('\u{8}'),
+        b'f' => simple('\u{c}'),
+        b'n' => simple('\n'),
+        b'r' => simple('\r'),
+        b't' => simple('\t'),
+        b'u' => {
+            let first = hex(after.get(1..5)?)?;
+            if !(0xd800..0xdc00).contains(&first) {
+                // None for the second half of a pair.
+                return char::from_u32(first).map(|character| (character, 5));
+            }
+            let second = hex(after.get(5..11)?.strip_prefix(b"\\u")?)?;
+            let low = second.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+            char::from_u32(0x10000 + ((first - 0xd800) << 10) + low).map(|character| (character, 11))
+        }
+        _ => None,
+    }
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |number, digit| Some(number << 4 | char::from(*digit).to_digit(16)?))
 }
 
 /// The message that types `text`. To keep it to [`crate::terminado::pacing::MESSAGE`] bytes is the caller's duty.
@@ -175,6 +255,28 @@ mod tests {
     }
 
     #[test]
+    fn long_messages_are_output_alone() {
+        let text = "x\u{1b}[0m ß😀".repeat(LONG / 8);
+        for message in [
+            serde_json::to_string(&("stdout", &text)).unwrap(),
+            format!(" [ \"stdout\" ,\n {:?} ] ", "y".repeat(LONG)),
+        ] {
+            let (kind, expected): (String, String) = serde_json::from_str(&message).unwrap();
+            assert_eq!((kind.as_str(), decode(&message)), ("stdout", Ok(Incoming::Stdout(expected.into()))));
+        }
+        let plain = format!("[\"stdout\",\"{}\"]", "y".repeat(LONG));
+        assert!(matches!(decode(&plain), Ok(Incoming::Stdout(Cow::Borrowed(_)))));
+        for bad in [
+            plain.replace("\"]", "\",5]"),
+            plain.replace("stdout", "other"),
+            plain.replace("\"]", "\"]]"),
+            plain.replace("\"]", ""),
+        ] {
+            assert_eq!(decode(&bad), Err(BadMessage));
+        }
+    }
+
+    #[test]
     fn an_agents_lines_are_typed_as_any_text() {
         for text in ["", "~AbC+/=\n", "~x\n~y\n", "~x\n~y"] {
             assert_eq!(stdin_lines(text), stdin(text));
@@ -223,6 +325,18 @@ mod tests {
         fn output_survives(text in ".*|[\\x00-\\x7f]*") {
             let message = serde_json::to_string(&("stdout", &text)).unwrap();
             prop_assert_eq!(decode(&message), Ok(Incoming::Stdout(text.into())));
+        }
+
+        /// As serde_json does.
+        #[test]
+        fn strings_are_read_as_any_json(
+            text in ".*",
+            odd in "\"([a\"\\\\/bfnrtu0-9dDcCeEß\t]|\\\\u[dD][89abcdef][0-9a-f]{2}|\\\\n){0,12}\"?",
+        ) {
+            let written = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(string(&written), Some((text.into(), "")));
+            let ours = string(&odd).filter(|(_, rest)| rest.is_empty()).map(|(text, _)| text.into_owned());
+            prop_assert_eq!(ours, serde_json::from_str::<String>(&odd).ok());
         }
 
         #[test]

@@ -23,7 +23,7 @@ use tungstenite::{Error, HandshakeError, Utf8Bytes};
 
 /// Largest message accepted, in bytes. Attaching replays the last 1000 reads at once: 4.2 MB seen, and six
 /// times as much where everything must be escaped.
-pub const MAX_MESSAGE: usize = 32 << 20;
+pub const MAX_MESSAGE: usize = 26 << 20;
 /// Most bytes that wait to be sent; more than a window of input and all pongs that can be owed.
 pub const MAX_UNSENT: usize = 256 << 10;
 /// Read at once. Allocated for every session, so small; larger doesn't make bulk output faster.
@@ -205,6 +205,14 @@ impl TerminalSocket {
         // has to say first waits behind it. A connection that is gone already is seen by the first read.
         let _ = socket.flush();
         Ok(socket)
+    }
+
+    /// Accepts no messages that are longer than `bytes` from now on, for terminals that repeat less than others.
+    pub fn set_longest_message(&mut self, bytes: usize) {
+        self.websocket.set_config(|config| {
+            config.max_message_size = Some(bytes);
+            config.max_frame_size = Some(bytes);
+        });
     }
 
     /// The next event; `None` when there is none now.

@@ -4,6 +4,7 @@ The user can only deceive herself; but the gateway holds her token, and the bast
 """
 
 import contextlib
+import json
 import re
 import threading
 import time
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from lib import mux
-from lib.agents import proportional
+from lib.agents import locked, peak, proportional
 from lib.fakeagent import FakeServer
 from lib.shellplace import ShellPlace
 from lib.wait import Timeout, wait_for
@@ -26,9 +27,9 @@ def fake(network, hub, bastion, client, alice, scratch):
     """Makes a place whose server has `agent`, a function of a lib.fakeagent.FakeTerminal; all its faults are told."""
     made = []
 
-    def make(agent):
+    def make(agent, extra=""):
         server = FakeServer(network, hub.box.network, (network.HUB, 8000), "alice", agent)
-        made.append((server, bastion.configured(server.url)))
+        made.append((server, bastion.configured(server.url, extra)))
         made[-1][1].__enter__()
         place = ShellPlace(client, bastion, "alice", alice.token, None, None, None, scratch, running=lambda: [])
         place.server = server
@@ -74,12 +75,12 @@ def refused(place, bastion, seconds=20, input=b"", command="cat", pattern=b".", 
 class Memory:
     """The most memory that a gateway has while the context lasts."""
 
-    def __init__(self, bastion):
-        self.bastion, self.highest, self._stop = bastion, 0, threading.Event()
+    def __init__(self, bastion, measure=proportional):
+        self.bastion, self.measure, self.highest, self._stop = bastion, measure, 0, threading.Event()
 
     def _work(self):
         while not self._stop.wait(0.1):
-            self.highest = max([self.highest, *map(proportional, self.bastion.gateways())])
+            self.highest = max([self.highest, *map(self.measure, self.bastion.gateways())])
 
     def __enter__(self):
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -240,6 +241,45 @@ def test_floods(bastion, fake, flood):
     ended.set()
     print(f"{sent[0]} pieces, at most {watch.highest >> 10} KB")
     assert sent[0] > 5 and 0 < watch.highest <= LIMIT, watch.highest
+
+
+#: The longest messages that are taken: of an agent's terminal, and of a plain one.
+LONGEST = {"agent": (8 << 20) - 100, "plain": (26 << 20) - 100}
+
+
+@pytest.mark.parametrize("kind", LONGEST)
+def test_the_longest_messages(bastion, fake, client, alice, kind):
+    """They take no locked memory (where gateways may lock any), and are held few times over.
+
+    With an escape in it a text is copied once, and what is shown once more.
+    """
+    size, sent, stop = LONGEST[kind], [0], threading.Event()
+
+    def agent(terminal):
+        if kind == "agent":
+            terminal.opened()
+        else:
+            terminal.send_frame(b'["setup", {}]')
+        long = json.dumps(["stdout", "\x1b" + "x" * (size - 30)]).encode()
+        while not stop.is_set():
+            terminal.send_frame(long)
+            sent[0] += 1
+
+    place = fake(agent, '[terminal]\nmode = "plain"\n' if kind == "plain" else "")
+    with Memory(bastion, locked) as held, Memory(bastion, peak) as most:
+        if kind == "agent":
+            # So much noise is no agent's.
+            with place.opened("cat") as session:
+                assert session.wait(60) == 255
+        else:
+            # The client reads nothing: some messages wait on the way.
+            with client.terminal(bastion, "alice", alice.token):
+                wait_for(lambda: most.highest > size, "one is there", 60)
+                wait_for(lambda: (before := most.highest, time.sleep(1)) and most.highest == before, "it grows no more", 60)
+        stop.set()
+    print(f"{sent[0]} messages of {size >> 20} MiB: {held.highest >> 10} KB locked, {most.highest >> 10} KB in all")
+    assert held.highest <= LIMIT and size / 2 < most.highest < 4 * size + LIMIT
+    bastion.wait_quiet()
 
 
 def test_a_stream_without_end(bastion, fake):

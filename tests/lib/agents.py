@@ -56,3 +56,9 @@ def proportional(process):
     """The same with its share of what others have too (PSS), in bytes."""
     match = re.search(rb"(?m)^Pss:\s+(\d+) kB", process.read("smaps_rollup"))
     return int(match[1]) * 1024 if match else 0
+
+
+def locked(process):
+    """The memory that a process holds locked (mlock(2)), in bytes."""
+    match = re.search(rb"(?m)^Locked:\s+(\d+) kB", process.read("smaps_rollup"))
+    return int(match[1]) * 1024 if match else 0
