@@ -1,13 +1,13 @@
 //! Filters of system calls, made of [`super::tables`].
 
-use super::tables::{DANGEROUS, EXEC, FCNTL, IOCTL, NAMESPACES, PLAIN, PRCTL, WATCHER};
+use super::tables::{DANGEROUS, EXEC, FCNTL, IOCTL, IPC, NAMESPACES, PLAIN, PRCTL, WATCHER, X32};
 use crate::sys::seccomp::install;
 use libc::c_long as Call;
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    SeccompRule, TargetArch, sock_filter,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -63,7 +63,7 @@ pub fn watcher(sshd: Option<RawFd>) -> io::Result<()> {
     install(&program(allowed, no_such_call, SeccompAction::Allow)?, true)
 }
 
-/// Puts the filter of sessions and of the programs that they become in force: all but what is dangerous, refused
+/// Puts the filter of sessions and of the programs that they become in force: all but what is dangerous or IPC, refused
 /// and not killed for, as those programs are the distribution's. Of sockets only those of this host.
 ///
 /// # Errors
@@ -72,6 +72,7 @@ pub fn session() -> io::Result<()> {
     let mut refused = table(DANGEROUS)?;
     refused.extend(namespaces()?);
     refused.extend(table(&[libc::SYS_clone3])?);
+    refused.extend(table(IPC)?);
     for call in [libc::SYS_socket, libc::SYS_socketpair] {
         refused.insert(call, vec![rule(&[(0, Dword, Ne, number(libc::AF_UNIX))])?]);
     }
@@ -154,8 +155,34 @@ fn rule(tests: &[Test]) -> io::Result<SeccompRule> {
 }
 
 fn program(table: Table, otherwise: SeccompAction, listed: SeccompAction) -> io::Result<BpfProgram> {
+    let kills = [&otherwise, &listed].contains(&&SeccompAction::KillProcess);
+    let x32 = if kills {
+        libc::SECCOMP_RET_KILL_PROCESS
+    } else {
+        libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()
+    };
     let processor = TargetArch::try_from(std::env::consts::ARCH).map_err(broken)?;
-    SeccompFilter::new(table, otherwise, listed, processor).and_then(BpfProgram::try_from).map_err(broken)
+    let program: BpfProgram = SeccompFilter::new(table, otherwise, listed, processor)
+        .and_then(BpfProgram::try_from)
+        .map_err(broken)?;
+    Ok(refusing_x32(x32).into_iter().chain(program).collect())
+}
+
+/// Steps before a filter that end it for numbers of x32; elsewhere than on x86-64 there are no such numbers. Jumps are
+/// relative: what follows is as it was.
+fn refusing_x32(answer: u32) -> Vec<sock_filter> {
+    /// Of struct seccomp_data, the first field.
+    const NUMBER: u32 = 0;
+    let step = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
+    if cfg!(target_arch = "x86_64") {
+        vec![
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, NUMBER),
+            step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, answer),
+        ]
+    } else {
+        Vec::new()
+    }
 }
 
 fn broken(why: BackendError) -> io::Error {

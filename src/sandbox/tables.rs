@@ -69,6 +69,33 @@ pub const DANGEROUS: &[Call] = &[
     libc::SYS_modify_ldt,
 ];
 
+/// What lies in the IPC namespace, System V's and POSIX': memory and messages that others of the same uid reach. No program
+/// that serves files has a use for it.
+pub const IPC: &[Call] = &[
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmdt,
+    libc::SYS_shmctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    libc::SYS_mq_timedsend,
+    libc::SYS_mq_timedreceive,
+    libc::SYS_mq_notify,
+    libc::SYS_mq_getsetattr,
+];
+
+/// From here on numbers are x32's, which the kernel knows beside those of x86-64 and under the same architecture, where it
+/// is built and started with them: a table of these alone would let the others through.
+pub const X32: u32 = 0x4000_0000;
+
 /// Another program. Of a session these are its work.
 pub const EXEC: &[Call] = &[libc::SYS_execve, libc::SYS_execveat];
 

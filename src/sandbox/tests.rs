@@ -1,6 +1,7 @@
 //! Each test confines a child and has it try what a broken-in process would.
 #![allow(clippy::unwrap_used)]
 
+use super::tables::X32;
 use super::*;
 use crate::sys::process::{end_of_child, harden, in_child};
 use crate::sys::seccomp::call;
@@ -69,6 +70,12 @@ fn what_is_dangerous_ends_the_process() {
         (libc::SYS_chroot, NOTHING),
     ] {
         assert!(dies(|| gateway(80), number, arguments), "call {number}");
+    }
+    // Any call of x32, also where the kernel knows none.
+    let of_x32 = |call| Call::from(X32) | call;
+    if cfg!(target_arch = "x86_64") {
+        assert!(dies(|| gateway(80), of_x32(libc::SYS_getpid), NOTHING));
+        assert!(dies(|| gateway(80), of_x32(libc::SYS_ptrace), [-1, 0, 0, 0, 0]));
     }
 }
 
@@ -296,6 +303,12 @@ fn a_session_may_become_a_file_server_and_little_else() {
             (libc::SYS_quotactl_fd, [-1, 0, 0, 0, 0]),
             (467, NOTHING),
             (libc::SYS_io_uring_setup, NOTHING),
+            // Private objects: nobody else's are touched should it be let through.
+            (libc::SYS_msgget, NOTHING),
+            (libc::SYS_semget, [0, 1, 0, 0, 0]),
+            (libc::SYS_shmget, [0, 4096, 0, 0, 0]),
+            (libc::SYS_mq_open, NOTHING),
+            (Call::from(X32) | libc::SYS_getpid, NOTHING),
         ] {
             assert_eq!(call(number, arguments), Err(Errno::ENOSYS), "call {number}");
         }
