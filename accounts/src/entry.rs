@@ -8,7 +8,7 @@ use crate::uid::Ids;
 /// and pam_unix(8) does not look for a shadow entry as it would for `x`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passwd {
-    /// The login name, as it was asked for.
+    /// The login name, as the hub has it: perhaps in another case than it was asked for.
     pub name: String,
     /// The user's uid and primary gid.
     pub ids: Ids,

@@ -2,7 +2,8 @@
 //!
 //! A login name reaches log lines, passwd entries, paths and URLs. It is checked here once, byte by byte
 //! against a list of what is allowed; every other part of the project takes [`LoginName`], never text.
-//! The hub alone decides whether a user exists, by comparing exactly: upper case is kept as it is.
+//! The hub alone decides whether a user exists, by comparing exactly. Most hubs know no capitals
+//! (`Authenticator.normalize_username`): see [`LoginName::lower_case`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -82,7 +83,17 @@ impl LoginName {
         Ok(Self { text: text.to_owned(), user, server })
     }
 
-    /// The whole name, as the client gave it.
+    /// The same with the user in lower case. A server keeps its name: the hub tells `GPU` from `gpu`.
+    #[must_use]
+    pub fn lower_case(mut self) -> Self {
+        self.user.0.make_ascii_lowercase();
+        if let Some(user) = self.text.get_mut(..self.user.0.len()) {
+            user.make_ascii_lowercase();
+        }
+        self
+    }
+
+    /// The whole name.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -320,6 +331,10 @@ mod tests {
                 prop_assert!(!part.is_empty() && part != "." && part != ".." && !part.starts_with(['-', '.']));
                 prop_assert!(part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@-+".contains(&b)));
             }
+            let lower = name.clone().lower_case();
+            prop_assert_eq!(lower.user().as_str(), name.user().as_str().to_ascii_lowercase());
+            prop_assert_eq!(lower.server(), name.server());
+            prop_assert_eq!(LoginName::parse(lower.as_str()), Ok(lower.clone()));
             let again = match name.server() {
                 Some(server) => format!("{}+{server}", name.user()),
                 None => name.user().to_string(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::error::{ConfigError, excerpt};
 use crate::homes::{self, Homes};
 use crate::hub_url::HubUrl;
-use crate::names::UserName;
+use crate::names::{LoginName, UserName};
 use crate::table::{self, Document, MAX_SIZE, Table};
 use crate::template::TemplateError;
 use crate::uid::{self, Ids, Range};
@@ -26,8 +26,10 @@ pub const SESSION_KEYS: [&str; 3] = ["jail", "idle_limit", "max_length"];
 pub struct Settings {
     /// `[hub]`
     pub hub: Hub,
-    /// `[accounts]`
+    /// `[accounts]`: where uids come from.
     pub accounts: uid::Rule,
+    /// `accounts.lower_case`: the hub's names have no capitals, whatever users type.
+    pub lower_case: bool,
     /// `[homes]`; `None` while `root` is unset: the bastion has no access to homes.
     pub homes: Option<Homes>,
     /// `session.jail`
@@ -72,11 +74,17 @@ impl Settings {
         let hub = read_hub(&document.table("hub", &["url", "ca_file", "start_timeout"])?)?;
         let homes_table = document.table("homes", homes::KEYS)?;
         let homes = homes::read(&homes_table)?;
-        let accounts =
-            read_accounts(&document.table("accounts", &["uid", "fixed", "range"])?, homes.as_ref())?;
+        let accounts_table = document.table("accounts", &["uid", "fixed", "range", "lower_case"])?;
+        let accounts = read_accounts(&accounts_table, homes.as_ref())?;
+        let lower_case = accounts_table.boolean("lower_case")?.unwrap_or(true);
         homes::check_owner(&homes_table, homes.as_ref(), accounts)?;
         let jail = read_jail(&document.table("session", &SESSION_KEYS)?)?;
-        Ok(Self { hub, accounts, homes, jail })
+        Ok(Self { hub, accounts, lower_case, homes, jail })
+    }
+
+    /// Whose a name is that a client gave: as the hub does with what is typed in the browser, unless it is set up otherwise.
+    pub fn canonical(&self, name: LoginName) -> LoginName {
+        if self.lower_case { name.lower_case() } else { name }
     }
 
     /// Where a session sees the home of `user`, which is also what its account says.
@@ -228,7 +236,7 @@ mod tests {
         assert_eq!(settings.hub.url, None);
         assert_eq!(settings.hub.start_timeout, Duration::from_secs(300));
         assert_eq!(settings.accounts, uid::Rule::Hash(Range::DEFAULT));
-        assert_eq!((settings.homes, settings.jail), (None, Jail::Namespaces));
+        assert_eq!((settings.homes, settings.jail, settings.lower_case), (None, Jail::Namespaces, true));
     }
 
     #[test]
@@ -238,6 +246,16 @@ mod tests {
         assert_eq!(home(""), "/home/alice");
         assert_eq!(home("[homes]\nroot = '/srv'\npath = '/u/{username}'"), "/u/alice");
         assert_eq!(home("[session]\njail = 'none'"), "/");
+    }
+
+    #[test]
+    fn a_typed_name_is_the_hubs() {
+        let name = |text: &str| {
+            let typed = LoginName::parse("Alice@Example.org+GPU").unwrap();
+            Settings::parse(text).unwrap().canonical(typed).to_string()
+        };
+        assert_eq!(name(""), "alice@example.org+GPU");
+        assert_eq!(name("[accounts]\nlower_case = false"), "Alice@Example.org+GPU");
     }
 
     #[test]
@@ -291,6 +309,7 @@ mod tests {
             ("[accounts]\nfixed = [1000, 27]", "accounts.fixed"),
             ("[accounts]\nrange = [1, 100000]", "accounts.range"),
             ("[accounts]\nuids = 'hash'", "accounts.uids"),
+            ("[accounts]\nlower_case = 'no'", "accounts.lower_case"),
             ("[homes]\nroots = ''", "homes.roots"),
         ] {
             let error = match Settings::parse(text) {

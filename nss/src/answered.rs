@@ -39,6 +39,8 @@ struct Known {
 }
 
 struct Answer {
+    /// The name that was asked for: the entry's, perhaps in another case.
+    asked: String,
     entry: Passwd,
     /// The gid of group `jupyterhub`.
     group: u32,
@@ -68,16 +70,16 @@ impl Answers {
         if known.foreign.iter().any(|foreign| foreign == name.as_bytes()) {
             return Said::NotOurs;
         }
-        match known.answers.iter().find(|answer| answer.entry.name == name) {
+        match known.answers.iter().find(|answer| answer.entry.name == name || answer.asked == name) {
             Some(answer) => Said::Entry(answer.entry.clone()),
             None => Said::Nothing,
         }
     }
 
-    /// Keeps an answer, the first for its name. False: it could not be kept, or something was said about the
-    /// name before; it must not be given.
+    /// Keeps the answer for the name `asked`, the first for its name. False: it could not be kept, or something was said
+    /// about the name before; it must not be given.
     #[must_use]
-    pub fn remember(&self, entry: &Passwd, group: u32) -> bool {
+    pub fn remember(&self, asked: &str, entry: &Passwd, group: u32) -> bool {
         let Ok(mut known) = self.0.try_lock() else { return false };
         let said = known.foreign.iter().any(|foreign| foreign == entry.name.as_bytes())
             || known.answers.iter().any(|answer| answer.entry.name == entry.name);
@@ -87,7 +89,7 @@ impl Answers {
         if known.answers.len() >= MAX {
             known.answers.remove(0);
         }
-        known.answers.push(Answer { entry: entry.clone(), group });
+        known.answers.push(Answer { asked: asked.to_owned(), entry: entry.clone(), group });
         true
     }
 
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn only_whom_the_module_answered_for_is_in_the_group() {
         let answers = Answers::new();
-        assert!(answers.remember(&entry("alice", 100), 990));
+        assert!(answers.remember("alice", &entry("alice", 100), 990));
         assert_eq!(answers.group_of(b"alice", 100), Some(990));
         assert_eq!(answers.group_of(b"alice", 0), None, "somebody else's entry for the same name");
         assert_eq!(answers.group_of(b"admin", 100), None);
@@ -137,26 +139,41 @@ mod tests {
         assert_eq!(answers.said("bob"), Said::Nothing);
         assert_eq!(answers.group_of(b"bob", 100), None);
         assert_eq!(answers.said("bob"), Said::NotOurs);
-        assert!(!answers.remember(&entry("bob", 100), 990), "the directory service failed in mid-login");
+        assert!(
+            !answers.remember("bob", &entry("bob", 100), 990),
+            "the directory service failed in mid-login"
+        );
         assert_eq!(answers.group_of(b"bob", 100), None);
-        assert!(answers.remember(&entry("alice", 100), 990));
+        assert!(answers.remember("alice", &entry("alice", 100), 990));
     }
 
     #[test]
     fn the_first_answer_for_a_name_counts() {
         let answers = Answers::new();
-        assert!(answers.remember(&entry("alice", 100), 990));
-        assert!(!answers.remember(&entry("alice", 2000), 990));
+        assert!(answers.remember("alice", &entry("alice", 100), 990));
+        assert!(!answers.remember("alice", &entry("alice", 2000), 990));
         assert_eq!(answers.said("alice"), Said::Entry(entry("alice", 100)));
         assert_eq!(answers.group_of(b"alice", 2000), None);
         assert_eq!(answers.group_of(b"alice", 100), Some(990));
     }
 
     #[test]
+    fn an_answer_is_remembered_by_both_of_its_names() {
+        let answers = Answers::new();
+        assert!(answers.remember("Alice", &entry("alice", 100), 990));
+        for name in ["Alice", "alice"] {
+            assert_eq!(answers.said(name), Said::Entry(entry("alice", 100)));
+        }
+        assert_eq!(answers.said("ALICE"), Said::Nothing);
+        assert_eq!(answers.group_of(b"alice", 100), Some(990));
+        assert_eq!(answers.group_of(b"Alice", 100), None, "sshd asks for the groups of the entry's name");
+    }
+
+    #[test]
     fn the_newest_answers_are_kept() {
         let answers = Answers::new();
         for number in 0..100 {
-            assert!(answers.remember(&entry(&format!("user{number}"), 100), 990));
+            assert!(answers.remember("", &entry(&format!("user{number}"), 100), 990));
         }
         assert_eq!(answers.group_of(b"user99", 100), Some(990));
         assert_eq!(answers.group_of(b"user84", 100), Some(990));

@@ -595,7 +595,7 @@ mod tests {
     fn groups_follow_the_entry_that_was_given() {
         let ids = Ids::new(1000, 100).unwrap();
         let hubuser = Passwd::new(&LoginName::parse("hubuser").unwrap(), ids, "/home/hubuser".to_owned());
-        assert!(ANSWERS.remember(&hubuser, 990));
+        assert!(ANSWERS.remember("hubuser", &hubuser, 990));
         let mut list = List::new(&[100]);
         let mut call = |name: &CStr, primary| {
             let mut errno = 0;

@@ -33,6 +33,10 @@ pub struct Found {
 /// The entry of a user by name, the same in the whole life of this process. In sshd only; elsewhere nothing but
 /// the program's own name is read.
 ///
+/// A name typed with capitals is the hub's without, and so is the entry's: sshd goes by that in DenyUsers, Match Group and
+/// for the groups, so one person is one account. Whether there is a local account of that name cannot be asked here
+/// (answered.rs): the PAM module does, and refuses.
+///
 /// # Errors
 /// Not found: this is not sshd, or the name is not valid. Unavailable: the configuration or the group is broken. `hub.url` may be unset: then the user
 /// gets as far as PAM, which refuses and says which key to set.
@@ -41,14 +45,22 @@ pub fn by_name(env: &Env, answers: &Answers, name: &[u8]) -> Result<Found, Refus
     if !env.is_sshd() {
         return Err(Refusal::NotFound);
     }
-    let not_ours =
-        || Refusal::Unavailable(format!("{name} is somebody else's to this process, or it is busy"));
-    match answers.said(name.as_str()) {
-        Said::Nothing => {}
-        Said::Entry(entry) => return Ok(Found { entry, warning: None }),
-        Said::NotOurs => return Err(not_ours()),
+    let not_ours = |name: &str| {
+        Refusal::Unavailable(format!("{name} is somebody else's to this process, or it is busy"))
+    };
+    let said = |name: &str| match answers.said(name) {
+        Said::Nothing => None,
+        Said::Entry(entry) => Some(Ok(Found { entry, warning: None })),
+        Said::NotOurs => Some(Err(not_ours(name))),
+    };
+    if let Some(said) = said(name.as_str()) {
+        return said;
     }
     let settings = settings(env)?;
+    let (typed, name) = (name.to_string(), settings.canonical(name));
+    if let Some(said) = said(name.as_str()) {
+        return said;
+    }
     // Without the group a user would get past sshd's Match block.
     let group = files::group_id(&env.group).map_err(|error| Refusal::Unavailable(error.one_line()))?;
     let (ids, warning) = match (&settings.accounts, &settings.homes) {
@@ -58,7 +70,8 @@ pub fn by_name(env: &Env, answers: &Answers, name: &[u8]) -> Result<Found, Refus
         (Rule::Fixed(ids), _) => (*ids, None),
     };
     let entry = entry(&settings, &name, ids)?;
-    if answers.remember(&entry, group) { Ok(Found { entry, warning }) } else { Err(not_ours()) }
+    let remembered = answers.remember(&typed, &entry, group);
+    if remembered { Ok(Found { entry, warning }) } else { Err(not_ours(&typed)) }
 }
 
 /// The entry of a user by uid, from the link that the user's session has left in [`Env::uid_dir`].
@@ -186,6 +199,27 @@ mod tests {
     }
 
     #[test]
+    fn capitals_make_no_second_account() {
+        let (_dir, env) = sandbox();
+        let answers = Answers::new();
+        let typed = by_name(&env, &answers, b"Alice+GPU").unwrap().entry;
+        assert_eq!((typed.name.as_str(), typed.dir.as_str()), ("alice+GPU", "/home/alice"));
+        assert_eq!(answers.group_of(b"alice+GPU", typed.ids.gid()), Some(990));
+        let alice = find(&env, "alice").unwrap();
+        assert_eq!((find(&env, "ALICE").unwrap(), typed.ids), (alice.clone(), alice.ids));
+        configure(&env, "[accounts]\nlower_case = false");
+        let capital = find(&env, "Alice").unwrap();
+        assert!(capital.name == "Alice" && capital.ids != alice.ids && find(&env, "alice") == Ok(alice));
+        // In the middle of a login nothing changes.
+        assert_eq!(by_name(&env, &answers, b"Alice+GPU").unwrap().entry, typed);
+        // Whose groups were asked for first is somebody else's, however the name is typed.
+        configure(&env, "");
+        let answers = Answers::new();
+        assert_eq!(answers.group_of(b"bob", 100), None);
+        assert!(matches!(by_name(&env, &answers, b"Bob"), Err(Refusal::Unavailable(_))));
+    }
+
+    #[test]
     fn elsewhere_nothing_is_answered_or_read() {
         let (_dir, env) = sandbox();
         configure(&env, "broken");
@@ -277,7 +311,7 @@ mod tests {
                 assert_eq!(warning.is_empty(), Ids::new(uid, gid).is_ok(), "{uid}:{gid}: {warning}");
             }
         }
-        configure(&env, &(configured + "\ntemplate = '{escaped}'"));
+        configure(&env, &format!("[accounts]\nlower_case = false\n{configured}\ntemplate = '{{escaped}}'"));
         assert!(matches!(find(&env, &"A".repeat(128)), Err(Refusal::Unavailable(_))), "does not fit");
     }
 

@@ -77,6 +77,8 @@ fn own_line(priority: libc::c_int, pid: u32, text: &str) -> String {
 /// The parts of a passwd entry that concern us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// The login name.
+    pub name: OsString,
     /// The user's id.
     pub uid: u32,
     /// The primary group's id.
@@ -123,7 +125,14 @@ pub fn passwd(user: &str) -> io::Result<Option<Entry>> {
             // SAFETY: a found entry's strings are NUL-terminated and lie in `buffer`, which is alive.
             unsafe { CStr::from_ptr(entry.pw_shell) }.to_bytes().to_vec()
         };
-        (errno, Some(Entry { uid: entry.pw_uid, gid: entry.pw_gid, shell: OsString::from_vec(shell) }))
+        let name = if entry.pw_name.is_null() {
+            Vec::new()
+        } else {
+            // SAFETY: as the shell.
+            unsafe { CStr::from_ptr(entry.pw_name) }.to_bytes().to_vec()
+        };
+        let (name, shell) = (OsString::from_vec(name), OsString::from_vec(shell));
+        (errno, Some(Entry { name, uid: entry.pw_uid, gid: entry.pw_gid, shell }))
     })
 }
 

@@ -30,6 +30,11 @@ const ALSO_THE_PASSWORD: &str = "If ssh asks for a password next, that is the to
 /// What users see when the token was good but the jail could not be built.
 const NO_SESSION: &str = "This host could not open your session.\nTry again; if it persists, ask its administrator: the system log says why.";
 
+/// What the log is told of a name in another case that is a local account's as it should be.
+const TAKEN: &str = "this host has an account of its own by this name in lower case";
+/// What users see then.
+const NO_NAME: &str = "This is not a user name of the hub.\nCheck the name before the @.";
+
 /// How sshd has authenticated the user so far: a line for each method, for one by key `publickey TYPE BASE64`. It is
 /// complete when the session opens. In the account phase the last method, mostly the only one, is missing (OpenSSH,
 /// monitor_child_preauth; tried with 9.2).
@@ -71,8 +76,11 @@ impl PamHooks for Module {
 
 /// A hub user on whose behalf sshd calls.
 struct User {
+    /// The hub's name for the user, which may have been typed in another case.
     name: LoginName,
     account: Account,
+    /// That name is not this account's, but a local one's: the user was typed in another case to get past it.
+    taken: bool,
     /// The client's address, or `unknown`.
     peer: String,
 }
@@ -108,14 +116,16 @@ fn hub_user(client: &mut impl Client, system: &impl System) -> Option<User> {
     if !SERVICES.contains(&client.service().as_str()) {
         return None;
     }
-    let name = client.user().ok()?;
-    let Owner::Hub(account) = system.owner(&name) else { return None };
+    let typed = client.user().ok()?;
+    let Owner::Hub(account) = system.owner(&typed) else { return None };
     // The account's shell is ours, so the NSS module has parsed this name already.
-    let name = LoginName::parse(&name).ok()?;
+    let name = LoginName::parse(&account.name).ok()?;
+    // `Alice` is the hub's alice, and found nowhere else. But alice may be an account of this host, which comes first.
+    let taken = account.name != typed && system.owner(&account.name) != Owner::Hub(account.clone());
     let rhost = client.rhost();
     let sound = !rhost.is_empty() && rhost.len() <= 255 && rhost.bytes().all(|b| b.is_ascii_graphic());
     let peer = if sound { rhost } else { "unknown".to_owned() };
-    Some(User { name, account, peer })
+    Some(User { name, account, taken, peer })
 }
 
 fn for_hub_users(client: &mut impl Client, system: &impl System, code: PamResultCode) -> PamResultCode {
@@ -131,6 +141,11 @@ fn authenticate(client: &mut impl Client, system: &impl System) -> PamResultCode
     let outcome = |outcome: &str, reason: &str| {
         user.line(Some(&session), &login(outcome, Proof::Token).with("reason", reason))
     };
+    if user.taken {
+        client.log(Level::Notice, &outcome("refused", TAKEN));
+        client.error(NO_NAME);
+        return PamResultCode::PAM_AUTH_ERR;
+    }
     let page = match system.token_page() {
         Ok(page) => page,
         Err(reason) => {
@@ -264,6 +279,13 @@ fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
     let Some(user) = hub_user(client, system) else { return PamResultCode::PAM_IGNORE };
     let handle = client.variable(paths::HANDLE_VARIABLE);
     let session = handle.as_deref().and_then(session_of).map_or_else(|| system.session_id(), str::to_owned);
+    if user.taken {
+        let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
+        let line = login("refused", proof).with("reason", TAKEN);
+        client.log(Level::Notice, &user.line(Some(&session), &line));
+        client.error(NO_NAME);
+        return PamResultCode::PAM_PERM_DENIED;
+    }
     if let Err(reason) = system.in_hub_group(user.name.as_str(), user.account.gid) {
         let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
         let line = login("unavailable", proof).with("reason", reason);
@@ -298,6 +320,9 @@ fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode
         client.error(NO_SESSION);
         PamResultCode::PAM_SESSION_ERR
     };
+    if user.taken {
+        return fail(client, TAKEN);
+    }
     let Some(handle) = &variable else {
         return fail(client, "there is no gateway; sshd let the user in without asking the module");
     };
@@ -313,7 +338,7 @@ fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode
     if !is_handle(handle) {
         return fail(client, "the gateway's handle is damaged");
     }
-    let Account { uid, gid } = user.account;
+    let Account { uid, gid, .. } = user.account;
     match system.enter_jail(&format!("user {}\nhandle {handle}\nuid {uid}\ngid {gid}\n", user.name)) {
         Ok(None) => PamResultCode::PAM_SUCCESS,
         Ok(Some(channels)) => match client.set_variable(paths::CHANNELS_VARIABLE, Some(&channels)) {

@@ -19,6 +19,8 @@ const JAIL_TIME: Duration = Duration::from_secs(12);
 /// A hub user's account, as the host's own lookup answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
+    /// The name, which may be in another case than it was looked up by.
+    pub name: String,
     /// The user's id.
     pub uid: u32,
     /// The primary group's id.
@@ -82,7 +84,9 @@ impl System for Host {
     fn owner(&self, user: &str) -> Owner {
         match ffi::passwd(user) {
             Ok(Some(entry)) if entry.shell == OsStr::new(paths::SESSION_SHELL) => {
-                Owner::Hub(Account { uid: entry.uid, gid: entry.gid })
+                // Not UTF-8, and so no name of a hub user, it cannot be.
+                let name = entry.name.into_string().unwrap_or_default();
+                Owner::Hub(Account { name, uid: entry.uid, gid: entry.gid })
             }
             Ok(Some(_)) => Owner::Local,
             Ok(None) | Err(_) => Owner::Nobody,

@@ -79,7 +79,10 @@ pub fn run(user: Option<&str>, json: bool) -> u8 {
             shown.add(vec![finding]);
             None
         }
-        Some(Ok(login)) => Some(login),
+        Some(Ok(login)) => Some(match &config {
+            Some(config) => config.settings.canonical(login),
+            None => login,
+        }),
         None => None,
     };
     let reached = config.as_ref().is_some_and(|config| {

@@ -138,7 +138,7 @@ mod tests {
     /// Keys and tables of the whole configuration, as their headers name them.
     const KEYS: [(&str, &[&str]); 10] = [
         ("[hub]", &["url", "ca_file", "start_timeout"]),
-        ("[accounts]", &["uid", "fixed", "range"]),
+        ("[accounts]", &["uid", "fixed", "range", "lower_case"]),
         ("[homes]", accounts::homes::KEYS),
         ("[files]", &["backend", "umask", "log_level", "sftp_options", "rsync"]),
         ("[[shares]]", &["source", "path", "writable", "groups"]),

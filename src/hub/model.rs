@@ -98,6 +98,8 @@ pub enum Refusal {
     NotAUser { kind: String, name: String },
     /// The token belongs to somebody else, who may well be an administrator.
     OtherUser { name: String, token_id: Option<String> },
+    /// The token belongs to somebody whose name differs in its capitals only: on this hub they count.
+    Capitals { name: String, token_id: Option<String> },
     /// The right user's, but it cannot open the server.
     NoAccessScope { server: String, token_id: Option<String> },
     /// The right user's, but the hub has given it to a server or a program.
@@ -121,6 +123,10 @@ impl Refusal {
             Self::NotAUser { .. } | Self::OtherUser { .. } => format!(
                 "This token does not belong to {user}.\n\
                  Check the user name, or make a token at {token_page} while you are signed in there as {user}."
+            ),
+            Self::Capitals { name, .. } => format!(
+                "This token belongs to {name}, and on this host you are {user}.\n\
+                 Log in as {name}; if you did, tell the administrator of this host: its log names the key to set."
             ),
             Self::NoAccessScope { .. } => format!(
                 "This token is not allowed to open the server.\n\
@@ -156,6 +162,11 @@ impl Refusal {
             Self::OtherUser { name, token_id } => {
                 format!("the token belongs to another user, \"{name}\"{}", id(token_id))
             }
+            Self::Capitals { name, token_id } => format!(
+                "the token belongs to \"{name}\", which is this login's user only with accounts.lower_case = {}{}",
+                !name.contains(|c: char| c.is_ascii_uppercase()),
+                id(token_id)
+            ),
             Self::NoAccessScope { server, token_id } if server.is_empty() => {
                 format!("the token's scopes do not cover access to the default server{}", id(token_id))
             }
@@ -207,7 +218,12 @@ pub fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refus
     }
     // An empty login name never gets here; if it did, it must not match anything.
     if user.is_empty() || model.name != user {
-        return Err(Refusal::OtherUser { name: printable(&model.name, MAX_NAME), token_id });
+        let name = printable(&model.name, MAX_NAME);
+        return Err(if model.name.eq_ignore_ascii_case(user) {
+            Refusal::Capitals { name, token_id }
+        } else {
+            Refusal::OtherUser { name, token_id }
+        });
     }
     let Some(scopes) = &model.scopes else {
         return Err(Refusal::NotUnderstood(

@@ -83,7 +83,10 @@ fn refused_each_for_its_reason() {
     let mut admin = with("name", json!("root"));
     admin["scopes"] = json!(["access:servers", "admin:users", "admin:servers"]);
     assert!(matches!(judge(&admin, ""), Err(Refusal::OtherUser { name, .. }) if name == "root"));
-    for name in ["Alice", "alice ", "alice\0", "", "аlice", "alice\u{200b}"] {
+    assert!(
+        matches!(judge(&with("name", json!("Alice")), ""), Err(Refusal::Capitals { name, .. }) if name == "Alice")
+    );
+    for name in ["alice ", "alice\0", "", "аlice", "alice\u{200b}"] {
         assert!(matches!(judge(&with("name", json!(name)), ""), Err(Refusal::OtherUser { .. })), "{name:?}");
     }
     for scopes in
@@ -177,6 +180,7 @@ fn messages_have_two_lines_and_tell_an_attacker_nothing() {
         Refusal::WrongToken { status: 403, message: "Forbidden.".to_owned() },
         Refusal::NotAUser { kind: "service".to_owned(), name: "culler".to_owned() },
         Refusal::OtherUser { name: "bob".to_owned(), token_id: token_id.clone() },
+        Refusal::Capitals { name: "Alice".to_owned(), token_id: token_id.clone() },
         Refusal::NoAccessScope { server: "gpu".to_owned(), token_id },
         Refusal::NotUnderstood("line 1".to_owned()),
     ];
@@ -189,6 +193,7 @@ fn messages_have_two_lines_and_tell_an_attacker_nothing() {
         }
     }
     assert!(refusals[2].for_log().contains("\"bob\" (token id t9)"));
+    assert!(refusals[3].for_log().ends_with("only with accounts.lower_case = false (token id t9)"));
     let hostile = with("name", json!("bob\n\x1b[31mroot\u{202e}"));
     assert_eq!(
         judge(&hostile, "").unwrap_err().for_log(),

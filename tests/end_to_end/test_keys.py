@@ -76,6 +76,15 @@ def test_a_named_server(hub, dora, key):
     transport.close()
 
 
+def test_a_name_with_capitals(place, dora, key):
+    """The same home and the same keys."""
+    dora.authorize(key.public)
+    place.home.write("of-dora", b"x", owner=place.owner)
+    dora.opens(key, "home", user="DORA")
+    with dora.enter(key, user="Dora") as transport, transport.open_sftp_client() as files:
+        assert files.normalize(".") == place.shown and "of-dora" in files.listdir(".")
+
+
 def test_ssh_copy_id_through_the_server(bastion, client, hub, alice, scratch, key):
     """The home that the server writes to is the one that the bastion reads."""
     config = '[homes]\nroot = "/srv/hub"\n[accounts]\nuid = "home"\n' + keys_table("home")

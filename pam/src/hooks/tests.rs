@@ -108,8 +108,11 @@ impl System for FakeSystem {
         self.calls.borrow_mut().push(format!("owner {user}"));
         match user {
             "root" | "admin" => Owner::Local,
+            // The module's own answer for these, which no other source has.
+            "Root" => Owner::Hub(Account { name: "root".into(), uid: 1000, gid: 100 }),
+            "Alice" => Owner::Hub(Account { name: "alice".into(), uid: 1000, gid: 100 }),
             "nobody-knows" => Owner::Nobody,
-            _ => Owner::Hub(Account { uid: 1000, gid: 100 }),
+            _ => Owner::Hub(Account { name: user.into(), uid: 1000, gid: 100 }),
         }
     }
     fn in_hub_group(&self, user: &str, gid: u32) -> Result<(), String> {
@@ -170,6 +173,38 @@ fn local_accounts_are_ignored_without_a_word() {
         assert_eq!(hook(&mut client, &system), PamResultCode::PAM_IGNORE);
         assert!(client.untouched());
         assert!(system.calls.borrow().iter().all(|call| call == "owner admin"));
+    }
+}
+
+#[test]
+fn a_name_in_another_case_is_the_accounts() {
+    let (mut client, system) = (FakeClient::new("Alice", "secret"), FakeSystem::granting());
+    assert_eq!(authenticate(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert!(client.prompts[0].ends_with(" as alice's password: "));
+    assert_eq!(system.called("verify ").unwrap(), "user alice\npeer 192.0.2.7\ntoken secret\n");
+    assert_eq!(account(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert_eq!(system.called("group ").unwrap(), "alice 100");
+    assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert!(system.called("jail ").unwrap().starts_with("user alice\n"));
+    assert_eq!(client.user, "Alice", "sshd ends a login whose PAM_USER has changed");
+}
+
+/// The local account's groups would be the session's.
+#[test]
+fn no_case_gets_past_a_local_account() {
+    let hooks: [(Hook, PamResultCode); 3] = [
+        (|c, s| authenticate(c, s), PamResultCode::PAM_AUTH_ERR),
+        (|c, s| account(c, s), PamResultCode::PAM_PERM_DENIED),
+        (|c, s| open_session(c, s), PamResultCode::PAM_SESSION_ERR),
+    ];
+    for (hook, refused) in hooks {
+        let (mut client, system) = (FakeClient::new("Root", "secret"), FakeSystem::granting());
+        client.variables.insert(paths::HANDLE_VARIABLE.into(), handle());
+        assert_eq!(hook(&mut client, &system), refused);
+        assert!(client.prompts.is_empty() && client.logged().contains(TAKEN));
+        for call in ["verify ", "key ", "jail "] {
+            assert_eq!(system.called(call), None);
+        }
     }
 }
 
