@@ -36,5 +36,11 @@ fn every_vector_is_met() {
             }
         }
     }
+    let seen: String = VECTORS
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| decode(line.split('\t').next().unwrap()))
+        .collect();
+    assert!(('!'..='~').all(|c| seen.contains(c)), "every character of ASCII has been compared");
     assert!(names > 100 && accepted > 40, "{names} names, {accepted} of them accepted");
 }

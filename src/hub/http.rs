@@ -3,6 +3,7 @@
 use super::error::{Fault, HttpError};
 use super::text::printable;
 use crate::secret::Token;
+use accounts::names::quote;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Method, Url, redirect};
@@ -63,7 +64,7 @@ impl Drop for Inner {
 pub struct Call<'a> {
     /// The HTTP method.
     pub method: Method,
-    /// Path below the base URL, one segment each; they are percent-encoded here.
+    /// Path below the base URL, one segment each; they are percent-encoded here, as JupyterHub does it.
     pub path: &'a [&'a str],
     /// A JSON body.
     pub body: Option<Vec<u8>>,
@@ -242,14 +243,16 @@ impl Http {
     #[must_use]
     pub fn url(&self, path: &[&str]) -> Option<Url> {
         // The URL standard takes `.` and `..`, also when written %2e, for steps through the tree.
-        let is_step =
-            |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+        let is_step = |segment: &str| {
+            matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "" | "." | "..")
+        };
         if path.iter().any(|segment| is_step(segment)) {
             return None;
         }
-        let mut url = self.inner.base.clone();
-        url.path_segments_mut().ok()?.pop_if_empty().extend(path);
-        Some(url)
+        // Not by `path_segments_mut`, which leaves `+` and others as they are: a user's server compares the path
+        // with what JupyterHub wrote, byte for byte.
+        let path: Vec<String> = path.iter().map(|segment| quote(segment)).collect();
+        self.inner.base.join(&path.join("/")).ok()
     }
 
     fn note(&self, error: &HttpError) {

@@ -42,10 +42,24 @@ fn paths_are_encoded_and_never_climb() {
         url(&["hub", "a b/c?d#e%2f"]).unwrap(),
         "https://hub.example.org/base/hub/a%20b%2Fc%3Fd%23e%252f"
     );
-    for step in [".", "..", "%2e%2E", ".%2e"] {
+    for step in ["", ".", "..", "%2e%2E", ".%2e"] {
         assert_eq!(url(&["hub", step, "x"]), None, "{step}");
+        assert_eq!(url(&[step, "hub"]), None, "{step}");
     }
     assert_eq!(http.token_page(), "https://hub.example.org/base/hub/token");
+}
+
+/// `quote` is compared with JupyterHub's own in accounts/tests/vectors.rs. Here: nothing changes it on its way.
+#[test]
+fn a_name_is_written_as_jupyterhub_writes_it() {
+    let http = Http::new("https://hub.example.org/", None).unwrap();
+    for c in (1..=0x2ff_u32).filter_map(char::from_u32) {
+        let name = format!("a{c}b");
+        let url = http.url(&["user", &name, "api"]).unwrap().to_string();
+        assert_eq!(url, format!("https://hub.example.org/user/{}/api", quote(&name)), "{name:?}");
+    }
+    let url = http.url(&["user", "tag+x@example.org", "g.p-u_1"]).unwrap();
+    assert_eq!(url.path(), "/user/tag%2Bx@example.org/g.p-u_1");
 }
 
 #[test]

@@ -4,6 +4,7 @@ import contextlib
 import json
 import threading
 import time
+from urllib.parse import quote
 
 import websocket
 
@@ -16,7 +17,7 @@ class Jupyter:
     def __init__(self, hub, user, name="", token=None):
         self.hub = hub
         self.namespace = hub.network.client
-        self.base = f"{hub.url}/user/{user}/" + (f"{name}/" if name else "")
+        self.base = f"{hub.url}/user/{quote(user, safe='@~')}/" + (f"{name}/" if name else "")
         self.token = token or hub.token(user)
 
     def call(self, method, path, body=None, timeout=10.0):

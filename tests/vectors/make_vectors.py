@@ -36,6 +36,8 @@ NAMES = [
     ".", "..", "../../etc/passwd", "/", "/etc", "a/b", "a//b", "~root", "~", "a b", " a", "a ", "a\tb", "a\nb", "abc\n", "\n",
     "\r\n", "a\0b", "\x01", "\x7f", "a:b", "a;b", "$(id)", "`id`", "'", '"', "a\\b", "%2f", "%", "a%00b", "{username}", "*",
     "!", "#", "?", "&", "=", "+", "a+b", "a+", ",", "|", "<>", "()", "[]", "^",
+    # every character of ASCII that can be seen
+    string.digits + string.ascii_letters, string.punctuation, "tag+x@example.org", "t-a_g.0+x+y@example.org",
     # outside ASCII: case folding, combining characters, signs that fold to ASCII, four bytes
     "é", "Élodie", "ß", "ẞ", "İ", "ı", "ﬁ", "Σίσυφος", "ΑΣ", "\u212a", "\u212b", "日本語", "😀", "a\u0301", "\u202eabc", "\u00a0",
     "\uff41", "Ａ", "\u0660",

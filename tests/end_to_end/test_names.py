@@ -1,0 +1,55 @@
+"""Names that a URL writes otherwise than the hub shows them."""
+
+from urllib.parse import quote
+
+import pytest
+
+from lib.files import local_home
+from lib.hub import HUB_UID
+from lib.paths import REPOSITORY
+from lib.shellplace import ShellPlace
+
+pytestmark = pytest.mark.only("trixie")
+
+#: Every character that a name may have here; a `+` only before an `@`.
+NAME = "t-a_g.0+x+y@example.org"
+#: Prints what JupyterHub makes of each name on standard input, in hexadecimal.
+ESCAPE = """
+import sys
+from types import SimpleNamespace
+from jupyterhub.user import User
+try:
+    from jupyterhub.utils import url_escape_path
+except ImportError:
+    url_escape_path = None
+for line in sys.stdin:
+    name = bytes.fromhex(line).decode()
+    escaped = User.escaped_name.fget(SimpleNamespace(name=name))
+    assert url_escape_path is None or url_escape_path(name) == escaped
+    print(escaped)
+"""
+
+
+@pytest.mark.parametrize("venv", ["venv", "venv-old1", "venv-old6"])
+def test_names_are_escaped_as_by_jupyterhub(hub, venv, suite):
+    """The vectors that the Rust code is compared with are what JupyterHub 6, 2 and 1 write into their URLs."""
+    lines = (REPOSITORY / "accounts/tests/vectors.tsv").read_text().splitlines()
+    names, _, _, segments = zip(*(line.split("\t")[:4] for line in lines if not line.startswith("#")))
+    done = hub.box.run(f"/mnt/hub/{venv}/bin/python", "-c", ESCAPE, input="\n".join(names), timeout=60)
+    assert done.stdout.splitlines() == list(segments)
+
+
+def test_a_login_with_every_character(bastion, client, hub, hub_homes):
+    """Commands, terminals and a named server of a user whose name is quoted in the server's address."""
+    hub.add_user(NAME)
+    token = hub.token(NAME)
+    hub.start_server(NAME)
+    for login, server in ((NAME, ""), (f"{NAME}+g-1", "g-1")):
+        place = ShellPlace(client, bastion, login, token, local_home(hub_homes / NAME), (HUB_UID, HUB_UID),
+                           f"/mnt/home/{NAME}", None)
+        done = place.ssh("echo $JUPYTERHUB_SERVICE_PREFIX")
+        assert (done.status, done.text) == (0, f"/user/{quote(NAME, safe='@~')}/{server}/".replace("//", "/") + "\n"), done
+        with client.terminal(bastion, login, token) as terminal:
+            terminal.prompt()
+            assert terminal.run("echo $((6*7))") == "42\n"
+        hub.stop_server(NAME, server)
