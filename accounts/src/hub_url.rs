@@ -104,6 +104,23 @@ impl HubUrl {
         url
     }
 
+    /// The hub's address on the host of `url`, which the hub has given for one of its servers: with `subdomain_host`
+    /// each user's server has a host of its own beneath the hub's. Only the host is taken over from it.
+    ///
+    /// `None`: the address is not the hub's, and no token may be sent there. It is the hub's when scheme and port
+    /// are, and the host is the hub's or beneath it. A path alone is the hub's.
+    pub fn at_host_of(&self, url: &str) -> Option<Self> {
+        if url.starts_with('/') && !url.starts_with("//") {
+            return Some(self.clone());
+        }
+        let (scheme, rest) = url.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let found = Self::parse(&format!("{scheme}://{authority}{}", self.path())).ok()?;
+        let above = found.host.strip_suffix(self.host.as_str())?;
+        let same = found.https == self.https && found.port == self.port;
+        (same && (above.is_empty() || above.ends_with('.'))).then_some(found)
+    }
+
     /// Whether the connection is encrypted.
     pub fn is_https(&self) -> bool {
         self.https
@@ -256,6 +273,77 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_at_the_hub_or_beneath_it() {
+        for (hub, url, base) in [
+            ("https://hub.example.org", "/user/alice/", "https://hub.example.org"),
+            ("https://hub.example.org/j", "/j/user/alice/gpu/", "https://hub.example.org/j"),
+            ("https://hub.example.org", "https://hub.example.org/user/alice/", "https://hub.example.org"),
+            (
+                "https://hub.example.org",
+                "https://alice.hub.example.org/user/alice/",
+                "https://alice.hub.example.org",
+            ),
+            (
+                "https://hub.example.org",
+                "https://ALICE.hub.example.org:443",
+                "https://alice.hub.example.org:443",
+            ),
+            ("https://hub.example.org:443", "https://a.hub.example.org/", "https://a.hub.example.org"),
+            ("http://hub:8000/j", "http://a_40b.hub:8000/j/user/a@b/", "http://a_40b.hub:8000/j"),
+            (
+                "https://hub.example.org",
+                "https://a.b.c.hub.example.org/x?y#z",
+                "https://a.b.c.hub.example.org",
+            ),
+        ] {
+            let hub = HubUrl::parse(hub).unwrap();
+            assert_eq!(hub.at_host_of(url).unwrap().base(), base, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_server_elsewhere_is_none_of_the_hubs() {
+        let hub = HubUrl::parse("https://hub.example.org:8443/j").unwrap();
+        for url in [
+            "",
+            "user/alice/",
+            "//alice.hub.example.org:8443/",
+            "http://alice.hub.example.org:8443/",
+            "https://alice.hub.example.org/",
+            "https://alice.hub.example.org:443/",
+            "https://alice.hub.example.org:84430/",
+            "https://evil.example.org:8443/",
+            "https://evilhub.example.org:8443/",
+            "https://example.org:8443/",
+            "https://hub.example.org.evil.org:8443/",
+            "https://evil.org:8443/.hub.example.org:8443/",
+            "https://evil.org:8443?.hub.example.org:8443",
+            "https://evil.org:8443#.hub.example.org:8443",
+            "https://evil.org:8443\\.hub.example.org:8443/",
+            "https://evil.org\\@hub.example.org:8443/",
+            "https://alice@hub.example.org:8443/",
+            "https://evil.org:8443@hub.example.org:8443/",
+            "https://.hub.example.org:8443/",
+            "https://a..hub.example.org:8443/",
+            "https://a b.hub.example.org:8443/",
+            "https://\u{212a}.hub.example.org:8443/",
+            "https://a.hub.example.org.:8443/",
+            "wss://a.hub.example.org:8443/",
+            "javascript://hub.example.org:8443/",
+        ] {
+            assert_eq!(hub.at_host_of(url), None, "{url:?}");
+        }
+        for (hub, url) in [
+            ("http://10.0.0.1", "http://x.10.0.0.1/"),
+            ("http://10.0.0.1", "http://110.0.0.1/"),
+            ("http://[::1]", "http://[2001::1]/"),
+            ("http://[::1]", "http://a.[::1]/"),
+        ] {
+            assert_eq!(HubUrl::parse(hub).unwrap().at_host_of(url), None, "{url}");
+        }
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         for text in [
             "",
@@ -300,6 +388,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whatever_is_said_the_host_stays_the_hubs(text in "https?://[a-z.:@/?#%\\\\]{0,12}hub\\.org[a-z.:@/?#]{0,6}|\\PC*") {
+            let hub = HubUrl::parse("https://hub.org").unwrap();
+            if let Some(found) = hub.at_host_of(&text) {
+                prop_assert!(found.host() == "hub.org" || found.host().ends_with(".hub.org"));
+                prop_assert!(found.is_https() && found.port() == 443);
+            }
+        }
+
         #[test]
         fn what_is_accepted_is_plain_and_stays_the_same(text in "\\PC*|https?://[a-z0-9.:@\\[\\]/%?#_-]{0,40}") {
             if let Ok(url) = HubUrl::parse(&text) {

@@ -71,7 +71,7 @@ pub fn check(config: &Config) -> (Vec<Finding>, bool) {
 }
 
 /// The addresses of the hub's host. The resolver may take longer than anybody waits.
-fn addresses(hub: &HubUrl) -> Result<Vec<IpAddr>, Failure> {
+pub fn addresses(hub: &HubUrl) -> Result<Vec<IpAddr>, Failure> {
     let (host, port) = (hub.host().to_owned(), hub.port());
     let found = ask(RESOLVER, move || (host.as_str(), port).to_socket_addrs());
     let found =

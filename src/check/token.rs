@@ -1,20 +1,23 @@
 //! One login, as the hub sees it: a token of the user's, and the keys that the hub and the web have.
 
 use super::Finding;
-use super::hub::no_answer;
-use super::probe::Probe;
+use super::hub::{addresses, no_answer};
+use super::probe::{Failure, Probe};
 use super::user::TOPIC;
 use super::websocket;
 use crate::config::{Config, Source};
 use crate::hub::error::{Fault, HttpError};
 use crate::hub::http::{Call, Http};
+use crate::hub::locate::locate;
 use crate::hub::model::{ServerState, Verified};
+use crate::hub::text::printable;
 use crate::hub::users::auth_state_texts;
 use crate::hub::verify::{VerifyError, verify};
 use crate::keys::remote::{lines, url};
 use crate::secret::Token;
 use crate::terminado::rest::{self, CreateError, Kind};
-use accounts::LoginName;
+use accounts::{HubUrl, LoginName};
+use std::path::Path;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -58,15 +61,88 @@ pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> 
     }
     let (finding, runs) = state(&verified);
     findings.push(finding);
-    if runs {
-        findings.push(terminals(http, login, token));
-        if let Some(Ok(probe)) =
-            config.hub_url().ok().map(|hub| Probe::new(hub, config.hub().ca_file.as_deref()))
-        {
-            findings.push(websocket::with_token(&probe, login, token));
+    if let (true, Ok(hub)) = (runs, config.hub_url()) {
+        let said = verified
+            .address
+            .or_else(|| locate(http, token, login.user().as_str(), server, PATIENCE))
+            .unwrap_or_else(|| "/".to_owned());
+        match place(hub, &said, config.hub().ca_file.as_deref()) {
+            Ok((place, found)) => {
+                findings.extend(found);
+                findings.extend(at_server(config, http, &place, login, token));
+            }
+            Err(finding) => findings.push(finding),
         }
     }
     findings
+}
+
+/// The server's own answers.
+fn at_server(config: &Config, http: &Http, place: &HubUrl, login: &LoginName, token: &Token) -> Vec<Finding> {
+    let mut findings = vec![match http.at(place) {
+        Ok(http) => terminals(&http, login, token),
+        Err(error) => no_answer(TOPIC, &error),
+    }];
+    if let Ok(probe) = Probe::new(place, config.hub().ca_file.as_deref()) {
+        findings.push(websocket::with_token(&probe, login, token));
+    }
+    findings
+}
+
+/// The hub as it is to be used for a server that is where the hub says, and what there is to say about that. An error: it
+/// is not the hub's, or has a host of its own that cannot be reached.
+fn place(hub: &HubUrl, said: &str, ca_file: Option<&Path>) -> Result<(HubUrl, Option<Finding>), Finding> {
+    let Some(place) = hub.at_host_of(said) else {
+        return Err(Finding::error(
+            TOPIC,
+            format_args!(
+                "the hub says that the server is at {}, which is neither the host of hub.url nor beneath it with the same \
+                 scheme and port: no token is sent there",
+                printable(said, 200)
+            ),
+            format_args!("Set hub.url to the address that users open in their browser: it is {}", hub.base()),
+        ));
+    };
+    if place.host() == hub.host() {
+        return Ok((place, None));
+    }
+    let reached = addresses(&place).and_then(|_| {
+        let probe = Probe::new(&place, ca_file).map_err(Failure::Tls)?;
+        probe.ask("GET", "/hub/api/", "Connection: close\r\n", None, PATIENCE)
+    });
+    match reached {
+        Ok(_) => {
+            let what = format!("the server has a host name of its own, {}, which is the hub's", place.host());
+            Ok((place, Some(Finding::fine(TOPIC, what))))
+        }
+        Err(failure) => Err(out_of_reach(&failure, &place, hub)),
+    }
+}
+
+/// What it means that a user's own host gives no answer, while the hub's does.
+fn out_of_reach(failure: &Failure, place: &HubUrl, hub: &HubUrl) -> Finding {
+    let (host, port, all) = (place.host(), place.port(), format!("*.{}", hub.host()));
+    let (why, remedy) = match failure {
+        Failure::Resolve(why) => (
+            format!("which does not resolve: {why}"),
+            format!("Have {all} resolve to the hub's address, for this host too: getent ahosts {host}"),
+        ),
+        Failure::Tls(why) => (
+            format!("whose certificate does not do: {}", printable(why, 200)),
+            format!(
+                "Have the certificate name {all}; these it names: openssl s_client -connect {host}:{port} -servername {host} \
+                 </dev/null | openssl x509 -noout -ext subjectAltName"
+            ),
+        ),
+        Failure::Connect(_) | Failure::Timeout | Failure::Closed | Failure::NotHttp => (
+            format!("where port {port} does not answer as the hub's does"),
+            format!(
+                "Have {all} lead to the hub's proxy, from this host too: curl -v {}/hub/api/",
+                place.base()
+            ),
+        ),
+    };
+    Finding::error(TOPIC, format_args!("the server has a host name of its own, {host}, {why}"), remedy)
 }
 
 /// What would become of the server at a login, and whether it can be asked something now.
@@ -200,12 +276,13 @@ fn number(keys: usize) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::hub::model::Holder;
 
     fn verified(state: ServerState, may_start: bool) -> Verified {
-        Verified { token_id: None, may_start, state, groups: None, holder: Holder::User }
+        Verified { token_id: None, may_start, state, address: None, groups: None, holder: Holder::User }
     }
 
     #[test]
@@ -243,6 +320,26 @@ mod tests {
         }
         assert!(no_terminals(405, Kind::Other(200)).text().contains("is no Jupyter server"));
         assert!(is_list(b"[]") && is_list(b"[{}]") && !is_list(b"{}") && !is_list(b"<html>"));
+    }
+
+    #[test]
+    fn a_server_is_asked_where_it_is_or_not_at_all() {
+        let hub = HubUrl::parse("https://hub.example.org/j").unwrap();
+        let (same, said) = place(&hub, "/j/user/alice/", None).unwrap();
+        assert!(same == hub && said.is_none());
+        for foreign in ["http://alice.hub.example.org/", "https://elsewhere.example.org/user/alice/"] {
+            let finding = place(&hub, foreign, None).unwrap_err();
+            assert!(finding.is_error() && finding.text().contains("no token is sent there"), "{foreign}");
+        }
+        let own = hub.at_host_of("https://alice.hub.example.org/").unwrap();
+        for (failure, remedy) in [
+            (Failure::Resolve("x".to_owned()), "Have *.hub.example.org resolve to"),
+            (Failure::Tls("x".to_owned()), "Have the certificate name *.hub.example.org"),
+            (Failure::Timeout, "Have *.hub.example.org lead to the hub's proxy"),
+        ] {
+            let text = out_of_reach(&failure, &own, &hub).text();
+            assert!(text.contains(remedy) && text.contains("its own, alice.hub.example.org, "), "{text}");
+        }
     }
 
     #[test]

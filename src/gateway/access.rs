@@ -3,9 +3,11 @@
 use crate::config::Config;
 use crate::hub::error::HttpError;
 use crate::hub::http::Http;
+use crate::hub::text::printable;
 use crate::metrics::counters::Meter;
 use crate::secret::Token;
 use accounts::{HubUrl, LoginName};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shared by the loop and its jobs.
@@ -18,9 +20,51 @@ struct Inner {
     login: LoginName,
     token: Token,
     meter: Meter,
+    /// Where the user's server is, as far as the hub has said.
+    place: Mutex<Place>,
     /// The client that verified the token, with its connection; dropped while a gateway is idle, because
     /// it is most of the memory of an idle gateway.
     http: Mutex<Option<Http>>,
+}
+
+/// Where the user's server is.
+#[derive(Clone)]
+enum Place {
+    /// The hub has not said.
+    Unknown,
+    /// At the hub as it is seen from this address.
+    At(HubUrl),
+    /// Where no token may go.
+    Foreign(Foreign),
+}
+
+/// The hub says that the user's server is at an address that is not the hub's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    said: String,
+    hub: String,
+}
+
+impl Foreign {
+    /// Two lines: what happened, what to do.
+    #[must_use]
+    pub fn for_user(&self) -> String {
+        "Your server has an address that this host does not know as the hub's, so your token was not sent there.\n\
+         Tell the administrator of this host; its log names the reason."
+            .to_owned()
+    }
+}
+
+impl fmt::Display for Foreign {
+    /// One line for the administrator, with what to do.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the hub says that the server is at {}, which is neither the host of hub.url, {}, nor beneath it with the \
+             same scheme and port: no token is sent there. Set hub.url to the address that users open in their browser",
+            self.said, self.hub
+        )
+    }
 }
 
 impl Access {
@@ -34,7 +78,15 @@ impl Access {
         http: Http,
         meter: Meter,
     ) -> Self {
-        Self(Arc::new(Inner { config, hub, login, token, meter, http: Mutex::new(Some(http)) }))
+        Self(Arc::new(Inner {
+            config,
+            hub,
+            login,
+            token,
+            meter,
+            place: Mutex::new(Place::Unknown),
+            http: Mutex::new(Some(http)),
+        }))
     }
 
     /// The configuration.
@@ -85,7 +137,42 @@ impl Access {
         format!("{}/hub/home", self.0.hub.base())
     }
 
-    /// A client for the hub and, by the hub's proxy, for the user's server. Made when there is none.
+    /// Takes over where the user's server is, in the hub's words.
+    pub fn heed(&self, address: Option<&str>) {
+        let Some(address) = address else { return };
+        let found = match self.0.hub.at_host_of(address) {
+            Some(found) => Place::At(found),
+            None => {
+                Place::Foreign(Foreign { said: printable(address, 200), hub: self.0.hub.base().to_owned() })
+            }
+        };
+        *self.0.place.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    /// Whether the hub has said where the user's server is.
+    #[must_use]
+    pub fn is_located(&self) -> bool {
+        !matches!(self.place(), Place::Unknown)
+    }
+
+    /// The hub's address as it is to be used for the user's server: where that is, or while nobody has said it, the
+    /// hub's own.
+    ///
+    /// # Errors
+    /// The server is where no token may go.
+    pub fn server_hub(&self) -> Result<HubUrl, Foreign> {
+        match self.place() {
+            Place::Unknown => Ok(self.0.hub.clone()),
+            Place::At(hub) => Ok(hub),
+            Place::Foreign(foreign) => Err(foreign),
+        }
+    }
+
+    fn place(&self) -> Place {
+        self.0.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A client for the hub and, at [`Self::server_hub`], for the user's server. Made when there is none.
     ///
     /// # Errors
     /// The configuration's CA file is not usable.

@@ -90,6 +90,9 @@ pub fn check(
             if let Some(problem) = told.problem {
                 log.warning(Line::of(Event::Home, problem));
             }
+            if let Err(foreign) = access.server_hub() {
+                log.warning(Line::of(Event::Terminal, foreign));
+            }
             Some(Granted { log, access, peer, groups: told.groups, keeper })
         }
         Err(denied) => {
@@ -167,5 +170,6 @@ fn judge(
         for_log: no.for_log().to_owned(),
     })?;
     let access = Access::new(config, hub, login, token, http, meter.clone());
+    access.heed(verified.address.as_deref());
     Ok((access, verified, keeper))
 }

@@ -1,11 +1,12 @@
 //! The calls to the user's server that take time: opening a terminal, reconnecting to it, deleting it.
 //! Each runs as a job; see [`super::job`].
 
-use super::access::Access;
+use super::access::{Access, Foreign};
 use super::job::Cancel;
 use super::server;
 use crate::hub::error::{Fault, HttpError};
 use crate::hub::http::{Call, Http};
+use crate::hub::locate::locate;
 use crate::hub::progress::Progress;
 use crate::hub::start::{Start, StartError, ensure_running};
 use crate::hub::text::printable;
@@ -83,10 +84,12 @@ fn make(
     cancel: &Cancel,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<TerminalName, NoTerminal> {
+    find(http, access);
     let mut created = create(http, access, body);
     if let Err(Creation::Refused(refusal)) = &created {
         if server::is_down(http, access, *refusal)? {
             start(http, access, cancel, on_progress)?;
+            find(http, access);
             created = create_when_settled(http, access, body, cancel);
         } else if refusal.may_be_anothers() {
             // It may have come up in between.
@@ -123,6 +126,13 @@ fn attach(access: &Access, name: TerminalName) -> Result<Remote, NoTerminal> {
     }
 }
 
+/// Asks the hub where the server is, unless it has said so. A server that is not active has no address yet.
+fn find(http: &Http, access: &Access) {
+    if !access.is_located() {
+        access.heed(locate(http, access.token(), access.user(), access.server(), CALL).as_deref());
+    }
+}
+
 fn start(
     http: &Http,
     access: &Access,
@@ -155,6 +165,10 @@ fn start(
 enum Creation {
     Refused(CreateError),
     Failed(HttpError),
+    /// The server is where no token may go.
+    Foreign(Foreign),
+    /// The server has a host of its own, which cannot be reached.
+    Apart(HttpError),
 }
 
 impl Creation {
@@ -164,14 +178,25 @@ impl Creation {
         match self {
             Self::Refused(CreateError::NotRunning(_)) => SETTLE,
             Self::Refused(refusal) if refusal.may_be_anothers() => SETTLE_ELSEWHERE,
-            Self::Failed(e) if e.is_passing() => SETTLE,
-            Self::Refused(_) | Self::Failed(_) => Duration::ZERO,
+            Self::Failed(e) | Self::Apart(e) if e.is_passing() => SETTLE,
+            Self::Refused(_) | Self::Failed(_) | Self::Apart(_) | Self::Foreign(_) => Duration::ZERO,
         }
     }
 
     fn explain(&self, http: &Http, access: &Access) -> NoTerminal {
         let refusal = match self {
             Self::Failed(e) => return NoTerminal::new(e.for_user(), format!("no terminal: {e}")),
+            Self::Foreign(foreign) => {
+                return NoTerminal::new(foreign.for_user(), format!("no terminal: {foreign}"));
+            }
+            Self::Apart(e) => {
+                let for_user = "This host reaches the hub, but not your server, which has a host name of its own.\n\
+                                Tell the administrator of this host; its log names the reason.";
+                return NoTerminal::new(
+                    for_user,
+                    format!("no terminal: {e}; jupyterhub-openssh check --user helps"),
+                );
+            }
             Self::Refused(refusal) => *refusal,
         };
         let kind = match refusal {
@@ -207,6 +232,8 @@ impl Creation {
 
 fn create(http: &Http, access: &Access, body: &str) -> Result<TerminalName, Creation> {
     let path = server_path(access, &["api", "terminals"]);
+    let hub = access.server_hub().map_err(Creation::Foreign)?;
+    let http = &http.at(&hub).map_err(Creation::Failed)?;
     let mut call = Call::post(&path, CALL);
     call.body = Some(body.as_bytes().to_vec());
     match http.call(access.token(), call) {
@@ -216,6 +243,7 @@ fn create(http: &Http, access: &Access, body: &str) -> Result<TerminalName, Crea
         }
         // Nobody describes a terminal at such length.
         Err(HttpError { fault: Fault::TooLarge(_), .. }) => Err(Creation::Refused(CreateError::BadAnswer)),
+        Err(e) if hub.host() != access.hub().host() && e.is_about_the_host() => Err(Creation::Apart(e)),
         Err(e) => Err(Creation::Failed(e)),
     }
 }
@@ -288,7 +316,8 @@ pub fn delete(access: &Access, name: &TerminalName) -> Result<(), String> {
     let until = Instant::now() + DELETE;
     let path = server_path(access, &["api", "terminals", name.as_str()]);
     loop {
-        let http = access.http().map_err(|e| e.to_string())?;
+        let hub = access.server_hub().map_err(|e| e.to_string())?;
+        let http = access.http().and_then(|http| http.at(&hub)).map_err(|e| e.to_string())?;
         let mut call = Call::get(&path, CALL);
         call.method = reqwest::Method::DELETE;
         let why = match http.call(access.token(), call) {
@@ -307,12 +336,10 @@ pub fn delete(access: &Access, name: &TerminalName) -> Result<(), String> {
 }
 
 fn connect(access: &Access, name: &TerminalName) -> Result<TerminalSocket, ConnectError> {
-    let tls = access
-        .hub()
-        .is_https()
-        .then(|| Tls::new(access.config().settings.hub.ca_file.as_deref()))
-        .transpose()?;
-    let url = format!("{}/{}", access.hub().user_server(access.login()), name.websocket());
+    let hub = access.server_hub().map_err(|_| ConnectError::BadUrl)?;
+    let tls =
+        hub.is_https().then(|| Tls::new(access.config().settings.hub.ca_file.as_deref())).transpose()?;
+    let url = format!("{}/{}", hub.user_server(access.login()), name.websocket());
     TerminalSocket::connect(&url, access.token(), tls.as_ref(), CONNECT)
 }
 

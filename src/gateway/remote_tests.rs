@@ -58,11 +58,17 @@ fn hub(script: impl Fn(&str, bool) -> String + Send + Sync + 'static) -> Fake {
     })
 }
 
+/// At the login the hub has said that the server is on its own host.
 fn make_terminal(fake: &Fake, login: &str) -> Result<String, NoTerminal> {
-    make_terminal_with(fake, login, "")
+    make_terminal_with(fake, login, "", Some("/base/user/alice/"))
 }
 
-fn make_terminal_with(fake: &Fake, login: &str, settings: &str) -> Result<String, NoTerminal> {
+fn make_terminal_with(
+    fake: &Fake,
+    login: &str,
+    settings: &str,
+    address: Option<&str>,
+) -> Result<String, NoTerminal> {
     let text = format!("[hub]\nurl = \"{}\"\n{settings}", fake.base.trim_end_matches('/'));
     let config = Config::from_str(&text, Path::new("config.toml")).unwrap();
     let hub = config.hub_url().unwrap().clone();
@@ -70,6 +76,7 @@ fn make_terminal_with(fake: &Fake, login: &str, settings: &str) -> Result<String
     let token = Token::parse("s3cret").unwrap();
     let access =
         Access::new(config, hub, LoginName::parse(login).unwrap(), token, http.clone(), Meter::off());
+    access.heed(address);
     let made = make(&http, &access, r#"{"a":1}"#, "{}", &Cancel::default(), &mut |_| ());
     if let Err(error) = &made {
         assert_eq!((error.for_user.lines().count(), error.for_log.lines().count()), (2, 1), "{error:?}");
@@ -82,6 +89,35 @@ fn a_server_that_runs_is_asked_for_nothing_else() {
     let fake = hub(|_, _| made());
     assert_eq!(make_terminal(&fake, "alice").unwrap(), "7");
     assert_eq!(fake.lines(), [POST]);
+}
+
+#[test]
+fn where_a_server_is_is_asked_until_the_hub_says_it() {
+    let up = user(SCOPES, &[""]).replace("true,", r#"true,"url":"/base/user/alice/","#);
+    let up_ = up.clone();
+    let fake = hub(move |line, _| if line == USER { up_.clone() } else { made() });
+    assert_eq!(make_terminal_with(&fake, "alice", "", None).unwrap(), "7");
+    assert_eq!(fake.lines(), [USER, POST]);
+    let fake = hub(move |line, started| match (line, started) {
+        (USER, false) => user(SCOPES, &[]),
+        (USER, true) => up.clone(),
+        (POST, false) => answer(503, "", ""),
+        (START, _) => answer(201, "", ""),
+        _ => made(),
+    });
+    assert_eq!(make_terminal_with(&fake, "alice", "", None).unwrap(), "7");
+    assert_eq!(fake.lines()[..3], [USER, POST, START]);
+    assert_eq!(fake.lines()[fake.lines().len() - 2..], [USER, POST]);
+}
+
+#[test]
+fn a_token_is_not_sent_where_the_hub_is_not() {
+    let fake = hub(|_, _| made());
+    for address in ["http://127.0.0.1:1/base/user/alice/", "http://elsewhere.example.org/", "//x/"] {
+        let error = make_terminal_with(&fake, "alice", "", Some(address)).unwrap_err();
+        assert!(error.for_log.contains("no token is sent there. Set hub.url to"), "{}", error.for_log);
+    }
+    assert_eq!(fake.lines(), Vec::<String>::new());
 }
 
 #[test]
@@ -231,7 +267,8 @@ fn a_server_that_is_no_jupyter_is_told_at_once() {
         assert!(error.for_user.ends_with("/base/hub/home."), "{error:?}");
         assert!(began.elapsed() < Duration::from_secs(5), "{error:?}");
         assert!(!fake.lines().iter().any(|line| line == START));
-        let error = make_terminal_with(&fake, "alice", "[homes]\nroot = \"/srv/homes\"\n").unwrap_err();
+        let error =
+            make_terminal_with(&fake, "alice", "[homes]\nroot = \"/srv/homes\"\n", Some("/")).unwrap_err();
         assert!(error.for_user.contains("sftp and scp to this host"), "{error:?}");
     }
 }

@@ -44,6 +44,8 @@ pub fn is_down(http: &Http, access: &Access, refusal: CreateError) -> Result<boo
 
 /// What the server is, by what it answers where Jupyter tells its version.
 pub fn kind(http: &Http, access: &Access) -> Kind {
+    let place = access.server_hub().ok().and_then(|hub| http.at(&hub).ok());
+    let Some(http) = place else { return Kind::Unknown };
     match http.call(access.token(), Call::get(&server_path(access, &[rest::VERSION]), KIND)) {
         Ok(reply) => rest::interpret_version(reply.status, &reply.body),
         Err(HttpError { fault: Fault::Redirect { status, .. }, .. }) => Kind::Other(status),

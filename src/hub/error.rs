@@ -77,6 +77,12 @@ impl HttpError {
         matches!(self.fault, Fault::Timeout(_) | Fault::Resolve(_) | Fault::Connect(_) | Fault::Broken(_))
     }
 
+    /// Whether the host could not be reached as such: its name, its port, its certificate.
+    #[must_use]
+    pub fn is_about_the_host(&self) -> bool {
+        matches!(self.fault, Fault::Resolve(_) | Fault::Connect(_) | Fault::Tls(_))
+    }
+
     /// Whether the call may have got to its end all the same, and only its answer did not.
     #[must_use]
     pub fn may_have_arrived(&self) -> bool {

@@ -3,6 +3,7 @@
 use super::error::{Fault, HttpError};
 use super::text::printable;
 use crate::secret::Token;
+use accounts::HubUrl;
 use accounts::names::quote;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
@@ -37,13 +38,15 @@ const USER_AGENT: &str = concat!("jupyterhub-openssh/", env!("CARGO_PKG_VERSION"
 #[derive(Clone, Debug)]
 pub struct Http {
     inner: Arc<Inner>,
+    base: Url,
+    /// The base is not the hub's own: errors name it.
+    elsewhere: bool,
 }
 
 #[derive(Debug)]
 struct Inner {
     /// Taken only by `drop`.
     client: Option<Client>,
-    base: Url,
     /// A call timed out, so a name lookup may still hang in a thread of the event loop.
     stuck: AtomicBool,
 }
@@ -137,26 +140,39 @@ impl Http {
         let client = builder
             .build()
             .map_err(|why| HttpError::from_reqwest("the HTTP client", CONNECT_TIMEOUT, &why))?;
-        let inner = Inner { client: Some(client), base, stuck: AtomicBool::new(false) };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner { client: Some(client), stuck: AtomicBool::new(false) };
+        Ok(Self { inner: Arc::new(inner), base, elsewhere: false })
+    }
+
+    /// The same client, for another host of the hub: see [`HubUrl::at_host_of`].
+    ///
+    /// # Errors
+    /// [`Fault::Setup`]: the address is not usable.
+    pub fn at(&self, hub: &HubUrl) -> Result<Self, HttpError> {
+        let base = Url::parse(&format!("{}/", hub.base())).map_err(|why| HttpError {
+            tried: "the server's address".to_owned(),
+            fault: Fault::Setup(why.to_string()),
+        })?;
+        let elsewhere = base != self.base;
+        Ok(Self { inner: Arc::clone(&self.inner), base, elsewhere })
     }
 
     /// The base URL.
     #[must_use]
     pub fn base(&self) -> &Url {
-        &self.inner.base
+        &self.base
     }
 
     /// Where users make tokens: `https://hub.example.org/base/hub/token`.
     #[must_use]
     pub fn token_page(&self) -> String {
-        format!("{}hub/token", self.inner.base)
+        format!("{}hub/token", self.base)
     }
 
     /// Where the hub shows users their servers: `https://hub.example.org/base/hub/home`.
     #[must_use]
     pub fn home_page(&self) -> String {
-        format!("{}hub/home", self.inner.base)
+        format!("{}hub/home", self.base)
     }
 
     /// Makes a call and reads the whole answer.
@@ -198,7 +214,8 @@ impl Http {
                 fault: Fault::Setup("no such path".to_owned()),
             });
         };
-        let tried = format!("{method} {}", printable(url.path(), 300));
+        let host = if self.elsewhere { url.origin().ascii_serialization() } else { String::new() };
+        let tried = format!("{method} {host}{}", printable(url.path(), 300));
         let Some(client) = &self.inner.client else {
             return Err(HttpError { tried, fault: Fault::Setup("the client is closed".to_owned()) });
         };
@@ -252,7 +269,7 @@ impl Http {
         // Not by `path_segments_mut`, which leaves `+` and others as they are: a user's server compares the path
         // with what JupyterHub wrote, byte for byte.
         let path: Vec<String> = path.iter().map(|segment| quote(segment)).collect();
-        self.inner.base.join(&path.join("/")).ok()
+        self.base.join(&path.join("/")).ok()
     }
 
     fn note(&self, error: &HttpError) {

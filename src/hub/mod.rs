@@ -11,6 +11,7 @@
 //! | [`text`] | foreign text made fit for a terminal or a log line (pure) |
 //! | [`http`], [`error`] | one bounded HTTP call, and how it can fail |
 //! | [`mod@verify`] | token → [`model::Verified`], within a deadline |
+//! | [`mod@locate`] | where the user's server is |
 //! | [`start`], [`follow`] | start the server and wait until it is ready |
 //! | [`tokens`] | make a token for a user, and take it back |
 //! | [`users`] | what the hub keeps for a user |
@@ -22,6 +23,7 @@ pub mod error;
 pub mod follow;
 pub mod http;
 pub mod json;
+pub mod locate;
 pub mod model;
 pub mod progress;
 pub mod reply;

@@ -36,6 +36,9 @@ struct Server {
     ready: bool,
     #[serde(default)]
     pending: Option<Pending>,
+    /// A path, or a whole address where each user has a host of their own (`subdomain_host`).
+    #[serde(default)]
+    url: Option<String>,
 }
 
 /// `null`, `false` (some releases) or the name of what is under way.
@@ -55,6 +58,9 @@ pub struct Verified {
     pub may_start: bool,
     /// What the server was doing when the hub answered.
     pub state: ServerState,
+    /// Where the user's servers are, in the hub's words: see [`accounts::HubUrl::at_host_of`]. `None`: none of them is
+    /// active, or the token may not read them.
+    pub address: Option<String>,
     /// The groups that the user is a member of; `None`: the token may not read them.
     pub groups: Option<Vec<String>>,
     /// Who has the token.
@@ -238,6 +244,7 @@ pub fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refus
         token_id,
         may_start: target.has_any(scopes, &["start:servers", "servers", "admin:servers"]),
         state: state(&model, scopes, &target),
+        address: address(&model, server),
         groups: model.groups.clone(),
         holder: holder(model.session_id.as_deref(), scopes, &target),
     })
@@ -256,6 +263,12 @@ fn holder(session: Option<&str>, scopes: &[String], target: &Target<'_>) -> Hold
     } else {
         Holder::User
     }
+}
+
+/// All of a user's servers are on one host. The one that is meant comes first, all the same.
+fn address(model: &User, server: &str) -> Option<String> {
+    let servers = model.servers.as_ref()?;
+    servers.get(server).into_iter().chain(servers.values()).find_map(|server| server.url.clone())
 }
 
 fn parse(answer: &[u8]) -> Result<User, Refusal> {

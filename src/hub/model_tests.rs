@@ -37,6 +37,7 @@ fn own_token() {
             token_id: Some("a7".to_owned()),
             may_start: true,
             state: ServerState::Ready,
+            address: Some("/user/alice/".to_owned()),
             groups: Some(vec!["staff".to_owned()]),
             holder: Holder::User,
         }
@@ -73,6 +74,18 @@ fn what_a_server_is_doing() {
     ] {
         assert_eq!(judge(&with("servers", json!({"": server})), "").unwrap().state, state);
     }
+}
+
+#[test]
+fn where_a_server_is() {
+    let servers = |text: &str| with("servers", serde_json::from_str(text).unwrap());
+    let two =
+        servers(r#"{"": {"url": "/user/alice/"}, "gpu": {"url": "https://alice.hub/user/alice/gpu/"}}"#);
+    assert_eq!(judge(&two, "").unwrap().address.unwrap(), "/user/alice/");
+    assert_eq!(judge(&two, "gpu").unwrap().address.unwrap(), "https://alice.hub/user/alice/gpu/");
+    let other = servers(r#"{"x": {}, "gpu": {"url": "https://alice.hub/user/alice/gpu/"}}"#);
+    assert_eq!(judge(&other, "").unwrap().address.unwrap(), "https://alice.hub/user/alice/gpu/");
+    assert_eq!(judge(&servers("{}"), "").unwrap().address, None);
 }
 
 #[test]

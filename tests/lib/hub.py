@@ -27,13 +27,19 @@ class Hub:
 
     python = "/mnt/hub/venv/bin/python"
 
-    def __init__(self, network, users=USERS, log=None, homes=None, address=None):
-        self.network, self.address = network, address or network.HUB
-        self.url = f"http://{self.address}:8000"
+    def __init__(self, network, users=USERS, log=None, homes=None, address=None, base="", domain=None):
+        """`domain` is a public address (https://HOST:PORT) beneath whose host each user has one of their own."""
+        self.network = network
+        self.address = address or network.HUB
+        #: For the tests' own calls.
+        self.url = f"http://{self.address}:8000{base}"
+        #: For users, and for bastions.
+        self.public_url = f"{domain}{base}" if domain else self.url
+        self._domain = domain
         self._secrets = {"CONFIGPROXY_AUTH_TOKEN": secrets.token_hex(16), "TESTS_TOKEN": secrets.token_hex(16),
                          "PLAIN_TOKEN": secrets.token_hex(16), "KEYS_TOKEN": secrets.token_hex(16),
                          # What users' auth_state is encrypted with.
-                         "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32), "PUBLIC_URL": self.url}
+                         "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32), "PUBLIC_URL": self.url, "SUBDOMAIN_HOST": domain or ""}
         #: A service with every right; for the tests themselves.
         self.tests_token = self._secrets["TESTS_TOKEN"]
         #: For the proxy's own API.
@@ -44,7 +50,7 @@ class Hub:
         self.keys_token = self._secrets["KEYS_TOKEN"]
         self.box = Box("jupyter", binds=[(HUB_TOOLS, "/mnt/hub"), *([(homes, "/mnt/home")] if homes else [])],
                        tmpfs=["/mnt"])
-        network.join(self.box.network, *([address] if address else [network.HUB, network.ELSEWHERE]))
+        network.join(self.box.network, self.address, *([] if address else [network.ELSEWHERE]))
         self._log = log or subprocess.DEVNULL
         for name in ("state", "control", "home", "tmp"):
             path = self.box.path(f"/mnt/{name}")
@@ -75,8 +81,9 @@ class Hub:
     def start_proxy(self):
         """Start the proxy and wait until it listens."""
         self.proxy = self._start("node", PROXY, "--ip", self.address, "--port", "8000", "--api-ip", "127.0.0.1",
-                                 "--api-port", "8001", "--error-target", "http://127.0.0.1:8081/hub/error")
-        wait_for(lambda: self._listens(self.url) and self._listens("http://127.0.0.1:8001"),
+                                 "--api-port", "8001", "--error-target", "http://127.0.0.1:8081/hub/error",
+                                 *(["--host-routing"] if self._domain else []))
+        wait_for(lambda: self._listens(f"http://{self.address}:8000") and self._listens("http://127.0.0.1:8001"),
                  "the proxy listens", 20)
 
     def start_hub(self):

@@ -96,6 +96,7 @@ class SteeredSpawner(SimpleLocalProcessSpawner):
 
 c = get_config()  # noqa: F821 (given by traitlets)
 c.JupyterHub.bind_url = os.environ["PUBLIC_URL"]
+c.JupyterHub.subdomain_host = os.environ["SUBDOMAIN_HOST"]
 c.JupyterHub.hub_ip = "127.0.0.1"
 c.JupyterHub.hub_port = 8081
 c.JupyterHub.db_url = f"sqlite:///{STATE}/jupyterhub.sqlite"

@@ -16,12 +16,12 @@ class Authority:
         _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
                  "-subj", f"/CN=authority {name}", "-keyout", self._key, "-out", self.certificate)
 
-    def sign(self, address):
-        """Certificate and key for an IP address, in one file."""
-        base = self._directory / f"{self._name}-{address}"
+    def sign(self, address, *names):
+        """Certificate and key for an IP address and host names, in one file."""
+        base = self._directory / f"{self._name}-{address}-{len(names)}"
         _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
                  "-CA", self.certificate, "-CAkey", self._key, "-subj", f"/CN={address}",
-                 "-addext", f"subjectAltName=IP:{address}", "-addext", "basicConstraints=critical,CA:FALSE",
+                 "-addext", ",".join([f"subjectAltName=IP:{address}", *(f"DNS:{name}" for name in names)]), "-addext", "basicConstraints=critical,CA:FALSE",
                  "-keyout", f"{base}.key", "-out", f"{base}.crt")
         both = base.with_suffix(base.suffix + ".pem")
         both.write_text(base.with_name(base.name + ".key").read_text() + base.with_name(base.name + ".crt").read_text())
@@ -35,11 +35,11 @@ def _openssl(*arguments):
 class TlsFront(Listener):
     """Ends TLS and passes on what it carries; `handshakes` counts the connections that trusted it."""
 
-    def __init__(self, namespace, address, upstream, pem):
+    def __init__(self, namespace, address, upstream, pem, port=0):
         self._namespace, self._upstream, self.handshakes = namespace, upstream, 0
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(pem)
-        super().__init__(namespace, (address, 0))
+        super().__init__(namespace, (address, port))
         self.url = f"https://{self.host}:{self.port}"
 
     def serve(self, connection):
