@@ -98,6 +98,13 @@ impl LoginName {
         &self.text
     }
 
+    /// Whether programs such as chown(1) take the name for a number where they know no account of that name:
+    /// `1000` is then the uid, `1000.adm` that uid and a group.
+    pub fn looks_like_a_uid(&self) -> bool {
+        let first = self.text.split('.').next().unwrap_or_default();
+        first.bytes().all(|b| b.is_ascii_digit())
+    }
+
     /// The hub user.
     pub fn user(&self) -> &UserName {
         &self.user
@@ -304,6 +311,24 @@ mod tests {
             (&long_server, Rule::TooLong(MAX_SERVER)),
         ] {
             assert_eq!(parts(text), Err(rule), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_numbers_to_others() {
+        for (text, expected) in [
+            ("1000", true),
+            ("0", true),
+            ("1000.100", true),
+            ("20231234.adm", true),
+            ("1000x", false),
+            ("1000+gpu", false),
+            ("1000@example.org", false),
+            ("x1000", false),
+            ("a.1000", false),
+            ("_1", false),
+        ] {
+            assert_eq!(LoginName::parse(text).unwrap().looks_like_a_uid(), expected, "{text}");
         }
     }
 

@@ -81,7 +81,8 @@ pub fn by_name(env: &Env, answers: &Answers, name: &[u8]) -> Result<Found, Refus
 /// no process but sshd is made to look at homes.
 ///
 /// # Errors
-/// Not found: no hub user may have this uid, it has had no session since boot, or it is now another's.
+/// Not found: no hub user may have this uid, it has had no session since boot, it is now another's, or its user's name
+/// looks like a uid.
 /// Unavailable: the directory of links is not root's, or the configuration is broken.
 pub fn by_uid(env: &Env, uid: u32) -> Result<Passwd, Refusal> {
     if !uid::is_allowed(uid) {
@@ -94,6 +95,10 @@ pub fn by_uid(env: &Env, uid: u32) -> Result<Passwd, Refusal> {
     };
     let target = fs::read_link(&path).map_err(broken)?;
     let name = login_name(target.as_os_str().as_encoded_bytes())?;
+    // No account is found by the name outside of sshd: what `ls` shows as 1000's, chown(1) would give to uid 1000.
+    if name.looks_like_a_uid() {
+        return Err(Refusal::NotFound);
+    }
     let directory = fs::symlink_metadata(&env.uid_dir).map_err(broken)?;
     if !directory.is_dir() || directory.uid() != env.trusted || directory.mode() & 0o022 != 0 {
         return Err(Refusal::Unavailable(format!(
@@ -402,6 +407,18 @@ mod tests {
             assert_eq!(by_uid(&env, uid).unwrap().ids, Ids::new(uid, 100).unwrap());
             lchown(&link, Some(uid), Some(0)).unwrap();
             assert_eq!(by_uid(&env, uid), Err(Refusal::NotFound), "a group that no hub user may have");
+        }
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_uid_is_not_told_for_one() {
+        let (_dir, env) = sandbox();
+        for (name, told) in [("1000", false), ("1000.100", false), ("1000+gpu", true)] {
+            let uid = find(&env, name).unwrap().ids.uid();
+            let link = env.uid_dir.join(uid.to_string());
+            symlink(name, &link).unwrap();
+            assert_eq!(by_uid(&env, uid).is_ok(), told, "{name}");
+            fs::remove_file(link).unwrap();
         }
     }
 

@@ -1,5 +1,6 @@
 """Names that a URL writes otherwise than the hub shows them."""
 
+import re
 from urllib.parse import quote
 
 import pytest
@@ -53,3 +54,23 @@ def test_a_login_with_every_character(bastion, client, hub, hub_homes):
             terminal.prompt()
             assert terminal.run("echo $((6*7))") == "42\n"
         hub.stop_server(NAME, server)
+
+
+def enter(bastion, client, hub, name):
+    """A connection of this user, who has no server; its uid here."""
+    hub.add_user(name)
+    mark = bastion.syslog.mark()
+    client.login(bastion, name, hub.token(name))
+    bastion.syslog.wait(rf"user={re.escape(name)} .*event=session-opened", mark)
+    return int(bastion.box.run("find", "/run/jupyterhub-openssh/uids", "-lname", name, "-printf", "%f").stdout)
+
+
+def test_a_name_that_looks_like_a_uid_is_not_told_for_one(bastion, client, hub):
+    """What stat(1) and ps(1) show is given to chown(1), to which 1000 is a local account where no such name is known."""
+    for name, told in (("1000", False), ("1000.100", False), ("fay.100", True)):
+        uid = enter(bastion, client, hub, name)
+        bastion.box.run("sh", "-c", f"touch /tmp/hers && chown {uid} /tmp/hers")
+        shown = bastion.box.run("stat", "-c", "%U", "/tmp/hers").stdout.strip()
+        bastion.box.run("rm", "/tmp/hers")
+        assert shown == (name if told else "UNKNOWN")
+        client.close_all()
