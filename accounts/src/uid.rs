@@ -139,6 +139,13 @@ impl Range {
     }
 }
 
+/// Whether a group of this host that has a hub user's name among its members is the session's, too: whoever registers
+/// at the hub under the name of somebody who has left must not get that one's `docker` or `adm`. Those of the system
+/// (below [`MIN_ID`]) may give rights, all but `users`.
+pub fn is_group_passed_on(gid: u32) -> bool {
+    gid >= MIN_ID || gid == USERS
+}
+
 /// Whether a uid may be a hub user's. For look-ups by uid, which every process on the host makes.
 pub fn is_allowed(uid: u32) -> bool {
     check(Kind::Uid, uid).is_ok()

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use accounts::Passwd;
 use accounts::logfmt::{Event, Line};
+use accounts::uid;
 use libc::{gid_t, group, passwd, size_t, uid_t};
 
 use crate::answered::Answers;
@@ -95,7 +96,8 @@ pub unsafe extern "C" fn _nss_jupyterhub_getpwuid_r(
     })
 }
 
-/// `initgroups_dyn` of this module: adds group `jupyterhub` to hub users. See answered.rs.
+/// `initgroups_dyn` of this module: adds group `jupyterhub` to hub users, and takes out those of the system that the
+/// services before this one have found their name in. See answered.rs.
 ///
 /// # Safety
 /// As glibc calls it: `user` is NULL or a C string; `groupsp` points to memory of malloc(3) for `*size` gids,
@@ -117,9 +119,46 @@ pub unsafe extern "C" fn _nss_jupyterhub_initgroups_dyn(
         // SAFETY: not NULL, so a C string, by this function's contract.
         let name = unsafe { CStr::from_ptr(user) };
         let Some(gid) = ANSWERS.group_of(name.to_bytes(), primary) else { return NO_ENTRY };
+        let passed_on = |one: gid_t| one == primary || one == gid || uid::is_group_passed_on(one);
         // SAFETY: not NULL, and the list is as this function's contract says.
+        let taken_out = unsafe { keep_groups(passed_on, start, *size, *groupsp)? };
+        if !taken_out.is_empty() {
+            log(libc::LOG_WARNING, &lookup::not_passed_on(name.to_bytes(), &taken_out));
+        }
+        // SAFETY: as above.
         unsafe { add_group(gid, start, size, groupsp, limit) }
     })
+}
+
+/// Takes out of glibc's list what `keep` denies, and returns it. glibc reads as many gids as `*start` says after the call,
+/// and looks for doubles only in those that were added (`internal_getgrouplist`, tried with 2.36 and 2.41).
+///
+/// # Safety
+/// No pointer is NULL but `list`, which has room for `room` gids; the first `*start` of them are set.
+unsafe fn keep_groups(
+    keep: impl Fn(gid_t) -> bool,
+    start: *mut c_long,
+    room: c_long,
+    list: *mut gid_t,
+) -> Result<Vec<gid_t>, (Status, c_int)> {
+    // SAFETY: the caller's contract: it may be read.
+    let used = unsafe { *start };
+    let (Ok(count), true) = (usize::try_from(used), used <= room && (!list.is_null() || room == 0)) else {
+        return Err((UNAVAILABLE, libc::EIO));
+    };
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: not NULL, as there is room for `count` gids, which are set by the caller's contract. Nobody else has the
+    // list during this call.
+    let gids = unsafe { std::slice::from_raw_parts_mut(list, count) };
+    let (kept, out): (Vec<gid_t>, Vec<gid_t>) = gids.iter().partition(|gid| keep(**gid));
+    for (place, gid) in gids.iter_mut().zip(&kept) {
+        *place = *gid;
+    }
+    // SAFETY: it may be written, by the caller's contract; no more are left than there were.
+    unsafe { *start = used - c_long::try_from(out.len()).unwrap_or(0) };
+    Ok(out)
 }
 
 /// Adds a gid to glibc's list, as glibc's own modules do: it grows by doubling, `limit` above 0 bounds it.
@@ -596,7 +635,8 @@ mod tests {
         let ids = Ids::new(1000, 100).unwrap();
         let hubuser = Passwd::new(&LoginName::parse("hubuser").unwrap(), ids, "/home/hubuser".to_owned());
         assert!(ANSWERS.remember("hubuser", &hubuser, 990));
-        let mut list = List::new(&[100]);
+        // In sshd `files` has found the name in adm (4), docker (998) and staff (3000) by then.
+        let mut list = List::new(&[100, 4, 3000, 998]);
         let mut call = |name: &CStr, primary| {
             let mut errno = 0;
             // SAFETY: the list is as glibc's.
@@ -615,7 +655,7 @@ mod tests {
         assert_eq!(call(c"root", 0), NOT_FOUND);
         assert_eq!(call(c"hubuser", 0), NOT_FOUND);
         assert_eq!(call(c"hubuser", 100), SUCCESS);
-        assert_eq!(list.gids(), [100, 990]);
+        assert_eq!(list.gids(), [100, 3000, 990]);
     }
 
     proptest! {

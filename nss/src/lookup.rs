@@ -128,6 +128,17 @@ fn entry(settings: &Settings, name: &LoginName, ids: Ids) -> Result<Passwd, Refu
     Ok(Passwd::new(name, ids, dir))
 }
 
+/// A line for the log about groups of this host that a hub user is not given.
+pub fn not_passed_on(name: &[u8], gids: &[u32]) -> String {
+    let numbers: Vec<String> = gids.iter().map(ToString::to_string).collect();
+    format!(
+        "groups of this host have {} among their members, which is a hub user here and does not get them: see getent \
+         group {}",
+        String::from_utf8_lossy(name).escape_debug(),
+        numbers.join(" ")
+    )
+}
+
 fn login_name(bytes: &[u8]) -> Result<LoginName, Refusal> {
     let text = std::str::from_utf8(bytes).map_err(|_| Refusal::NotFound)?;
     LoginName::parse(text).map_err(|_| Refusal::NotFound)

@@ -74,3 +74,26 @@ def test_a_name_that_looks_like_a_uid_is_not_told_for_one(bastion, client, hub):
         bastion.box.run("rm", "/tmp/hers")
         assert shown == (name if told else "UNKNOWN")
         client.close_all()
+
+
+def test_groups_of_the_system_are_not_a_hub_users(bastion, client, hub):
+    """An account `fay` has left this host, her memberships have not; then somebody calls herself fay at the hub."""
+    before = bastion.box.read("/etc/group")
+    jupyterhub = re.search(r"^jupyterhub:x:(\d+):", before, re.M)[1]
+    bastion.box.write("/etc/group", re.sub(r"^(users:x:100:.*)$", r"\1,fay", before, flags=re.M).replace(":,", ":")
+                      + "docker:x:977:fay\nproject:x:3977:localadmin,fay\n")
+    mark = bastion.syslog.mark()
+    try:
+        uid = enter(bastion, client, hub, "fay")
+        hers = [one for one in bastion.box.processes() if one.uid == uid]
+        assert hers
+        for one in hers:
+            groups = re.search(rb"^Groups:(.*)$", one.read("status"), re.M)[1].decode().split()
+            assert set(groups) - {str(uid)} == {"100", "3977", jupyterhub}
+        bastion.syslog.wait(r"groups of this host have fay .* getent group 977", mark)
+        transport = client.password_login(bastion, bastion.ADMIN, bastion.ADMIN_PASSWORD)
+        with client.terminal(bastion, bastion.ADMIN, None, transport=transport) as terminal:
+            terminal.prompt()
+            assert {"sudo", "project"} <= set(terminal.run("id -Gn").split())
+    finally:
+        bastion.box.write("/etc/group", before)
