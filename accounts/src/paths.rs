@@ -54,5 +54,7 @@ pub const HANDLE_VARIABLE: &str = "JUPYTERHUB_OPENSSH_GATEWAY";
 pub const GATEWAY_SOCKET_PREFIX: &str = "jupyterhub-openssh/";
 /// What every abstract socket name begins with at which a gateway answers root about its session.
 pub const ADMIN_SOCKET_PREFIX: &str = "jupyterhub-openssh-session/";
+/// Each byte of it that is locked is a connection; root's alone.
+pub const CONNECTIONS: &str = "/run/jupyterhub-openssh/connections";
 /// What gateways have counted: fixed in size, root's alone.
 pub const COUNTERS: &str = "/var/lib/jupyterhub-openssh/counters";

@@ -19,7 +19,7 @@ use crate::uid::{self, Ids, Range};
 /// The tables that [`Settings`] reads.
 pub const TABLES: [&str; 3] = ["hub", "accounts", "homes"];
 /// The keys of `[session]`. All but the first are the programs'.
-pub const SESSION_KEYS: [&str; 3] = ["jail", "idle_limit", "max_length"];
+pub const SESSION_KEYS: [&str; 4] = ["jail", "idle_limit", "max_length", "max_connections"];
 
 /// What the modules and the programs need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]

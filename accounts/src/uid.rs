@@ -130,8 +130,7 @@ impl Range {
     /// share them. Two users may get the same ones (in the default range, one chance in 5000 among 300
     /// users): nothing may rely on uids alone to keep users apart.
     pub fn ids(self, user: &UserName) -> Ids {
-        let hash = Sha256::digest(user.as_str().as_bytes());
-        let number = hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let number = digest(user);
         let size = u64::from(self.high - self.low) + 1;
         // The remainder is at most high - low, so the sum fits.
         let uid = self.low + u32::try_from(number % size).unwrap_or(0);
@@ -144,6 +143,13 @@ impl Range {
 /// (below [`MIN_ID`]) may give rights, all but `users`.
 pub fn is_group_passed_on(gid: u32) -> bool {
     gid >= MIN_ID || gid == USERS
+}
+
+/// A number for each name, as good as random: the first 8 bytes of SHA-256.
+#[must_use]
+pub fn digest(user: &UserName) -> u64 {
+    let hash = Sha256::digest(user.as_str().as_bytes());
+    hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Whether a uid may be a hub user's. For look-ups by uid, which every process on the host makes.

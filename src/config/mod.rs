@@ -25,7 +25,7 @@ pub use files::{Backend, Files, LogLevel};
 pub use keys::{Keys, Source, UrlTemplate};
 pub use login::{Login, NotAllowed};
 pub use metrics::Metrics;
-pub use session::Session;
+pub use session::{MOST_CONNECTIONS, Session};
 pub use shares::Share;
 pub use terminal::{Terminal, TerminalMode};
 
@@ -143,7 +143,7 @@ mod tests {
         ("[files]", &["backend", "umask", "log_level", "sftp_options", "rsync"]),
         ("[[shares]]", &["source", "path", "writable", "groups"]),
         ("[terminal]", &["mode", "exit_status"]),
-        ("[session]", &["jail", "idle_limit", "max_length"]),
+        ("[session]", &["jail", "idle_limit", "max_length", "max_connections"]),
         ("[metrics]", &["textfile"]),
         ("[login]", &["allow_users", "allow_groups", "deny_users", "server_tokens"]),
         (

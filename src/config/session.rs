@@ -7,6 +7,9 @@ use accounts::table::{Document, Table};
 use accounts::uid::Rule;
 use std::time::Duration;
 
+/// Most connections of a user that can be counted.
+pub const MOST_CONNECTIONS: u16 = 1000;
+
 /// How long sessions may last. None: as long as they like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Session {
@@ -14,6 +17,8 @@ pub struct Session {
     pub idle_limit: Option<Duration>,
     /// `max_length`: how long one may last.
     pub max_length: Option<Duration>,
+    /// `max_connections`: how many a user may have at the same time.
+    pub max_connections: Option<u16>,
 }
 
 /// Reads `[session]`.
@@ -22,7 +27,11 @@ pub struct Session {
 /// A value is not allowed.
 pub(super) fn read(document: &Document<'_>) -> Result<Session, ConfigError> {
     let table = document.table("session", &SESSION_KEYS)?;
-    Ok(Session { idle_limit: limit(&table, "idle_limit")?, max_length: limit(&table, "max_length")? })
+    Ok(Session {
+        idle_limit: limit(&table, "idle_limit")?,
+        max_length: limit(&table, "max_length")?,
+        max_connections: connections(&table)?,
+    })
 }
 
 /// Without a jail there is nothing to see homes in, and nobody to be but sshd's own user.
@@ -49,8 +58,28 @@ pub(super) fn check_jail(config: &Config, document: &Document<'_>) -> Result<(),
         refuse("for logins by token", "Remove keys.service_token_file, or jail.")
     } else if config.metrics.textfile.is_some() {
         refuse("for an sshd that may write no files", "Remove metrics.textfile, or jail.")
+    } else if config.session.max_connections.is_some() {
+        refuse(
+            "for an sshd that can count nothing for all of its processes",
+            "Remove max_connections, or jail.",
+        )
     } else {
         Ok(())
+    }
+}
+
+fn connections(table: &Table<'_>) -> Result<Option<u16>, ConfigError> {
+    const KEY: &str = "max_connections";
+    match table.number(KEY)? {
+        None | Some(0) => Ok(None),
+        Some(number) => match u16::try_from(number) {
+            Ok(most) if most <= MOST_CONNECTIONS => Ok(Some(most)),
+            _ => Err(table.refuse(
+                KEY,
+                format!("{number} is more than can be counted"),
+                format!("Use a number from 1 to {MOST_CONNECTIONS}, or 0 for no limit."),
+            )),
+        },
     }
 }
 
@@ -101,6 +130,8 @@ mod tests {
             let refused = whole(&format!("{bare}{more}")).unwrap_err();
             assert!(refused.contains(remedy), "{refused}");
         }
+        let counted = bare.replacen("[session]", "[session]\nmax_connections = 1", 1);
+        assert!(whole(&counted).unwrap_err().contains("max_connections"));
         assert!(whole("[session]\njail = 'none'").unwrap_err().contains("[accounts]"));
         assert!(whole("[session]\njail = 'chroot'").unwrap_err().contains("\"none\""));
     }
@@ -116,6 +147,15 @@ mod tests {
         {
             let remedy = "Use a number from 5 to 31536000, or 0 for no limit.";
             assert_eq!(parse(text).unwrap_err(), format!("{key} {remedy}"));
+        }
+        for (text, most) in
+            [("", None), ("max_connections = 0", None), ("max_connections = 1000", Some(1000))]
+        {
+            assert_eq!(parse(text).unwrap().max_connections, most);
+        }
+        for text in ["1001", "70000", "-1", "'3'"] {
+            let refused = parse(&format!("max_connections = {text}")).unwrap_err();
+            assert!(refused.starts_with("session.max_connections "), "{refused}");
         }
         assert!(parse("idle_limit = -1").is_err() && parse("idle = 5").is_err());
     }

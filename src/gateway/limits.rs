@@ -141,7 +141,7 @@ mod tests {
 
     fn limits(idle: u64, length: u64, now: Instant) -> Limits {
         let some = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
-        Limits::new(Session { idle_limit: some(idle), max_length: some(length) }, now)
+        Limits::new(Session { idle_limit: some(idle), max_length: some(length), max_connections: None }, now)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Checking one login and telling the PAM module.
 
 use super::access::{Access, new_http};
+use super::connections::{Connections, NoRoom};
 use super::denied::Denied;
 use super::handle::Handle;
 use super::keeper::Keeper;
@@ -12,6 +13,7 @@ use crate::hub::verify::{DEADLINE, VerifyError, verify};
 use crate::log::{Event, Line, Log};
 use crate::metrics::counters::{Meter, Outcome};
 use crate::secret::Token;
+use accounts::paths::CONNECTIONS;
 use accounts::{ConfigError, LoginName};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -55,6 +57,7 @@ pub fn check(
     config: Result<Config, ConfigError>,
     handle: &Handle,
     meter: Meter,
+    connections: &Connections,
 ) -> Option<Granted> {
     let (user, peer, proof) = match asked {
         Asked::Token(text) => match request::parse(&text) {
@@ -78,6 +81,12 @@ pub fn check(
     };
     match judge(&user, proof, config, &meter) {
         Ok((access, verified, keeper)) => {
+            if let Err((line, message)) = room(connections, &access) {
+                log.warning(line);
+                count(Outcome::Unavailable);
+                let _ = answer(&format!("unavailable {}", message.replace('\n', "\x1f")));
+                return None;
+            }
             count(Outcome::Granted);
             log.info(line("accepted").with_some("token_id", verified.token_id));
             if let Err(e) = answer(&format!("granted {}", handle.as_str())) {
@@ -112,6 +121,28 @@ pub fn check(
             let _ = answer(&format!("{word} {}", for_user.replace('\n', "\x1f")));
             None
         }
+    }
+}
+
+/// Counts the connection where there is a limit; else a line for the log, and two for the user.
+fn room(connections: &Connections, access: &Access) -> Result<(), (Line, String)> {
+    let Some(most) = access.config().session.max_connections else { return Ok(()) };
+    let line = Line::new(Event::Limit).with("limit", "max_connections").with("outcome", "refused");
+    match connections.count(access.login().user(), most) {
+        Ok(()) => Ok(()),
+        Err(NoRoom::Full) => {
+            let s = if most == 1 { "" } else { "s" };
+            let message = format!(
+                "You have {most} connection{s} open on this host, as many as its administrator allows.\n\
+                 Close one of them, and try again."
+            );
+            Err((line, message))
+        }
+        Err(NoRoom::Unknown(e)) => Err((
+            line.with("reason", format_args!("{CONNECTIONS}: {e}")),
+            "This host could not count your connections.\nTell its administrator; its log names the reason."
+                .to_owned(),
+        )),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod admin; // root asks about the session
 pub mod channel; // one session: what it asks for decides what becomes of it
 pub mod claim; // root takes the gateway over
 pub mod command; // a session that is a stream of the agent
+pub mod connections; // how many a user may have
 pub mod control_terminal; // the second terminal that watches the first
 pub mod denied; // what is said instead of a grant
 pub mod files; // may a session have files?
@@ -39,6 +40,7 @@ use crate::sys::{process, socket};
 use accounts::paths::GATEWAY_USER;
 use admin::Admin;
 use claim::Unclaimed;
+use connections::Connections;
 use handle::Handle;
 use login::Asked;
 use nix::sys::signal::{SigSet, Signal};
@@ -140,6 +142,8 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
         }
     };
 
+    // After the last fork: a child would hold what is counted.
+    let connections = Connections::open();
     // Still root, and already the process that will hold the token: locks are not inherited by fork(2).
     let locked = process::lock_memory();
     trying("drop root", rights.give_up(user))?;
@@ -155,7 +159,7 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
         None => Asked::Token(trying("read the request", read_request(&stdin))?),
     };
     drop(stdin);
-    let Some(granted) = login::check(asked, config, &handle, meter) else { return Ok(()) };
+    let Some(granted) = login::check(asked, config, &handle, meter, &connections) else { return Ok(()) };
     // The keeper is held to the end: all terminals are closed by then.
     let login::Granted { mut log, access, peer, groups, keeper: _keeper } = granted;
     confined.tell(&mut log);
@@ -166,7 +170,7 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     let expected = claim::Expected { handle: &handle, user: access.login().as_str(), owner: rights.owner() };
     match claim::wait(&listener, terminated.as_fd(), &expected, groups, &mut log) {
         Ok(claimed) => {
-            let about = serve::About { session: handle.session_id().to_owned(), peer };
+            let about = serve::About { session: handle.session_id().to_owned(), peer, connections };
             // Nobody else is to come; the name vanishes with its last descriptor.
             drop((listener, handle));
             serve::serve(claimed, Admin::new(admin, rights.owner()), about, access, terminated, &mut log);

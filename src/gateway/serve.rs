@@ -4,6 +4,7 @@ use super::access::Access;
 use super::admin::{self, Admin};
 use super::channel::Channel;
 use super::claim::Claimed;
+use super::connections::Connections;
 use super::job::Jobs;
 use super::limits::{Due, Limit, Limits};
 use super::link::AgentLink;
@@ -41,6 +42,8 @@ pub struct About {
     pub session: String,
     /// The client's address.
     pub peer: String,
+    /// What it counts as, until it ends.
+    pub connections: Connections,
 }
 
 /// Serves the sessions of one connection until it ends and its terminals are closed.
@@ -410,6 +413,8 @@ impl Serve {
 
     fn close(&mut self, log: &mut Log, now: Instant) {
         self.closing = Some(now + CLOSING);
+        // Only the user's server is waited for.
+        self.about.connections.forget();
         // What is left of the session ends now, files that this host serves among it: process 1 of the jail takes this for
         // our end. The user's server may take long to close terminals, and its user can stop it to that end.
         let _ = socket::hang_up(self.claim.as_fd());

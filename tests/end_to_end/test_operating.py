@@ -102,6 +102,37 @@ def test_each_refused_login_is_one_line(bastion, client):
         assert line["event"] in ("login", "token") and line["outcome"] == "refused" and line["reason"], line
 
 
+def test_as_many_connections_as_are_allowed(bastion, client, hub, alice):
+    """One more is told so, whatever local users do; others are not concerned, and what has ended makes room."""
+    mark = bastion.syslog.mark()
+    with bastion.configured(hub.url, "[session]\nmax_connections = 2\n"):
+        open_ones = [client.login(bastion, "alice", alice.token) for _ in range(2)]
+        with pytest.raises(Refused, match="You have 2 connections open on this host, as many as"):
+            client.login(bastion, "alice", alice.token)
+        bastion.syslog.wait("user=alice .*event=limit limit=max_connections outcome=refused", mark)
+        # That is no attempt to break in, for which an address would be banned.
+        outcomes = [line["outcome"] for line in logged(bastion, mark) if line["event"] == "login"]
+        assert outcomes == ["granted", "granted", "unavailable"]
+        client.login(bastion, "bob", hub.token("bob")).close()
+        taken = bastion.box.run("sh", "-c", ": >>/run/jupyterhub-openssh/connections", uid=1000, check=False)
+        assert taken.returncode and "denied" in taken.stderr
+
+        def another():
+            try:
+                return client.login(bastion, "alice", alice.token)
+            except Refused:
+                return None
+
+        open_ones.pop().close()
+        open_ones.append(wait_for(another, "a closed connection makes room", 20))
+        assert another() is None
+        # The kernel counts: nothing is left of a gateway that is killed.
+        next(one for one in bastion.gateways()).kill()
+        open_ones.append(wait_for(another, "a killed gateway makes room", 20))
+        for one in open_ones:
+            one.close()
+
+
 @pytest.mark.only("trixie")
 def test_fail2ban_finds_refused_logins_and_nothing_else(bastion, client, hub, alice, scratch):
     mark = bastion.syslog.mark()
