@@ -52,11 +52,13 @@ pub struct Finding {
 
 impl Finding {
     fn new(topic: &str, severity: Severity, what: impl fmt::Display, remedy: Option<String>) -> Self {
+        // Parts may come from files and programs with Windows' ends of lines.
+        let line = |text: &str| bounded(text.replace("\r\n", "\n").trim_end(), MAX_TEXT);
         Self {
             topic: topic.to_owned(),
             severity,
-            what: bounded(&what.to_string(), MAX_TEXT),
-            remedy: remedy.map(|text| bounded(&text, MAX_TEXT)),
+            what: line(&what.to_string()),
+            remedy: remedy.map(|text| line(&text)),
         }
     }
 
@@ -114,6 +116,8 @@ mod tests {
         let found = Finding::error("x", format!("a\nb\x1b[2J{}", "ü".repeat(2000)), "c\rd");
         assert!(found.what.starts_with("a; b\\u{1b}[2Jü") && found.what.len() <= MAX_TEXT);
         assert_eq!(found.remedy.as_deref(), Some("c\\u{d}d"));
+        let found = Finding::unknown("x", "said: a\r\nb\r\n", "c\r");
+        assert_eq!((found.what.as_str(), found.remedy.as_deref()), ("said: a; b", Some("c")));
     }
 
     #[test]

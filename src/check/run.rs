@@ -27,7 +27,8 @@ pub struct Said {
 pub fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A], within: Duration) -> io::Result<Said> {
     let said =
         program::run(Command::new(program).args(arguments).stderr(Stdio::piped()), within, MAX_OUTPUT)?;
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    // sshd ends its messages as a terminal in raw mode wants it.
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).replace("\r\n", "\n");
     Ok(Said { success: said.status.success(), out: text(said.stdout), err: text(said.stderr) })
 }
 
@@ -41,6 +42,9 @@ mod tests {
         let said =
             run("/bin/sh", &["-c", "echo out; echo err >&2; exit 3"], Duration::from_secs(60)).unwrap();
         assert_eq!((said.success, said.out.as_str(), said.err.as_str()), (false, "out\n", "err\n"));
+        let said = run("/bin/sh", &["-c", "printf 'a\r\nb\r\n' | tee /dev/stderr"], Duration::from_secs(60))
+            .unwrap();
+        assert_eq!((said.out.as_str(), said.err.as_str()), ("a\nb\n", "a\nb\n"));
         let late = run("/bin/sh", &["-c", "exec sleep 60"], Duration::from_millis(100)).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
         assert!(run("/nonexistent", &["x"], Duration::from_secs(60)).is_err());
