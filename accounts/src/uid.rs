@@ -123,6 +123,11 @@ impl Range {
         Ok(Self { low, high })
     }
 
+    /// Whether an id is one of them.
+    pub fn contains(self, id: u32) -> bool {
+        (self.low..=self.high).contains(&id)
+    }
+
     /// The ids of a user: `low + h mod (high - low + 1)`, where `h` is the number that the first eight
     /// bytes of SHA-256 of the name make, most significant first.
     ///
@@ -216,7 +221,11 @@ mod tests {
     #[test]
     fn ranges_hold_allowed_ids_only() {
         assert_eq!(Range::new(Range::DEFAULT.low, Range::DEFAULT.high), Ok(Range::DEFAULT));
-        assert!(Range::new(100_000, 100_999).is_ok());
+        let range = Range::new(100_000, 100_999).unwrap();
+        assert_eq!(
+            [99_999, 100_000, 100_999, 101_000].map(|id| range.contains(id)),
+            [false, true, true, false]
+        );
         for (low, high) in [
             (0, 5000),
             (999, 5000),

@@ -1,7 +1,7 @@
 //! Are the homes there, can missing ones be made, and do they belong to their users?
 
-use super::{Finding, PATIENCE, mounts};
-use crate::config::{Config, Source};
+use super::{Finding, PATIENCE, mounts, uids};
+use crate::config::{Config, Jail, Source};
 use crate::homes::Fault;
 use crate::homes::create::owns_uid_alone;
 use crate::homes::open::{beneath, open_dir, open_root};
@@ -26,6 +26,13 @@ const MAX_HOMES: usize = 1000;
 
 /// Looks at the directory of homes.
 pub fn check(config: &Config) -> Vec<Finding> {
+    check_with(config, on_this_host)
+}
+
+/// What depends on this host alone, given uids and paths of the homes.
+type OnThisHost = fn(&Homes, &[(u32, PathBuf)]) -> Vec<Finding>;
+
+fn check_with(config: &Config, on_this_host: OnThisHost) -> Vec<Finding> {
     let Some(homes) = &config.settings.homes else {
         return vec![Finding::fine(TOPIC, "none on this host (homes.root is not set)")];
     };
@@ -34,27 +41,35 @@ pub fn check(config: &Config) -> Vec<Finding> {
     let with_keys = config.keys.is_on() && config.keys.sources.contains(&Source::Home);
     let root = homes.root.display();
     let mut findings = mounts::check(&homes.root);
-    findings.extend(ask(PATIENCE, move || look(&shared, &settings, with_keys)).unwrap_or_else(|| {
-        vec![Finding::error(
-            TOPIC,
-            format_args!("{root} does not answer within {} s: users have terminals only", PATIENCE.as_secs()),
-            format_args!("See what hangs: findmnt -T {root}"),
-        )]
-    }));
+    findings.extend(ask(PATIENCE, move || look(&shared, &settings, with_keys, on_this_host)).unwrap_or_else(
+        || {
+            vec![Finding::error(
+                TOPIC,
+                format_args!(
+                    "{root} does not answer within {} s: users have terminals only",
+                    PATIENCE.as_secs()
+                ),
+                format_args!("See what hangs: findmnt -T {root}"),
+            )]
+        },
+    ));
     findings
 }
 
 /// What may wait for a file server.
-fn look(homes: &Homes, settings: &Settings, with_keys: bool) -> Vec<Finding> {
+fn look(homes: &Homes, settings: &Settings, with_keys: bool, on_this_host: OnThisHost) -> Vec<Finding> {
     if let Err(fault) = open_root(homes) {
         let remedy = "Mount the file system of the homes there, or correct root in [homes]";
         return vec![Finding::error(TOPIC, fault, remedy)];
     }
-    let mut findings = Vec::new();
+    let (mut findings, mut owners_found) = (Vec::new(), Vec::new());
     match parent(homes) {
         Ok(Some(parent)) => {
             findings.extend(homes.create.as_ref().and_then(|_| creatable(&parent)));
             findings.extend(owners(&parent, homes, settings.accounts));
+            if settings.accounts == Rule::Home && settings.jail == Jail::Namespaces {
+                owners_found = uids_of(&parent);
+            }
             if with_keys {
                 findings.extend(writable_for_others(&parent));
             }
@@ -62,6 +77,7 @@ fn look(homes: &Homes, settings: &Settings, with_keys: bool) -> Vec<Finding> {
         Ok(None) => {}
         Err(finding) => findings.push(finding),
     }
+    findings.extend(on_this_host(homes, &owners_found));
     if let Some(create) = &homes.create {
         findings.extend(create.skeleton.as_deref().and_then(skeleton));
         findings.extend(limits(homes, create, settings));
@@ -70,6 +86,36 @@ fn look(homes: &Homes, settings: &Settings, with_keys: bool) -> Vec<Finding> {
         findings.push(Finding::fine(TOPIC, format_args!("{} is in order", homes.root.display())));
     }
     findings
+}
+
+fn on_this_host(homes: &Homes, owners: &[(u32, PathBuf)]) -> Vec<Finding> {
+    open_to_accounts(homes).into_iter().chain(uids::of_homes(owners)).collect()
+}
+
+/// Whether what users put into their homes could do something on this host, outside of their jails.
+fn open_to_accounts(homes: &Homes) -> Option<Finding> {
+    let root = open_root(homes).ok()?;
+    mounts::open_to_accounts(TOPIC, "their homes", &real_path(&root)?)
+}
+
+/// Where it is; links on the way to it are the administrator's.
+fn real_path(directory: &OwnedFd) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()
+}
+
+/// The uids of the homes, and where they are.
+fn uids_of(parent: &Parent<'_>) -> Vec<(u32, PathBuf)> {
+    let (Some(pattern), Some(path)) = (&parent.pattern, real_path(&parent.fd)) else { return Vec::new() };
+    let entries = fs::read_dir(format!("/proc/self/fd/{}", parent.fd.as_raw_fd()));
+    let entries = entries.into_iter().flatten().flatten().take(MAX_HOMES);
+    let home = |entry: fs::DirEntry| {
+        let facts = entry.metadata().ok().filter(fs::Metadata::is_dir)?;
+        // No session has another.
+        let ids = Ids::new(facts.uid(), facts.gid()).ok()?;
+        let name = entry.file_name().into_string().ok().filter(|name| pattern.takes(name))?;
+        Some((ids.uid(), path.join(name)))
+    };
+    entries.filter_map(home).collect()
 }
 
 /// The directory that has a directory for each user in it, and how these are named.

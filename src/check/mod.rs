@@ -3,7 +3,7 @@
 //! | file | concern |
 //! |---|---|
 //! | [`finding`], [`report`] | what was found, and how it is shown |
-//! | [`configuration`], [`login`], [`files`], [`homes`], [`mounts`], [`shares`], [`keys`] | config.toml and what it needs on this host |
+//! | [`configuration`], [`login`], [`files`], [`uids`], [`homes`], [`mounts`], [`shares`], [`keys`] | config.toml and what it needs on this host |
 //! | [`installed`], [`nss`], [`pam`], [`sshd`], [`block`], [`freshness`], [`service_unit`], [`logger`] | what the package is plugged into |
 //! | [`hub`], [`port`], [`websocket`], [`service`], [`probe`], [`answer`] | the way to the hub |
 //! | [`user`], [`token`], [`prompt`] | one login, followed through all of it |
@@ -37,6 +37,7 @@ mod service_unit;
 mod shares;
 mod sshd;
 mod token;
+mod uids;
 mod user;
 mod websocket;
 
@@ -205,7 +206,8 @@ fn host(config: Option<&Config>, login: Option<&LoginName>) -> Vec<Finding> {
         ];
         if let Some(config) = config {
             type Check = fn(&Config) -> Vec<Finding>;
-            let checks: [(&'static str, Check); 5] = [
+            let checks: [(&'static str, Check); 6] = [
+                ("accounts", uids::check),
                 ("homes", homes::check),
                 ("files", files::check),
                 ("shares", shares::check),

@@ -1,6 +1,6 @@
 //! Are the shared directories there?
 
-use super::{Finding, PATIENCE};
+use super::{Finding, PATIENCE, mounts};
 use crate::config::{Config, Share};
 use crate::homes::open::open_share;
 use crate::status::patience::ask_each;
@@ -42,7 +42,15 @@ pub fn check(config: &Config) -> Vec<Finding> {
 
 /// What is wrong with a share. It is opened as the jail opens it: with O_PATH, which needs no permission to read.
 fn look(share: &Share) -> Option<Finding> {
-    let fault = open_share(&share.source, None).err()?;
+    let fault = match open_share(&share.source, None) {
+        // It is reached without links.
+        Ok(_) if share.writable => {
+            let what = format!("the share {}", share.source.display());
+            return mounts::open_to_accounts(TOPIC, &what, &share.source);
+        }
+        Ok(_) => return None,
+        Err(fault) => fault,
+    };
     let remedy = "Make it a directory that can be reached without links, or remove the share";
     Some(Finding::error(TOPIC, format_args!("a share cannot be shown: {fault}"), remedy))
 }

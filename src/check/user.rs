@@ -1,8 +1,8 @@
 //! One login, followed through every part of this host; the hub's share of it is in [`super::token`].
 
-use super::Finding;
 use super::nss::read;
-use crate::config::{Config, NotAllowed, Source};
+use super::{Finding, uids};
+use crate::config::{Config, Jail, NotAllowed, Source};
 use crate::homes;
 use crate::keys::{directory, home, line};
 use crate::status::patience::ask;
@@ -12,6 +12,7 @@ use accounts::uid::{self, Ids, Rule};
 use accounts::{LoginName, UserName};
 use nix::sys::stat::fstat;
 use nix::unistd::User;
+use std::path::Path;
 use std::time::Duration;
 
 pub const TOPIC: &str = "user";
@@ -49,6 +50,11 @@ pub fn check(config: &Config, login: &LoginName) -> Vec<Finding> {
     findings.extend(allowed(config.login.judge(user.as_str(), None), login));
     let (home, ids) = home_of(config, user);
     findings.extend(home);
+    let one_of_all = matches!(config.settings.accounts, Rule::Fixed(_)) || config.settings.jail == Jail::None;
+    findings.extend(ids.filter(|_| !one_of_all).and_then(|ids| {
+        let home = config.settings.homes.as_ref().map(|homes| homes::open::path(homes, user));
+        uids::of_session(TOPIC, ids.uid(), home.as_deref().map(Path::new))
+    }));
     if config.keys.is_on() {
         findings.extend(files_of_keys(config, user, ids));
     }
@@ -257,7 +263,6 @@ fn counted(source: Source, text: &[u8]) -> Finding {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     const ED25519: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIBcA0rDWzJ4+nC9vxYxkFMRYnhTLIvD0fTYkp8Fg5J9X";
 

@@ -110,7 +110,8 @@ fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// A path in which white space and the backslash are written as in `\040` (getmntent(3)).
-fn unescaped(field: &[u8]) -> PathBuf {
+#[must_use]
+pub fn unescaped(field: &[u8]) -> PathBuf {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {

@@ -22,7 +22,7 @@ mod plan;
 mod programs;
 mod request;
 mod trees;
-mod uids;
+pub(crate) mod uids;
 mod view;
 
 use crate::config::{Config, Jail};

@@ -3,10 +3,12 @@
 
 use accounts::paths::UID_DIR;
 use accounts::uid::Ids;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where this host's own accounts are (passwd(5)).
 const PASSWD: &str = "/etc/passwd";
@@ -21,10 +23,31 @@ const MAX_NAME: usize = 64;
 /// None when it cannot be read: this is a hint for the administrator.
 #[must_use]
 pub fn local_accounts(uid: u32) -> Vec<String> {
+    names(&passwd(), uid)
+}
+
+/// An account of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its name, printable and bounded.
+    pub name: String,
+    /// Its uid.
+    pub uid: u32,
+    /// Its home.
+    pub dir: PathBuf,
+}
+
+/// The accounts of this host that are meant, some of them where there are many.
+#[must_use]
+pub fn local_accounts_that(are_meant: impl Fn(&Account) -> bool) -> Vec<Account> {
+    accounts_of(&passwd(), are_meant)
+}
+
+fn passwd() -> Vec<u8> {
     let mut text = Vec::new();
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(PASSWD);
     let _ = file.and_then(|file| file.take(MAX_PASSWD).read_to_end(&mut text));
-    names(&text, uid)
+    text
 }
 
 /// For tests: as much as there may be.
@@ -35,13 +58,20 @@ pub fn most_names() -> Vec<String> {
 
 /// The names with this uid, in the order of the file.
 fn names(passwd: &[u8], uid: u32) -> Vec<String> {
-    let uid = uid.to_string();
-    let has_it = |line: &&[u8]| line.split(|byte| *byte == b':').nth(2) == Some(uid.as_bytes());
-    let name = |line: &[u8]| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        crate::homes::bounded(&String::from_utf8_lossy(name), MAX_NAME)
+    accounts_of(passwd, |account| account.uid == uid).into_iter().map(|account| account.name).collect()
+}
+
+fn accounts_of(passwd: &[u8], are_meant: impl Fn(&Account) -> bool) -> Vec<Account> {
+    let account = |line: &[u8]| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
+        let field = std::str::from_utf8(fields.get(2)?).ok()?;
+        // Written as it is shown.
+        let uid = field.parse().ok().filter(|uid: &u32| uid.to_string() == field)?;
+        let name = crate::homes::bounded(&String::from_utf8_lossy(fields.first()?), MAX_NAME);
+        let dir = OsStr::from_bytes(fields.get(5).copied().unwrap_or_default()).into();
+        Some(Account { name, uid, dir }).filter(&are_meant)
     };
-    passwd.split(|byte| *byte == b'\n').filter(has_it).map(name).take(MAX_NAMES).collect()
+    passwd.split(|byte| *byte == b'\n').filter_map(account).take(MAX_NAMES).collect()
 }
 
 /// Records that `ids` are `user`'s: a symbolic link that belongs to them, because making and replacing one is atomic and reading
@@ -105,6 +135,8 @@ mod tests {
         assert!(names(passwd, 1002).is_empty() && names(b"", 0).is_empty());
         assert_eq!(names(&b"a:x:7:\n".repeat(20), 7).len(), MAX_NAMES);
         assert_eq!(local_accounts(0).first().unwrap(), "root");
+        let root = accounts_of(passwd, |account| account.dir == Path::new("/root"));
+        assert_eq!(root, [Account { name: "root".to_owned(), uid: 0, dir: "/root".into() }]);
     }
 
     #[test]

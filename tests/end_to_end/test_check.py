@@ -19,7 +19,7 @@ from lib.storage import BY_HOME
 
 ONLY = pytest.mark.only("trixie")
 #: Of the schema in jupyterhub-openssh(8).
-TOPICS = {"configuration", "hub", "service", "package", "nss", "sshd", "pam", "systemd", "log", "homes", "files", "shares",
+TOPICS = {"configuration", "hub", "service", "package", "nss", "sshd", "pam", "systemd", "log", "accounts", "homes", "files", "shares",
           "login", "keys", "user"}
 
 
@@ -193,6 +193,8 @@ def test_each_source_of_keys_answers(bastion, hub, key):
         with service_token(bastion, hub.keys_token), bastion.configured(hub.url, config):
             found = look(bastion, "--user", "dora")
             found.find("user", "sessions have uid 1000 and gid 100; the home is /srv/check/dora", "ok")
+            found.find("user", "the local account localadmin has uid 1000, as this user's sessions do", "warning")
+            found.find("accounts", "the local account localadmin has uid 1000, as homes do", "warning")
             found.find("user", "the source home has 1 key$", "ok")
             found.find("user", "the source hub has 1 key$", "ok")
             found.find("user", "the source file has 1 key, and lines that do not count: line 2: command", "warning")

@@ -11,7 +11,7 @@ from lib.namespace import Namespace, die_with_parent, run
 from lib.wait import wait_for
 
 #: Of mount(2).
-MOUNT_FLAGS = {"rdonly": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "bind": 4096, "rec": 16384}
+MOUNT_FLAGS = {"rdonly": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "remount": 32, "bind": 4096, "rec": 16384}
 #: Calls mount(2) or umount(2) in the mount namespace of a process.
 MOUNTING = """
 import ctypes, json, os, sys

@@ -578,12 +578,47 @@ def homes_are_missing(world):
         yield
 
 
+def _mount_on_itself(world, path):
+    """As mount(8) does it for the options bind,nosuid,nodev."""
+    world.bastion.box.mount(path, path, flags=["bind"])
+    world.bastion.box.mount(path, path, flags=["remount", "bind", "nosuid", "nodev"])
+
+
 @case("homes", r"can write to 1 homes in /srv/check, or to \.ssh in them, such as dora's", r"chmod go-w /srv/check/dora", "warning")
 def keys_do_not_count(world):
-    world.sh("install -d -m 755 /srv/check; install -d -m 700 -o 1000 -g 100 /srv/check/dora; "
-             "install -d -m 770 -o 1000 -g 100 /srv/check/dora/.ssh")
+    _mount_on_itself(world, "/srv/check")
+    world.sh("install -d -m 700 -o 1500 -g 100 /srv/check/dora; install -d -m 770 -o 1500 -g 100 /srv/check/dora/.ssh")
     config = BY_HOME.replace("/srv/homes", "/srv/check") + keys_table("home")
     with service_token(world.bastion, world.hub.keys_token), world.bastion.configured(world.hub.url, config):
         world.sh((yield)["remedy"])
         assert not [one for one in look(world.bastion).bad() if one["topic"] == "homes"]
+    world.bastion.box.umount("/srv/check")
     world.sh("rm -r /srv/check")
+
+
+@case("homes", r"/srv/check is on /, which is mounted without nosuid,nodev", r"bind,nosuid,nodev", suites=BOTH)
+def homes_may_hold_setuid_programs(world):
+    """So may writable shares; both are mended by what the line of the remedy says."""
+    world.sh("install -d -m 755 /srv/check /srv/share")
+    share = '[[shares]]\nsource = "/srv/share"\npath = "/shared"\nwritable = true\n'
+    try:
+        with world.file("/etc/fstab", ""):
+            with world.bastion.configured(world.hub.url, BY_HOME.replace("/srv/homes", "/srv/check") + share):
+                found = [(yield), look(world.bastion).find("shares", r"/srv/share is on /, which .* the share /srv/share count")]
+                for path, finding in zip(("/srv/check", "/srv/share"), found):
+                    line = f"{path} {path} none bind,nosuid,nodev 0 0"
+                    assert finding["remedy"] == f'Put into /etc/fstab: "{line}"; then: mount {path}'
+                    # The sandbox has no mount(8).
+                    world.sh(f"echo '{line}' >>/etc/fstab")
+                    _mount_on_itself(world, path)
+                look(world.bastion).fine()
+                for path in ("/srv/check", "/srv/share"):
+                    world.bastion.box.umount(path)
+    finally:
+        world.sh("rmdir /srv/check /srv/share")
+
+
+@case("accounts", r"the local account localadmin has uid 1000, as sessions may", r"usermod -u NEWUID localadmin", "warning")
+def fixed_uid_of_an_account(world):
+    with world.bastion.configured(world.hub.url, '[accounts]\nuid = "fixed"\nfixed = [1000, 100]\n'):
+        yield
