@@ -326,7 +326,7 @@ fn clock(date: &str, now: i64) -> Option<Finding> {
 pub fn no_answer(topic: &str, error: &HttpError) -> Finding {
     Finding::unknown(
         topic,
-        format_args!("the hub did not answer: {error}"),
+        format_args!("the hub did not answer as it should: {error}"),
         "Try again; the hub's log may say why",
     )
 }

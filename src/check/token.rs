@@ -1,6 +1,7 @@
 //! One login, as the hub sees it: a token of the user's, and the keys that the hub and the web have.
 
 use super::Finding;
+use super::answer::Answer;
 use super::hub::{addresses, no_answer};
 use super::probe::{Failure, Probe};
 use super::user::TOPIC;
@@ -59,8 +60,13 @@ pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> 
             "Change [login] in /etc/jupyterhub-openssh/config.toml, or the user's groups at the hub",
         ));
     }
+    let named = login.server().filter(|_| verified.state == ServerState::Stopped);
+    let known = named.is_none_or(|name| knows(config, token, name.as_str()) != Some(false));
     let (finding, runs) = state(&verified);
-    findings.push(finding);
+    findings.push(match login.server() {
+        Some(name) if !known => unknown_server(login, name.as_str()),
+        _ => finding,
+    });
     if let (true, Ok(hub)) = (runs, config.hub_url()) {
         let said = verified
             .address
@@ -143,6 +149,34 @@ fn out_of_reach(failure: &Failure, place: &HubUrl, hub: &HubUrl) -> Finding {
         ),
     };
     Finding::error(TOPIC, format_args!("the server has a host name of its own, {host}, {why}"), remedy)
+}
+
+/// Whether the hub knows a named server that does not run; nothing where it doesn't say. A hub without named servers has
+/// nobody's.
+fn knows(config: &Config, token: &Token, name: &str) -> Option<bool> {
+    let probe = Probe::new(config.hub_url().ok()?, config.hub().ca_file.as_deref()).ok()?;
+    let path = "/hub/api/user?include_stopped_servers=1";
+    let answer = probe.ask("GET", path, "Connection: close\r\n", Some(token), PATIENCE).ok()?;
+    lists(&answer, name)
+}
+
+fn lists(answer: &Answer, name: &str) -> Option<bool> {
+    // Older ones may not list what is stopped, whatever they are asked.
+    let release: u32 = answer.header("x-jupyterhub-version")?.split('.').next()?.parse().ok()?;
+    let user = answer.object().filter(|_| answer.status == 200 && release >= 4)?;
+    Some(user.get("servers")?.as_object()?.contains_key(name))
+}
+
+/// A login asks the hub to start it, and whether the hub makes new ones it tells only then.
+fn unknown_server(login: &LoginName, name: &str) -> Finding {
+    Finding::unknown(
+        TOPIC,
+        format_args!(
+            "the hub knows no server {name} of {}'s: a login starts it only if the hub lets users have named servers, and one more",
+            login.user()
+        ),
+        "See the hub's home page, which lists them under Named Servers (c.JupyterHub.allow_named_servers)",
+    )
 }
 
 /// What would become of the server at a login, and whether it can be asked something now.
@@ -257,7 +291,7 @@ fn told(source: Source, found: Result<lines::Found, String>) -> Finding {
             if source == Source::Hub {
                 "See what is said under service"
             } else {
-                "Try keys.url from this host: curl -v"
+                "Try the address of that message from this host: curl -v ADDRESS"
             },
         ),
         Ok(lines::Found { keys, left_out: Some(why) }) => Finding::warning(
@@ -340,6 +374,30 @@ mod tests {
             let text = out_of_reach(&failure, &own, &hub).text();
             assert!(text.contains(remedy) && text.contains("its own, alice.hub.example.org, "), "{text}");
         }
+    }
+
+    #[test]
+    #[allow(clippy::unwrap_used)]
+    fn a_named_server_is_the_hubs_to_know() {
+        let known = |status: u16, body: &str| {
+            let text = format!("HTTP/1.1 {status} X\r\nX-JupyterHub-Version: 5.2.1\r\n\r\n{body}");
+            lists(&Answer::parse(text.as_bytes()).unwrap(), "gpu")
+        };
+        assert_eq!(known(200, r#"{"servers": {"gpu": {"ready": false}}}"#), Some(true));
+        assert_eq!(known(200, r#"{"servers": {"": {}}}"#), Some(false));
+        for unsaid in [
+            known(200, "{}"),
+            known(200, r#"{"servers": null}"#),
+            known(403, r#"{"servers": {}}"#),
+            known(200, ""),
+        ] {
+            assert_eq!(unsaid, None);
+        }
+        let old =
+            Answer::parse(b"HTTP/1.1 200 X\r\nX-JupyterHub-Version: 3.1.1\r\n\r\n{\"servers\": {}}").unwrap();
+        assert_eq!(lists(&old, "gpu"), None);
+        let text = unknown_server(&LoginName::parse("bob+gpu").unwrap(), "gpu").text();
+        assert!(text.contains("no server gpu of bob's: a login starts it only if"), "{text}");
     }
 
     #[test]

@@ -98,7 +98,7 @@ def test_it_ends_whatever_hangs(bastion, hub, faulty):
     faulty.on("GET", r"^/hub/api/user", hang).on("POST", ".*", hang)
     with service_token(bastion, hub.keys_token), bastion.configured(faulty.url, keys_table("hub")):
         found = look(bastion, "--user", "alice", token="x" * 32)
-    assert found.find("service", "the hub did not answer", "unknown")
+    assert found.find("service", "the hub did not answer as it should", "unknown")
     assert found.find("user", "the token could not be tried|could not be found out", "unknown")
 
 
@@ -159,7 +159,13 @@ def test_tokens_that_do_not_open_it(bastion, hub):
         finding = found.find("user", re.escape(what))
         assert finding["remedy"] and token not in found.text and found.status == 2
     look(bastion, "--user", "erin", token="a b").find("user", "what was given is no token", "info")
-    look(bastion, "--user", "erin+gpu", token=hub.token("erin")).fine().find("user", "the server is stopped: a login starts it", "ok")
+    look(bastion, "--user", "erin", token=hub.token("erin")).fine().find("user", "the server is stopped: a login starts it", "ok")
+    unknown = look(bastion, "--user", "erin+gpu", token=hub.token("erin"))
+    unknown.find("user", "the hub knows no server gpu of erin's: a login starts it only if the hub lets users have", "unknown")
+    hub.start_server("erin", "gpu")
+    hub.stop_server("erin", "gpu")
+    known = look(bastion, "--user", "erin+gpu", token=hub.token("erin")).fine()
+    known.find("user", "the server is stopped: a login starts it", "ok")
     limited = hub.token("erin", scopes=["access:servers!user", "read:servers!user"])
     look(bastion, "--user", "erin", token=limited).find("user", "is stopped, and this token may not start it")
 
