@@ -21,7 +21,10 @@ def logins_work(bastion, client):
 def test_installed_but_not_configured(fresh_bastion, client, hub, package):
     bastion = fresh_bastion()
     done = bastion.install(package)
-    assert "hub users stay out until hub.url is set in /etc/jupyterhub-openssh/config.toml" in done.stdout + done.stderr
+    # What is left to do is the last that is said.
+    assert [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("jupyterhub-openssh: ")][-1] == (
+        "jupyterhub-openssh: hub users stay out until hub.url is set in /etc/jupyterhub-openssh/config.toml. "
+        "Set it there, then run: jupyterhub-openssh check")
     bastion.reload_sshd()
     logins_work(bastion, client)
     mark = bastion.syslog.mark()

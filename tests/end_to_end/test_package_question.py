@@ -32,7 +32,8 @@ def test_installed_with_an_answer(fresh_bastion, client, hub, package):
     bastion = fresh_bastion()
     with_init(bastion.box)
     preseed(bastion.box, hub.url + "/")
-    bastion.install(package)
+    done = bastion.install(package)
+    assert "jupyterhub-openssh: to see whether all is in order, run: jupyterhub-openssh check\n" in done.stdout + done.stderr
     template, text = bastion.box.read(TEMPLATE), bastion.box.read(paths.CONFIG_FILE)
     assert text == re.sub(r'(?m)^# url = "https://hub\.example\.org"$', f'url = "{hub.url}"', template)
     status = bastion.box.path(paths.CONFIG_FILE).stat()
@@ -51,6 +52,7 @@ def test_an_answer_that_is_no_address(fresh_bastion, client, hub, package):
     done = bastion.install(package)
     assert re.search(r"address of one of the hub's pages.*\n.*Leave out /hub.*\n.*was not set.*Set hub\.url in /etc/",
                      done.stdout + done.stderr), done.stdout + done.stderr
+    assert "hub.url is set in /etc/jupyterhub-openssh/config.toml. Set it there, then run:" in done.stdout + done.stderr
     assert bastion.box.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}", "jupyterhub-openssh").stdout == "ii "
     assert bastion.box.read(paths.CONFIG_FILE) == bastion.box.read(TEMPLATE)
     mark = bastion.syslog.mark()
