@@ -23,7 +23,11 @@ pub fn check(pid_file: &str) -> Option<Finding> {
         None => Some(Finding::warning(
             TOPIC,
             format_args!("sshd does not seem to run ({pid_file})"),
-            "systemctl start ssh",
+            if Path::new("/run/systemd/system").exists() {
+                "systemctl start ssh"
+            } else {
+                "service ssh start"
+            },
         )),
     }
 }

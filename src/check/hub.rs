@@ -239,14 +239,19 @@ fn identity(answer: &Answer, hub: &HubUrl, keys_on: bool) -> (Finding, bool) {
             none(format!("{base}/hub/api/ is redirected to {target}, which is not followed: tokens go nowhere else"), remedy)
         }
         (502..=504, _) => none(
-            format!("the proxy at {base} answers, the hub behind it does not (status {})", answer.status),
+            format!("the proxy at {base} answers, the hub behind it does not seem to (status {})", answer.status),
             "See whether the hub runs, and its log".to_owned(),
         ),
         (404, _) => none(
             format!("there is no JupyterHub at {base} (status 404 for {base}/hub/api/)"),
-            "Add the hub's base path to hub.url (c.JupyterHub.base_url), as in https://hub.example.org/jupyter: what stands \
-             before /hub when you are signed in"
-                .to_owned(),
+            match hub.path() {
+                "" => "Add the hub's base path to hub.url (c.JupyterHub.base_url), as in https://hub.example.org/jupyter: what \
+                       stands before /hub when you are signed in"
+                    .to_owned(),
+                path => format!(
+                    "Correct the base path {path} in hub.url (c.JupyterHub.base_url): what stands before /hub when you are signed in"
+                ),
+            },
         ),
         (status, _) => none(
             format!("what answers at {base}/hub/api/ is not a JupyterHub (status {status})"),

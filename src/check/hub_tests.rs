@@ -57,11 +57,18 @@ fn what_is_no_hub_is_told_with_its_remedy() {
         (200, "", "<html>welcome</html>", "is not a JupyterHub", "in their browser"),
         (200, "", "{\"version\": 5}", "is not a JupyterHub", "in their browser"),
         (401, "", "", "is not a JupyterHub (status 401)", "in their browser"),
-        (502, "", "", "the hub behind it does not (status 502)", "its log"),
+        (502, "", "", "the hub behind it does not seem to (status 502)", "its log"),
     ] {
         let (text, is_error, is_hub) = judged(&answer(status, headers, body), true);
         assert!(is_error && !is_hub && text.contains(what) && text.contains(remedy), "{status}: {text}");
     }
+}
+
+#[test]
+fn a_base_path_that_is_there_is_not_to_be_added() {
+    let text = |hub: &str| identity(&answer(404, "", ""), &url(hub), false).0.text();
+    assert!(text("https://h").contains("Add the hub's base path"));
+    assert!(text("https://h/jupyter").contains("Correct the base path /jupyter in hub.url"));
 }
 
 #[test]

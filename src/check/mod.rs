@@ -235,18 +235,17 @@ fn host(config: Option<&Config>, login: Option<&LoginName>) -> Vec<Finding> {
             .into_iter()
             .flat_map(|(topic, answers)| {
                 let left = end.saturating_duration_since(Instant::now());
-                answers.recv_timeout(left).unwrap_or_else(|_| vec![late(topic, "no answer in time")])
+                answers.recv_timeout(left).unwrap_or_else(|_| vec![late(topic, "no answer in time", HANGS)])
             })
             .collect()
     })
 }
 
-fn late(topic: &str, why: &str) -> Finding {
-    Finding::unknown(
-        topic,
-        format_args!("could not be found out: {why}"),
-        "See what hangs: ps -eo pid,stat,wchan:20,args",
-    )
+/// What to do about something that doesn't answer.
+const HANGS: &str = "See what hangs: ps -eo pid,stat,wchan:20,args";
+
+fn late(topic: &str, why: &str, remedy: &str) -> Finding {
+    Finding::unknown(topic, format_args!("could not be found out: {why}"), remedy)
 }
 
 /// Does `work` in a child process, which can be ended whatever it waits for; as a user without privileges if one is named
@@ -260,8 +259,13 @@ fn in_child(
     let ids = match user.filter(|_| geteuid().is_root()).map(User::from_name) {
         None => None,
         Some(Ok(Some(user))) if user.uid != Uid::from_raw(0) => Some((user.uid.as_raw(), user.gid.as_raw())),
-        // What is missing is told under the topic of the package.
-        Some(_) => return vec![late(topic, "there is no user to do it as")],
+        Some(_) => {
+            return vec![late(
+                topic,
+                "a system user of the package's is missing",
+                "See what is said under package",
+            )];
+        }
     };
     let answer = forked::ask(within + GRACE, MAX_ANSWER, || {
         if let Some((uid, gid)) = ids {
@@ -271,8 +275,8 @@ fn in_child(
     });
     match answer {
         Ok(bytes) => serde_json::from_slice(&bytes.unwrap_or_default())
-            .unwrap_or_else(|_| vec![late(topic, "no answer")]),
+            .unwrap_or_else(|_| vec![late(topic, "no answer", HANGS)]),
         // What follows is meant for a file system.
-        Err(why) => vec![late(topic, why.split(": look after").next().unwrap_or(&why))],
+        Err(why) => vec![late(topic, why.split(": look after").next().unwrap_or(&why), HANGS)],
     }
 }

@@ -39,14 +39,14 @@ fn judge(text: &str) -> Vec<Finding> {
                 "ssh.service has room for some {} sessions (TasksMax {most}, {TASKS} tasks a session)",
                 most / TASKS
             ),
-            "For more: systemctl edit ssh, [Service], TasksMax=4000",
+            "For more: systemctl set-property ssh.service TasksMax=4000",
         ));
     }
     if value("OOMPolicy").is_some_and(|policy| policy != "continue") {
         findings.push(Finding::info(
             TOPIC,
             "when memory runs out and one process of ssh.service is killed, all sessions and sshd end (OOMPolicy)",
-            "systemctl edit ssh, [Service], OOMPolicy=continue",
+            "systemctl edit ssh.service, and write two lines: [Service] and OOMPolicy=continue",
         ));
     }
     findings

@@ -2,7 +2,7 @@
 
 use super::nss::read;
 use super::{Finding, uids};
-use crate::config::{Config, Jail, NotAllowed, Source};
+use crate::config::{Backend, Config, Jail, NotAllowed, Source};
 use crate::homes;
 use crate::keys::{directory, home, line};
 use crate::status::patience::ask;
@@ -135,10 +135,8 @@ fn home_of(config: &Config, user: &UserName) -> (Vec<Finding>, Option<Ids>) {
     let looked = ask(PATIENCE, move || look(&homes, &owner, rule));
     match looked {
         None => {
-            let what = format!(
-                "{path}: no answer within {} s: terminals and commands work, sftp does not",
-                PATIENCE.as_secs_f32()
-            );
+            let what =
+                format!("{path}: no answer within {} s: {}", PATIENCE.as_secs_f32(), without_home(config));
             (vec![Finding::error(TOPIC, what, format_args!("See what hangs: findmnt -T {path}"))], None)
         }
         Some((Ok(()), ids)) => {
@@ -151,12 +149,20 @@ fn home_of(config: &Config, user: &UserName) -> (Vec<Finding>, Option<Ids>) {
             } else {
                 Finding::warning(
                     TOPIC,
-                    format_args!("{fault}: terminals and commands work, sftp does not"),
+                    format_args!("{fault}: {}", without_home(config)),
                     "Make the home and give it to the user's uid, or correct [homes] and [accounts]",
                 )
             };
             (vec![finding], ids)
         }
+    }
+}
+
+/// What a login is like whose home cannot be had.
+fn without_home(config: &Config) -> &'static str {
+    match config.files.backend {
+        Backend::Homes => "terminals and commands work, sftp does not",
+        Backend::Server => "sessions work, their files are the server's, and no key of the home counts",
     }
 }
 
@@ -222,7 +228,12 @@ fn keys(source: Source, answer: Option<Result<Option<Vec<u8>>, String>>) -> Find
         Some(Err(why)) => Finding::error(
             TOPIC,
             format_args!("keys of the source {source} are left out: {why}"),
-            "Give what is named to the user, writable for nobody else, and no links; of \"file\", to root, readable for all",
+            match source {
+                Source::Home => "Give what is named to the user, writable for nobody else, and no links",
+                _ => {
+                    "Give what is named to root, writable for nobody else and readable for all, and no links"
+                }
+            },
         ),
         Some(Ok(None)) => Finding::info(TOPIC, format_args!("the source {source} has no keys"), hint(source)),
         Some(Ok(Some(text))) => counted(source, &text),

@@ -222,7 +222,7 @@ def old_hub(world):
         yield
 
 
-@case("hub", r"the proxy at .* answers, the hub behind it does not \(status 503\)", r"See whether the hub runs")
+@case("hub", r"the proxy at .* answers, the hub behind it does not seem to \(status 503\)", r"See whether the hub runs")
 def hub_behind_the_proxy_is_down(world):
     world.faulty.on("GET", ".*", answer(503, "down"))
     with world.bastion.configured(world.faulty.url):
