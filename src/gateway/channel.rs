@@ -6,6 +6,7 @@ use super::files;
 use super::job::Jobs;
 use super::link::AgentLink;
 use super::news::{News, Said};
+use super::own_home::OwnHome;
 use super::peer::{BROKEN, Heard, Peer};
 use super::terminal_channel::{Interactive, TerminalChannel};
 use super::transfer::Transfer;
@@ -269,7 +270,8 @@ impl Asking {
             SessionRequest::Sftp { environment } => {
                 self.peer.set_kind(files::name(FileTool::Sftp));
                 let umask = self.access.config().files.umask;
-                self.command(Work::Files { umask }, descriptors, &environment, now)
+                let own_home = OwnHome::new(self.access.login().as_str());
+                self.command(Work::Files { umask, own_home }, descriptors, &environment, now)
             }
             SessionRequest::Files { tool, command } => self.serve_files(tool, &command, log, now),
             SessionRequest::Ready { .. } | SessionRequest::Resize { .. } => gone,

@@ -4,6 +4,7 @@ use super::job::Jobs;
 use super::link::{AgentLink, Standing};
 use super::news::Said;
 use super::output::Output;
+use super::own_home::OwnHome;
 use super::peer::{self, BROKEN, Heard, Peer};
 use super::terminal_channel::Interactive;
 use crate::agent;
@@ -45,7 +46,19 @@ pub enum Work {
     Files {
         /// Of what it makes.
         umask: u32,
+        /// What the client asks for passes through this.
+        own_home: OwnHome,
     },
+}
+
+impl Work {
+    /// So much of what has been read is not sent yet.
+    fn held(&self) -> usize {
+        match self {
+            Self::Process { .. } => 0,
+            Self::Files { own_home, .. } => own_home.held(),
+        }
+    }
 }
 
 enum Phase {
@@ -189,7 +202,7 @@ impl CommandChannel {
     /// What to poll for.
     pub fn interest<'a>(&'a self, link: &AgentLink, fds: &mut Vec<(BorrowedFd<'a>, PollFlags)>) {
         fds.extend(self.peer.fd().map(|fd| (fd, PollFlags::POLLIN)));
-        let reads = self.stream(link).is_some_and(|stream| link.streams().room(stream) > 0);
+        let reads = self.stream(link).is_some_and(|stream| link.streams().room(stream) > self.work.held());
         if let (true, Some(stdin)) = (reads, &self.stdin) {
             fds.push((stdin.as_fd(), PollFlags::POLLIN));
         }
@@ -426,7 +439,7 @@ impl CommandChannel {
                 let tty = tty.as_ref().map(|tty| TtyDescription::new(tty, typed));
                 (Description::process(command.as_deref(), tty, &self.variables), window)
             }
-            Work::Files { umask } => (Description::Files { source, umask: *umask }, WINDOW),
+            Work::Files { umask, .. } => (Description::Files { source, umask: *umask }, WINDOW),
         };
         let generation = link.generation();
         // There are more streams than channels can be, and the description is shorter than it may be: this does not fail.
@@ -476,7 +489,7 @@ impl CommandChannel {
 
     fn read_client(&mut self, link: &mut AgentLink, now: Instant) {
         let Some(stream) = self.stream(link) else { return };
-        if self.stdin.is_none() || link.streams().room(stream) == 0 {
+        if self.stdin.is_none() || link.streams().room(stream) <= self.work.held() {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -488,19 +501,26 @@ impl CommandChannel {
     fn read_into(&mut self, buffer: &mut [u8], stream: StreamId, link: &mut AgentLink, now: Instant) {
         // A few turns, so that nobody else has to wait for a flood.
         for _ in 0..4 {
-            let room = link.mux().room(stream);
+            let room = link.mux().room(stream).saturating_sub(self.work.held());
             let (Some(stdin), Some(part), true) = (&mut self.stdin, buffer.get_mut(..room), room > 0) else {
                 return;
             };
             match stdin.read(part) {
                 Ok(0) if self.tty().is_some() => return self.session_gone(link, now),
                 Ok(0) => {
+                    if let Work::Files { own_home, .. } = &mut self.work {
+                        link.mux().send(stream, &own_home.end(), now);
+                    }
                     link.mux().eof(stream, now);
                     self.stdin = None;
                 }
                 Ok(n) => {
                     self.peer.received(n, now);
-                    link.mux().send(stream, buffer.get(..n).unwrap_or_default(), now);
+                    let bytes = buffer.get(..n).unwrap_or_default();
+                    match &mut self.work {
+                        Work::Process { .. } => link.mux().send(stream, bytes, now),
+                        Work::Files { own_home, .. } => link.mux().send(stream, &own_home.push(bytes), now),
+                    };
                     if n < room {
                         return;
                     }

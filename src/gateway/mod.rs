@@ -20,6 +20,7 @@ pub mod link; // the agent in the user's server
 pub mod login; // is this token good for this user?
 pub mod news; // what jobs report
 pub mod output; // the bounded queue to the client
+pub mod own_home; // ~NAME in SFTP
 pub mod peer; // the session program of a channel
 pub mod remote; // calls to the user's server
 pub mod request; // what the PAM module asks

@@ -94,12 +94,15 @@ pub fn run() -> u8 {
 
 fn serve(route: Route, command: &[u8]) -> Result<End, End> {
     let gateway = Gateway::connect()?;
+    // sshd sets it, whatever a client has sent.
+    let user = std::env::var_os("USER").map(OsStringExt::into_vec).unwrap_or_default();
+    let of_files = transfer::own_home(command, &user);
     let (gateway, job) = match route {
         Route::Shell => (gateway, Job::Shell),
         Route::Exec => (gateway, Job::Command(command)),
         Route::Files(tool) => {
-            let job = if tool == FileTool::Sftp { Job::Sftp } else { Job::Command(command) };
-            (files::serve(gateway, tool, command)?, job)
+            let job = if tool == FileTool::Sftp { Job::Sftp } else { Job::Command(&of_files) };
+            (files::serve(gateway, tool, &of_files)?, job)
         }
     };
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();

@@ -51,6 +51,10 @@ def _scp(place, *flags):
         all_owned(place, "tree")
         assert place.home.stat("tree/d000/f00007").mode == 0o755
         assert place.home.stat("tree/d000/f00008").mtime == LONG_AGO == int((here / "back/d000/f00008").stat().st_mtime)
+        # Whoever the server knows by that name, or nobody.
+        copy(f":~{place.user}/tree/link", here / "link")
+        copy(here / "link", f":~{place.user}/tree/d000/again")
+        assert (here / "link").read_bytes() == (tree / "link").read_bytes() == place.home.read("tree/d000/again")
         missing = place.run(place.command("scp", *flags, f"{place.host}:missing", here), check=False)
         assert missing.returncode and "missing" in missing.stderr, missing
 
@@ -218,6 +222,8 @@ def check_rsync(place):
         assert place.home.stat("tree/d000/f00008").mtime == LONG_AGO
         rsync("-a", f"{place.host}:tree", here / "back")
         same_tree(place, "tree", here / "back/tree")
+        rsync("-a", f"{place.host}:~{place.user}/tree/--server", here / "named")
+        assert (here / "named").read_text() == "x"
         (tree / "d000/f00001").unlink()
         (tree / "d000/f00002").write_text("changed")
         said = rsync("-avz", "--delete", "--checksum", "--itemize-changes", f"{tree}/", f"{place.host}:tree/").stdout

@@ -5,11 +5,13 @@
 //! themselves need no check, not even for `..`: whatever they name, the jail holds nothing but what the user may
 //! reach, and the working directory is the home.
 
+mod own_home;
 mod rsync;
 mod scp;
 mod words;
 
 use crate::control::FileTool;
+pub use own_home::own_home;
 use std::fmt;
 pub use words::Word;
 
