@@ -186,7 +186,7 @@ pub enum SessionRequest {
     Shell {
         /// None: the shell reads its standard input.
         tty: Option<Tty>,
-        /// TERM, COLORTERM, LANG, LC_*, SSH_CLIENT and SSH_CONNECTION; the gateway validates each.
+        /// TERM, SSH_CLIENT, SSH_CONNECTION and what the client has sent; the gateway validates each.
         environment: BTreeMap<String, String>,
     },
     /// With three descriptors: run a command. Unless `length` is 0, the command follows as one packet of raw bytes.

@@ -6,6 +6,7 @@ pub mod child;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod environment;
 pub mod gateway;
 pub mod homes;
 pub mod hub;

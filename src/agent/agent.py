@@ -755,6 +755,10 @@ def execute(command, environment):
         posix.write(2, b"%s: %s\n" % (program, error.strerror.encode()))
 
 
+LOCALES = (b"LANG", b"LC_ALL", b"LC_ADDRESS", b"LC_COLLATE", b"LC_CTYPE", b"LC_IDENTIFICATION", b"LC_MEASUREMENT",
+           b"LC_MESSAGES", b"LC_MONETARY", b"LC_NAME", b"LC_NUMERIC", b"LC_PAPER", b"LC_TELEPHONE", b"LC_TIME")
+
+
 def surroundings(wanted, tty):
     """The environment of a process: that of the server's terminals, and what the client said. In the child."""
     try:
@@ -775,7 +779,7 @@ def surroundings(wanted, tty):
         if name == b"TERM":
             need(2)
             value = terminal_type(value, environment)
-        elif name == b"LANG" or name[:3] == b"LC_":
+        elif name in LOCALES:
             # A locale that this host lacks would turn UTF-8 off; and the server's own LC_ALL would hide it.
             if value != good:
                 try:

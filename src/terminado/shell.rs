@@ -5,15 +5,13 @@
 //! A server that doesn't honour `shell_command` starts its own shell instead. Then no [`crate::terminado::marker`]
 //! message ever comes, and the status of a terminal that disconnects cleanly is 0.
 
+use crate::environment;
 use crate::sys::random;
 use std::fmt;
 use std::io;
 
 /// The wrapper. Kept as a shell script because Python takes 10 to 100 ms to start, and every login waits for this.
 const SCRIPT: &str = include_str!("shell.sh");
-
-/// Longest value of a variable that is passed on, in bytes.
-pub const MAX_VALUE: usize = 64;
 
 /// What makes the wrapper's messages unforgeable for anything that is merely printed (`cat` of a file, a log of
 /// another session): 128 random bits. The user's own processes may know it; they could only fool their own session.
@@ -48,7 +46,7 @@ impl fmt::Debug for Nonce {
     }
 }
 
-/// The client's variables that are passed on: `TERM`, `COLORTERM`, `LANG` and `LC_*`, nothing else.
+/// The client's variables that are passed on ([`crate::environment`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment(Vec<(String, String)>);
 
@@ -69,36 +67,15 @@ impl Environment {
         environment
     }
 
-    /// Takes a variable if it is one of those passed on and its value is harmless: `[A-Za-z0-9._+-]{1,64}` for
-    /// `TERM` and `COLORTERM`, `[A-Za-z0-9._@:=-]{1,64}` for locales. A second value replaces the first.
-    /// Returns whether it was taken.
+    /// Takes a variable if it may be passed on. A second value replaces the first. Returns whether it was taken.
     pub fn offer(&mut self, name: &str, value: &str) -> bool {
-        const LOCALES: [&str; 14] = [
-            "LANG",
-            "LC_ALL",
-            "LC_ADDRESS",
-            "LC_COLLATE",
-            "LC_CTYPE",
-            "LC_IDENTIFICATION",
-            "LC_MEASUREMENT",
-            "LC_MESSAGES",
-            "LC_MONETARY",
-            "LC_NAME",
-            "LC_NUMERIC",
-            "LC_PAPER",
-            "LC_TELEPHONE",
-            "LC_TIME",
-        ];
-        let extra: &[u8] = match name {
-            "TERM" | "COLORTERM" => b"._+-",
-            name if LOCALES.contains(&name) => b"._@:=-",
-            _ => return false,
-        };
-        let harmless = |b: u8| b.is_ascii_alphanumeric() || extra.contains(&b);
-        if value.is_empty() || value.len() > MAX_VALUE || !value.bytes().all(harmless) {
+        if !environment::may_travel(name) || !environment::may_be_value(name, value) {
             return false;
         }
         self.0.retain(|(known, _)| known != name);
+        if self.0.len() >= environment::MAX_VARIABLES {
+            return false;
+        }
         self.0.push((name.to_owned(), value.to_owned()));
         true
     }
@@ -157,17 +134,20 @@ mod tests {
             ("TERM", "x\n"),
             ("PATH", "/x"),
             ("LD_PRELOAD", "x"),
-            ("LC_EVIL", "x"),
-            ("lang", "C"),
+            ("JUPYTERHUB_API_TOKEN", "x"),
             ("LANG", "a;b"),
             ("LANG", "ü"),
             ("LANG", "a/b"),
         ] {
             assert!(!environment.offer(name, value), "{name}={value:?}");
         }
-        assert!(!environment.offer("LANG", &"a".repeat(MAX_VALUE + 1)));
+        assert!(environment.offer("LC_TERMINAL", "iTerm2"));
         assert_eq!(environment.get("TERM"), Some("screen.xterm+x"));
         assert_eq!(environment.get("LANG"), None);
+        for number in 0..2 * environment::MAX_VARIABLES {
+            environment.offer(&format!("LC_{number}"), "");
+        }
+        assert_eq!(environment.iter().count(), environment::MAX_VARIABLES);
     }
 
     #[test]
@@ -212,6 +192,21 @@ mod tests {
             );
             assert_eq!(out.status.code(), Some(status), "{shell}");
         }
+    }
+
+    #[test]
+    fn other_variables_arrive_as_they_are() {
+        let mut environment = Environment::new();
+        // Names that the wrapper uses itself, values that a shell would act on.
+        let all =
+            [("s", "/no"), ("p", "1"), ("LC_TERMINAL", "iTerm2"), ("LC_WHO", "J\u{f6} 'X' $(id) `id`\n*")];
+        for (name, value) in all {
+            assert!(environment.offer(name, value), "{name}");
+        }
+        let out = run(r#"printf '<%s>' "$s" "$p" "$LC_TERMINAL" "$LC_WHO"; exit 3"#, &environment);
+        let text = String::from_utf8(out.stdout).unwrap();
+        assert!(text.contains("</no><1><iTerm2><J\u{f6} 'X' $(id) `id`\n*>"), "{text:?}");
+        assert_eq!(out.status.code(), Some(3));
     }
 
     #[test]

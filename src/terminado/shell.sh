@@ -39,16 +39,19 @@ locale_ok() {
 all=${LC_ALL:-}
 good=${LC_ALL:-${LANG:-C}}
 for a; do
+  shift
   v=${a#*=}
   case ${a%%=*} in
   TERM) term "$v" ;;
-  LANG | LC_*)
+  LANG | LC_ALL | LC_ADDRESS | LC_COLLATE | LC_CTYPE | LC_IDENTIFICATION | LC_MEASUREMENT | LC_MESSAGES | \
+    LC_MONETARY | LC_NAME | LC_NUMERIC | LC_PAPER | LC_TELEPHONE | LC_TIME)
     # The server's own LC_ALL would hide it.
     if locale_ok "$v"; then
       [ "$all" ] && unset LC_ALL all
       export "$a"
     fi ;;
-  COLORTERM) export "$a" ;;
+  # For the shell alone: this script has variables of its own.
+  *) set -- "$@" "$a" ;;
   esac
 done
 
@@ -64,13 +67,13 @@ trap 'i=1' INT QUIT
 trap 'i=1; kill -HUP "$p"; kill -CONT "$p"' HUP
 trap 'i=1; kill -KILL "$p"' TERM
 if [ "$plain" ]; then
-  $plain "$s" -l <&3 2>&4 3<&- 4>&- &
+  $plain "$@" "$s" -l <&3 2>&4 3<&- 4>&- &
 elif command -v perl >/dev/null; then
-  perl -e '$SIG{HUP} = $SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV' "$s" -l <&3 2>&4 3<&- 4>&- &
+  perl -e '$SIG{HUP} = $SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV' env "$@" "$s" -l <&3 2>&4 3<&- 4>&- &
 else
   python3 -ISc 'import os, signal, sys
 for s in (1, 2, 3): signal.signal(s, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])' "$s" -l <&3 2>&4 3<&- 4>&- &
+os.execvp(sys.argv[1], sys.argv[1:])' env "$@" "$s" -l <&3 2>&4 3<&- 4>&- &
 fi
 p=$!
 while :; do

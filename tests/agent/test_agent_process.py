@@ -247,6 +247,15 @@ def test_locale_of_the_client(agent):
     assert peer.run(show, environment={"LANG": "xx_XX.UTF-8", "LC_TIME": "C"}).out == b"POSIX,,C\n"
 
 
+def test_variables_of_the_client_that_are_no_locales(agent):
+    """Arrive as they are, and change nothing of the server's locale."""
+    base = {"HOME": "/", "PATH": os.environ["PATH"], "SHELL": "/bin/sh", "LC_ALL": "C"}
+    sent = {"LC_TERMINAL": "iTerm2", "LC_WHO": "J\u00f6rg 'X' $(id)\n", "PROJECT": ""}
+    out = agent(environment=base).run("exec cat /proc/self/environ", environment=sent).out.decode().split("\0")
+    found = dict(entry.split("=", 1) for entry in out if entry)
+    assert {name: found.get(name) for name in [*sent, "LC_ALL"]} == {**sent, "LC_ALL": "C"}
+
+
 def test_login_shell_reads_a_script(agent, bash, tmp_path):
     """Without a command: the user's shell as login shell."""
     peer = agent(environment={**os.environ, "SHELL": bash, "HOME": str(tmp_path)})

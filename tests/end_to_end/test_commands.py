@@ -1,5 +1,6 @@
 """Commands in the user's server: what stock sshd does with them (test_commands_stock.py), and what is ours alone."""
 
+import contextlib
 import re
 import threading
 import time
@@ -8,6 +9,7 @@ import pytest
 
 from lib import commandchecks, commandclients, expect, terminalchecks
 from lib.agents import Agents, peak, proportional, resident
+from lib.client import Terminal
 from lib.files import difference, local_home
 from lib.hub import HUB_UID
 from lib.jupyter import Jupyter, Responsiveness
@@ -59,6 +61,49 @@ def test_terminals(place, check):
 @pytest.mark.parametrize("check", commandclients.CLIENTS, ids=lambda check: check.__name__)
 def test_clients(place, check):
     check(place)
+
+
+def test_variables_that_an_administrator_lets_in(bastion, hub, place, client, alice):
+    """As with stock sshd; but neither this host's own variables nor those that would mislead the server travel."""
+    sent = {"PROJECT": "größe 'x' $(id)", "LC_TERMINAL": "iTerm2", "LC_EMPTY": "", "LD_BIND_NOW": "1", "HOME": "/sent",
+            "JUPYTERHUB_USER": "sent", "USER": "sent", "AFTER": "USER", "FROM_PAM": "sent"}
+    drop_in, environment = "/etc/ssh/sshd_config.d/01-env.conf", "/etc/environment"
+    before = bastion.box.read(environment) if bastion.box.path(environment).exists() else None
+    bastion.box.write(drop_in, "Match Group jupyterhub\n"
+                      "AcceptEnv LANG LC_* COLORTERM PROJECT LD_* HOME JUPYTERHUB_* USER AFTER\nSetEnv FROM_SETENV=here\n")
+    bastion.box.write(environment, "FROM_PAM=here\nLC_FROM_PAM=here\n")
+    bastion.reload_sshd()
+    try:
+        def ask(terminal):
+            with contextlib.closing(client.login(bastion, "alice", alice.token)) as transport:
+                channel = transport.open_session()
+                for name, value in sent.items():
+                    channel.set_environment_variable(name, value)
+                if not terminal:
+                    channel.exec_command("env -0")
+                    text = b"".join(iter(lambda: channel.recv(65536), b"")).decode()
+                else:
+                    channel.get_pty()
+                    channel.invoke_shell()
+                    text = Terminal(transport, channel).run("env -0 | tr '\\0' '\\n'").replace("\n", "\0")
+                return dict(part.split("=", 1) for part in text.split("\0") if "=" in part)
+
+        for mode in ("auto", "plain"):
+            with bastion.configured(hub.url, f'[terminal]\nmode = "{mode}"\n'):
+                for terminal in (False, True):
+                    found = ask(terminal)
+                    arrived = {name: value for name, value in found.items() if sent.get(name) == value}
+                    expected = ("PROJECT", "LC_TERMINAL", "LC_EMPTY")
+                    assert arrived == {name: sent[name] for name in expected}, (mode, terminal, found)
+                    here = [name for name, value in found.items() if name.startswith(("FROM_", "LC_FROM")) or value == "here"]
+                    assert not here and found["JUPYTERHUB_USER"] == "alice" and found["HOME"] == place.shown, found
+    finally:
+        bastion.box.path(drop_in).unlink()
+        if before is None:
+            bastion.box.path(environment).unlink()
+        else:
+            bastion.box.write(environment, before)
+        bastion.reload_sshd()
 
 
 # What it costs.

@@ -417,7 +417,9 @@ def check_environment(place):
     assert re.fullmatch(rf"10\.77\.1\.\d \d+ {address} {port}", found["SSH_CONNECTION"]), found["SSH_CONNECTION"]
     assert re.fullmatch(rf"10\.77\.1\.\d \d+ {port}", found["SSH_CLIENT"]), found["SSH_CLIENT"]
     assert place.output("pwd; echo $SHLVL; readlink /proc/self/cwd") == f"{place.shown}\n1\n{place.shown}\n"
-    found = variables(place, LANG="C.UTF-8", LC_TIME="POSIX", LC_MESSAGES="C", FOREIGN="x")
+    own = {"LC_TERMINAL": "iTerm2", "LC_TERMINAL_VERSION": "3.5.0", "LC_WHO": "Jörg \"X\" $(id)"}
+    found = variables(place, LANG="C.UTF-8", LC_TIME="POSIX", LC_MESSAGES="C", FOREIGN="x", **own)
+    assert {name: found.get(name) for name in own} == own, found
     assert (found["LANG"], found["LC_TIME"], found["LC_MESSAGES"]) == ("C.UTF-8", "POSIX", "C"), found
     assert "FOREIGN" not in found, found
     # This went to one session alone.
