@@ -128,6 +128,8 @@ pub struct CommandChannel {
     stdin: Option<File>,
     output: Sink,
     error: Sink,
+    /// The end of standard error's other end is that of the client's channel.
+    tells_end: bool,
     /// How it ended, once the agent has said that.
     exit: Option<Exit>,
     /// For reading from the client; kept, because it is tried at every turn of the loop.
@@ -155,6 +157,10 @@ impl CommandChannel {
         let mut variables: BTreeMap<String, String> =
             environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         variables.extend(addresses(offered));
+        // sshd closes the other end of this one with the channel, and only then: of the others when the client ends its
+        // input, or wants no more output. A terminal is hung up instead.
+        let process = matches!(work, Work::Process { tty: None, .. });
+        let tells_end = process && !socket::is_closed_there(stderr.as_fd());
         Some(Self {
             peer,
             work,
@@ -164,6 +170,7 @@ impl CommandChannel {
             stdin: Some(stdin.into()),
             output: Sink::new(stdout),
             error: Sink::new(stderr),
+            tells_end,
             exit: None,
             buffer: Vec::new(),
             asked: false,
@@ -211,6 +218,16 @@ impl CommandChannel {
                 fds.push((file.as_fd(), PollFlags::POLLOUT));
             }
         }
+        if let (true, Some(file)) = (self.tells_end, &self.error.file) {
+            // Its closing alone, which is always told.
+            fds.push((file.as_fd(), PollFlags::empty()));
+        }
+    }
+
+    /// True if the client has closed its channel. A command that neither reads nor writes would never learn of it.
+    fn is_left(&self) -> bool {
+        let error = self.error.file.as_ref().filter(|_| self.tells_end);
+        error.is_some_and(|file| socket::is_closed_there(file.as_fd()))
     }
 
     /// When to look at it again after `now`, apart from events.
@@ -250,6 +267,9 @@ impl CommandChannel {
     /// Does everything that can be done now.
     pub fn drive(&mut self, link: &mut AgentLink, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
         self.hear_session(link, log, now);
+        if self.is_left() {
+            return self.session_gone(link, now);
+        }
         if matches!(self.phase, Phase::Waiting) {
             self.wait(link, jobs, log, now);
         }

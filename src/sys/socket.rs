@@ -1,6 +1,7 @@
 //! `SOCK_SEQPACKET` unix sockets: one packet, one message, with descriptors and the peer's identity.
 
 use nix::cmsg_space;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
     UnixAddr, UnixCredentials, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, setsockopt,
@@ -190,6 +191,16 @@ pub fn hang_up(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(shutdown(fd.as_raw_fd(), Shutdown::Both)?)
 }
 
+/// True if the other end of a pipe that we write to, or of a connection, has been closed; not if only one direction
+/// of a connection has.
+#[must_use]
+pub fn is_closed_there(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::empty())];
+    let closed = PollFlags::POLLERR | PollFlags::POLLHUP;
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds.iter().filter_map(PollFd::revents).any(|found| found.intersects(closed))
+}
+
 /// Switches a descriptor to non-blocking.
 ///
 /// # Errors
@@ -206,6 +217,19 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+
+    #[test]
+    fn only_what_is_closed_altogether_is_closed() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        assert!(!is_closed_there(writer.as_fd()));
+        drop(reader);
+        assert!(is_closed_there(writer.as_fd()));
+        let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+        there.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!is_closed_there(here.as_fd()));
+        drop(there);
+        assert!(is_closed_there(here.as_fd()));
+    }
 
     #[test]
     fn the_longest_command_is_one_packet() {

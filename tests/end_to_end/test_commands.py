@@ -256,6 +256,28 @@ def test_a_killed_client_takes_the_program_along(place, agents, how):
     agents.none()
 
 
+def test_a_closed_channel_takes_its_program_along(place, agents, client, bastion, alice):
+    """Also one that neither reads nor writes, whose input has ended long before; others of the connection go on."""
+    with contextlib.closing(client.login(bastion, "alice", alice.token)) as transport:
+        def started(command):
+            marker = nap()
+            channel = transport.open_session()
+            channel.exec_command(f"{command} {marker}")
+            place.found(marker, "sleep")
+            return channel, marker
+
+        _, other = started("exec")
+        for command, ends in (("exec", False), ("exec", True), ("trap 'exit 1' TERM; exec </dev/null;", True)):
+            channel, marker = started(command)
+            if ends:
+                channel.shutdown_write()
+                assert transport.open_session() and place.found(marker, "sleep")
+            channel.close()
+            place.gone(marker)
+        assert place.find(other)
+    place.gone(other)
+
+
 @pytest.mark.waits
 @pytest.mark.only("bookworm")
 def test_a_killed_gateway(bastion, place, agents, alice):
