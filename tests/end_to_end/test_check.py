@@ -179,7 +179,7 @@ def test_names_and_rules(bastion, hub):
         taken = look(bastion, "--user", system).find("user", rf"there is a local account {system} ")
         assert "usermod" not in taken["remedy"] and "at the hub" in taken["remedy"]
     with bastion.configured(hub.url, '[login]\ndeny_users = ["bob"]\nallow_groups = ["staff"]\n'):
-        look(bastion, "--user", "bob").find("user", r"bob may not log in: the user is in login\.deny_users")
+        look(bastion, "--user", "Bob").find("user", r"bob may not log in: the user is in login\.deny_users")
         found = look(bastion, "--user", "carol", token=hub.token("carol"))
         found.find("user", r"carol may not log in: .*login\.allow_groups")
         look(bastion, "--user", "carol").find("user", "depends on the hub's groups", "info")
