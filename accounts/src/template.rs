@@ -109,6 +109,22 @@ impl Template {
         self.fill(user.as_str())
     }
 
+    /// A digest of the user's path, in hexadecimal, if other names may have the same path; `None`: no other name has it.
+    ///
+    /// A component with one placeholder tells names apart, unless that is the slug of a name that is no DNS label: it
+    /// ends with 32 bits of the name's hash. What several placeholders in one component make is not thought about.
+    pub fn digest_if_ambiguous(&self, user: &UserName) -> Option<String> {
+        let name = user.as_str();
+        let tells_apart = |component: &str| {
+            component.matches('{').count() == 1 && (!component.contains("{slug}") || slug(name) == name)
+        };
+        if self.text.split('/').any(tells_apart) {
+            return None;
+        }
+        let digest = Sha256::digest(self.fill(name).ok()?.as_bytes());
+        Some(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// How `path`, relative and without `.` or `..`, lies to the one that the template makes for some user: above
     /// it (`Less`), in its place, or beneath it (`Greater`). `None`: apart from it for every user. A component
     /// with a placeholder counts as equal to any name.
@@ -324,7 +340,42 @@ mod tests {
         assert!(expand("{slug}", &name).is_ok());
     }
 
+    #[test]
+    fn paths_that_two_names_can_have() {
+        let digest = |template: &str, name: &str| {
+            Template::parse(template).unwrap().digest_if_ambiguous(&UserName::parse(name).unwrap())
+        };
+        for (template, name, expected) in [
+            ("{username}", "a.b@c", false),
+            ("{escaped}", "a.b@c", false),
+            ("{slug}", "alice", false),
+            ("u-{slug}/work", "alice", false),
+            ("{slug}", "a.b@c", true),
+            ("u-{slug}/work", "a.b@c", true),
+            ("{slug}", "Alice", true),
+            ("{slug}/{username}", "a.b@c", false),
+            ("{username}-{escaped}", "alice", true),
+        ] {
+            assert_eq!(digest(template, name).is_some(), expected, "{template} {name}");
+        }
+        let [one, other] = ["a_a_a.a_a@a@a.a@a_a_a.a", "a_a_a_a.a_a_a.a@a@a_a_a"];
+        assert_eq!((digest("{slug}", one), slug(one)), (digest("{slug}", other), slug(other)));
+        assert_ne!(digest("{slug}", one), digest("u-{slug}", one));
+    }
+
     proptest! {
+        /// Upper case, `-` and `--` included: what is escaped can be read back.
+        #[test]
+        fn escaped_names_are_told_apart(one in "[A-Za-z0-9_][A-Za-z0-9._@-]{0,5}", other in "[A-Za-z0-9_][A-Za-z0-9._@-]{0,5}") {
+            prop_assert_eq!(escape(&one) == escape(&other), one == other);
+        }
+
+        /// A name that is its own slug is no other name's.
+        #[test]
+        fn a_label_is_nobody_elses_slug(label in "[a-z]([a-z0-9-]{0,46}[a-z0-9])?", other in "[A-Za-z0-9_][A-Za-z0-9._@-]{0,40}") {
+            prop_assert!(slug(&label) != label || slug(&other) != label || other == label);
+        }
+
         #[test]
         fn what_is_made_stays_beneath_the_directory(template in "([a-z./{}-]|\\{username\\}|\\{escaped\\}|\\{slug\\}|\\PC){0,12}", user in "[A-Za-z0-9_][A-Za-z0-9._@-]{0,127}") {
             if let Ok(path) = expand(&template, &user) {

@@ -130,6 +130,10 @@ fn home_of(config: &Config, user: &UserName) -> (Vec<Finding>, Option<Ids>) {
         };
         return (ids.map(|ids| session(ids, "no home on this host")).into_iter().collect(), ids);
     };
+    if let Err(fault) = homes::claim::look(Path::new(homes::claim::CLAIMS), &homes, user) {
+        let what = format!("{fault}: terminals and commands work, sftp does not");
+        return (vec![Finding::error(TOPIC, what, "Ask the hub's administrator whose home it is")], None);
+    }
     let path = homes::open::path(&homes, user);
     let (rule, owner) = (config.settings.accounts, user.clone());
     let looked = ask(PATIENCE, move || look(&homes, &owner, rule));

@@ -4,6 +4,7 @@
 //! descriptor of a home may wait for ever. Call them where a deadline can put an end to it: the jail in a child
 //! that it kills, the administrator's programs in a thread that they stop waiting for.
 
+pub mod claim;
 pub mod create;
 pub mod mounted;
 pub mod open;

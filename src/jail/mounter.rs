@@ -21,6 +21,7 @@ use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long killed processes may take to end. One that cannot be killed (a kernel that waits without regard to signals)
@@ -202,6 +203,7 @@ fn home(plan: &Plan, create: bool) -> Result<Tree, Fault> {
     let Some(homes) = &plan.homes else {
         return Err(Fault::new(HomeFault::Failed, "homes.root is not set"));
     };
+    homes::claim::claim(Path::new(homes::claim::CLAIMS), homes, &plan.user)?;
     if create {
         homes::create(homes, &plan.user, plan.ids, plan.owns_uid_alone)?;
     }

@@ -15,6 +15,7 @@ use std::path::Path;
 /// # Errors
 /// One line for the log: somebody else could have changed it, a link is in the way, or the file system says no.
 pub fn read(homes: &Homes, user: &UserName, uid: u32) -> Result<Option<Vec<u8>>, String> {
+    homes::claim::look(Path::new(homes::claim::CLAIMS), homes, user).map_err(|fault| fault.detail)?;
     let home = match homes::open(homes, user, None) {
         // It will be made at the login.
         Err(fault) if fault.kind == HomeFault::Missing => return Ok(None),

@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from lib import expect
+from lib.checkcases import look
 from lib.files import local_home
 from lib.place import Place, sftp
 from lib.storage import BY_HOME, BY_NAME, FIXED
@@ -149,3 +150,24 @@ def test_synchronising_clients_lose_nothing(bastion, hub, place, alice):
                          env={"SSH_ASKPASS_REQUIRE": "never"})
         (here.parent / "script").unlink()
         assert done.returncode and (here / "precious").read_text() == "data", done
+
+
+def test_two_names_with_one_slug(bastion, hub, client, make_place):
+    """The home is the first one's: the second has none."""
+    first, second = "a_a_a.a_a@a@a.a@a_a_a.a", "a_a_a_a.a_a_a.a@a@a_a_a"
+    slug = "-".join("a" * 12) + "---470a4c00"
+    config = BY_HOME.replace("[accounts]", 'template = "{slug}"\n[accounts]')
+    with bastion.configured(hub.url, config):
+        places = [make_place(user, 1000, 100, path=slug) for user in (first, second)]
+        try:
+            sftp(places[0], "mkdir mine")
+            mark = bastion.syslog.mark()
+            said = sftp(places[1], "ls", check=False)
+            assert said.returncode and re.search(expect.NO_FILES["not-theirs"][0], said.stderr, re.I | re.S), said
+            bastion.syslog.wait(rf'is that of \\*"{re.escape(first)}\\*", who came first', mark)
+            assert "mine" in sftp(places[0], "ls").stdout
+            found = look(bastion, "--user", second).find("user", "both names have one slug", "error")
+            (claim,) = bastion.box.path("/var/lib/jupyterhub-openssh/homes").iterdir()
+            assert str(claim.name) in found["what"] and claim.read_text() == f"{first}\n"
+        finally:
+            bastion.box.run("rm", "-rf", "/var/lib/jupyterhub-openssh/homes")
