@@ -17,9 +17,9 @@ pytestmark = pytest.mark.only("trixie")
 USERS = ("commander", "typist", "filer")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def old_hubs(network, tmp_path_factory):
-    """A hub of each version: they start beside each other."""
+    """A hub of each version: they start beside each other, and once, since pytest may run another file's tests in between."""
     logs, made = tmp_path_factory.mktemp("old-hubs"), {}
     try:
         for number, version in enumerate(VERSIONS):
