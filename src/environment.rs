@@ -56,6 +56,12 @@ const NEVER: [&str; 20] = [
 /// The same by their beginnings: sshd's, the dynamic linker's, the hub's and the server's.
 const NEVER_BEGINNING: [&str; 4] = ["SSH_", "LD_", "JUPYTER", "JPY_"];
 
+/// True if this is a locale that may be looked up: a name, not a path.
+#[must_use]
+pub fn is_locale(name: &str, value: &str) -> bool {
+    LOCALES.contains(&name) && may_be_value(name, value)
+}
+
 /// True if a variable of this name may travel, if the client has sent it.
 #[must_use]
 pub fn may_travel(name: &str) -> bool {
@@ -133,6 +139,9 @@ mod tests {
         ] {
             assert_eq!(may_be_value(name, value), good, "{name}={value:?}");
         }
+        assert!(
+            is_locale("LC_TIME", "C") && !is_locale("LC_TIME", "../x") && !is_locale("LC_TERMINAL", "iTerm2")
+        );
         assert!(!may_be_value("LANG", &"a".repeat(MAX_LOOKED_UP + 1)));
         assert!(may_be_value("X", &"a".repeat(MAX_VALUE)) && !may_be_value("X", &"a".repeat(MAX_VALUE + 1)));
     }

@@ -4,6 +4,7 @@ use super::expand::expand;
 use super::gateway::{Broken, Gateway};
 use super::{End, transfer};
 use crate::control::{FileTool, SessionReply, SessionRequest};
+use crate::environment::is_locale;
 use crate::sys::process;
 use accounts::paths::LOG_SOCKET;
 use nix::sys::stat::{Mode, umask};
@@ -18,7 +19,7 @@ use std::{env, io};
 /// Variables that the programs get: where the client is (sftp-server logs it), who the user is, the locale. Not HOME:
 /// rsync would read `~/.popt` before it looks at its arguments, and in that file its user can give `--server` any
 /// meaning (popt(3), poptReadDefaultConfig). The home is the working directory, and `~` has been replaced.
-const ENVIRONMENT: [&str; 6] = ["SSH_CLIENT", "SSH_CONNECTION", "USER", "LOGNAME", "LANG", "TZ"];
+const ENVIRONMENT: [&str; 5] = ["SSH_CLIENT", "SSH_CONNECTION", "USER", "LOGNAME", "TZ"];
 
 /// How much of a command the log gets, in bytes.
 const MAX_LOGGED: usize = 1024;
@@ -82,8 +83,9 @@ fn r#become(tool: FileTool, mut arguments: Vec<OsString>, mask: u32) -> End {
     if let Err(e) = process::close_from(3) {
         return e.into();
     }
-    let wanted = env::vars_os().filter(|(name, _)| {
-        name.to_str().is_some_and(|name| ENVIRONMENT.contains(&name) || name.starts_with("LC_"))
+    let wanted = env::vars_os().filter(|(name, value)| {
+        let text = name.to_str().zip(value.to_str());
+        text.is_some_and(|(name, value)| ENVIRONMENT.contains(&name) || is_locale(name, value))
     });
     let mut command = Command::new(program);
     if let (FileTool::Sftp, Ok(log)) = (tool, log_as_standard_error()) {
