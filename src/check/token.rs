@@ -316,7 +316,16 @@ mod tests {
     use crate::hub::model::Holder;
 
     fn verified(state: ServerState, may_start: bool) -> Verified {
-        Verified { token_id: None, may_start, state, address: None, groups: None, holder: Holder::User }
+        let holder = Holder::User;
+        Verified {
+            token_id: None,
+            may_start,
+            state,
+            address: None,
+            groups: None,
+            holder,
+            may_make_tokens: true,
+        }
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! What a gateway needs to speak for its user: the configuration, the login name and the token.
+//! What a gateway needs to speak for its user: the configuration, the login name and the tokens.
 
+use super::job::STACK;
+use super::server_token::ServerToken;
 use crate::config::Config;
 use crate::hub::error::HttpError;
 use crate::hub::http::Http;
 use crate::hub::text::printable;
+use crate::log::Log;
 use crate::metrics::counters::Meter;
 use crate::secret::Token;
 use accounts::{HubUrl, LoginName};
@@ -18,7 +21,8 @@ struct Inner {
     config: Config,
     hub: HubUrl,
     login: LoginName,
-    token: Token,
+    token: Arc<Token>,
+    server_token: ServerToken,
     meter: Meter,
     /// Where the user's server is, as far as the hub has said.
     place: Mutex<Place>,
@@ -68,13 +72,13 @@ impl fmt::Display for Foreign {
 }
 
 impl Access {
-    /// Puts them together; `http` is the client that has verified the token.
+    /// Puts them together; `http` is the client that has verified the first of the tokens, the second is for the server.
     #[must_use]
     pub fn new(
         config: Config,
         hub: HubUrl,
         login: LoginName,
-        token: Token,
+        tokens: (Token, ServerToken),
         http: Http,
         meter: Meter,
     ) -> Self {
@@ -82,7 +86,8 @@ impl Access {
             config,
             hub,
             login,
-            token,
+            token: Arc::new(tokens.0),
+            server_token: tokens.1,
             meter,
             place: Mutex::new(Place::Unknown),
             http: Mutex::new(Some(http)),
@@ -119,10 +124,39 @@ impl Access {
         self.0.login.server().map_or("", |server| server.as_str())
     }
 
-    /// The token, for the Authorization header.
+    /// The token that logged in, for the hub and nobody else: the user's server gets [`Self::server_token`].
     #[must_use]
-    pub fn token(&self) -> &Token {
+    pub fn token(&self) -> &Arc<Token> {
         &self.0.token
+    }
+
+    /// The token for the user's server. Takes a call of the hub now and then.
+    ///
+    /// # Errors
+    /// It has to be made, and the hub could not be asked.
+    pub fn server_token(&self) -> Result<Arc<Token>, HttpError> {
+        self.0.server_token.get(self)
+    }
+
+    /// Has the token for the server made, while others are busy with the login.
+    pub fn prepare_server_token(&self) {
+        let access = self.clone();
+        let made = move || {
+            // Whoever needs it tries again, and says why there is none.
+            let _ = access.server_token();
+        };
+        // Without a thread it is made when it is needed.
+        let _ = std::thread::Builder::new().name("token".to_owned()).stack_size(STACK).spawn(made);
+    }
+
+    /// Logs what became of the token for the server.
+    pub fn tell_of_server_token(&self, log: &mut Log) {
+        self.0.server_token.tell(log);
+    }
+
+    /// Has the token for the server revoked: nothing of the server's is needed any more.
+    pub fn give_server_token_back(&self, log: &mut Log) {
+        self.0.server_token.give_back(self, log);
     }
 
     /// What is counted for the administrator.

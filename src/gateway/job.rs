@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 /// Stack of a job's thread, in bytes: TLS and HTTP need far less than the default 2 MiB of address space.
-const STACK: usize = 512 * 1024;
+pub const STACK: usize = 512 * 1024;
 
 /// Tells a running job that nobody wants its result any more.
 #[derive(Clone, Default)]

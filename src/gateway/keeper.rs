@@ -94,7 +94,7 @@ fn keep(
         Ok(errand) => errand,
         Err(denied) => return refuse(&denied),
     };
-    let Minted { token, id, expires_at } = match errand.mint() {
+    let Minted { token, id, expires_at, .. } = match errand.mint() {
         Ok(minted) => minted,
         Err(NoToken { denied, perhaps_made }) => {
             let answered = refuse(&denied);

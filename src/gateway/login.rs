@@ -6,6 +6,7 @@ use super::denied::Denied;
 use super::handle::Handle;
 use super::keeper::Keeper;
 use super::request::KeyLogin;
+use super::server_token::ServerToken;
 use super::{By, PROGRAM, answer, context, groups, request};
 use crate::config::Config;
 use crate::hub::model::Verified;
@@ -79,7 +80,7 @@ pub fn check(
         meter.login(outcome, by);
         meter.flush();
     };
-    match judge(&user, proof, config, &meter) {
+    match judge((&user, &peer, handle.session_id()), proof, config, &meter) {
         Ok((access, verified, keeper)) => {
             if let Err((line, message)) = room(connections, &access) {
                 log.warning(line);
@@ -155,7 +156,7 @@ pub fn not_understood(bad: &request::BadRequest, session: &str) {
 
 /// Gets a token if there is none yet, and has the hub say whose it is. A keeper that isn't returned has it revoked.
 fn judge(
-    user: &str,
+    (user, peer, session): (&str, &str, &str),
     proof: Proof,
     config: Result<Config, ConfigError>,
     meter: &Meter,
@@ -200,7 +201,14 @@ fn judge(
         for_user: no.for_user().to_owned(),
         for_log: no.for_log().to_owned(),
     })?;
-    let access = Access::new(config, hub, login, token, http, meter.clone());
+    let for_server = if by_key {
+        ServerToken::own()
+    } else if verified.may_make_tokens {
+        ServerToken::to_be_made(login.user().as_str(), server, peer, session)
+    } else {
+        ServerToken::own_because("the token may make no others (scope tokens)")
+    };
+    let access = Access::new(config, hub, login, (token, for_server), http, meter.clone());
     access.heed(verified.address.as_deref());
     Ok((access, verified, keeper))
 }

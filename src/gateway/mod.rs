@@ -27,6 +27,7 @@ pub mod request; // what the PAM module asks
 pub mod screen; // server to client
 pub mod serve; // the poll loop
 pub mod server; // is it there?
+pub mod server_token; // what the user's server gets to see of the user
 pub mod terminal; // one remote terminal
 pub mod terminal_channel; // a session that is a plain terminal
 pub mod transfer; // a session that has become a program which serves files
@@ -163,6 +164,8 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     let Some(granted) = login::check(asked, config, &handle, meter, &connections) else { return Ok(()) };
     // The keeper is held to the end: all terminals are closed by then.
     let login::Granted { mut log, access, peer, groups, keeper: _keeper } = granted;
+    // sshd and the jail are at work now: the hub makes it meanwhile.
+    access.prepare_server_token();
     confined.tell(&mut log);
     if let Some(e) = to_swap {
         let problem = format_args!("memory could not be locked ({e}): tokens may reach this host's swap");
@@ -174,13 +177,15 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
             let about = serve::About { session: handle.session_id().to_owned(), peer, connections };
             // Nobody else is to come; the name vanishes with its last descriptor.
             drop((listener, handle));
-            serve::serve(claimed, Admin::new(admin, rights.owner()), about, access, terminated, &mut log);
+            let admin = Admin::new(admin, rights.owner());
+            serve::serve(claimed, admin, about, access.clone(), terminated, &mut log);
         }
         Err(why @ (Unclaimed::Nobody | Unclaimed::AskedToEnd)) => {
             log.info(Line::new(Event::SessionFailed).with("reason", why));
         }
         Err(why) => log.error(Line::new(Event::SessionFailed).with("reason", why)),
     }
+    access.give_server_token_back(&mut log);
     Ok(())
 }
 

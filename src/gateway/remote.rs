@@ -12,6 +12,7 @@ use crate::hub::start::{Start, StartError, ensure_running};
 use crate::hub::text::printable;
 use crate::terminado::rest::{self, CreateError, Deleted, Kind, TerminalName};
 use crate::terminado::socket::{ConnectError, TerminalSocket, Tls};
+use std::io;
 use std::ops::ControlFlow;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -236,7 +237,8 @@ fn create(http: &Http, access: &Access, body: &str) -> Result<TerminalName, Crea
     let http = &http.at(&hub).map_err(Creation::Failed)?;
     let mut call = Call::post(&path, CALL);
     call.body = Some(body.as_bytes().to_vec());
-    match http.call(access.token(), call) {
+    let token = access.server_token().map_err(Creation::Failed)?;
+    match http.call(&token, call) {
         Ok(reply) => rest::interpret_created(reply.status, &reply.body).map_err(Creation::Refused),
         Err(HttpError { fault: Fault::Redirect { status, target }, .. }) => {
             Err(Creation::Refused(rest::interpret_redirect(status, http.base().as_str(), &target)))
@@ -320,7 +322,7 @@ pub fn delete(access: &Access, name: &TerminalName) -> Result<(), String> {
         let http = access.http().and_then(|http| http.at(&hub)).map_err(|e| e.to_string())?;
         let mut call = Call::get(&path, CALL);
         call.method = reqwest::Method::DELETE;
-        let why = match http.call(access.token(), call) {
+        let why = match access.server_token().and_then(|token| http.call(&token, call)) {
             Ok(reply) => match rest::interpret_deleted(reply.status, &reply.body) {
                 Deleted::Done | Deleted::WasGone => return Ok(()),
                 Deleted::Unknown(status) => format!("status {status}"),
@@ -340,7 +342,8 @@ fn connect(access: &Access, name: &TerminalName) -> Result<TerminalSocket, Conne
     let tls =
         hub.is_https().then(|| Tls::new(access.config().settings.hub.ca_file.as_deref())).transpose()?;
     let url = format!("{}/{}", hub.user_server(access.login()), name.websocket());
-    TerminalSocket::connect(&url, access.token(), tls.as_ref(), CONNECT)
+    let token = access.server_token().map_err(|e| ConnectError::Unreachable(io::Error::other(e)))?;
+    TerminalSocket::connect(&url, &token, tls.as_ref(), CONNECT)
 }
 
 /// Path segments below the hub's base URL: `user/NAME[/SERVER]/…`.

@@ -4,6 +4,7 @@
 use super::super::access::new_http;
 use super::*;
 use crate::config::Config;
+use crate::gateway::server_token::ServerToken;
 use crate::hub::fake::{Fake, answer, events, hub_error, send};
 use crate::metrics::counters::Meter;
 use crate::secret::Token;
@@ -74,8 +75,8 @@ fn make_terminal_with(
     let hub = config.hub_url().unwrap().clone();
     let http = new_http(&config, &hub).unwrap();
     let token = Token::parse("s3cret").unwrap();
-    let access =
-        Access::new(config, hub, LoginName::parse(login).unwrap(), token, http.clone(), Meter::off());
+    let login = LoginName::parse(login).unwrap();
+    let access = Access::new(config, hub, login, (token, ServerToken::own()), http.clone(), Meter::off());
     access.heed(address);
     let made = make(&http, &access, r#"{"a":1}"#, "{}", &Cancel::default(), &mut |_| ());
     if let Err(error) = &made {

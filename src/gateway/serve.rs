@@ -193,6 +193,7 @@ impl Serve {
             }
             self.link.write(&self.jobs, log, now);
             self.transfers.relay(log, now);
+            self.access.tell_of_server_token(log);
             if let Some(until) = self.closing {
                 if self.channels.is_empty() && self.link.is_done() {
                     return Ok(());

@@ -46,7 +46,8 @@ pub fn is_down(http: &Http, access: &Access, refusal: CreateError) -> Result<boo
 pub fn kind(http: &Http, access: &Access) -> Kind {
     let place = access.server_hub().ok().and_then(|hub| http.at(&hub).ok());
     let Some(http) = place else { return Kind::Unknown };
-    match http.call(access.token(), Call::get(&server_path(access, &[rest::VERSION]), KIND)) {
+    let path = server_path(access, &[rest::VERSION]);
+    match access.server_token().and_then(|token| http.call(&token, Call::get(&path, KIND))) {
         Ok(reply) => rest::interpret_version(reply.status, &reply.body),
         Err(HttpError { fault: Fault::Redirect { status, .. }, .. }) => Kind::Other(status),
         Err(HttpError { fault: Fault::TooLarge(_), .. }) => Kind::Other(200),

@@ -37,6 +37,8 @@ pub enum Fault {
     TooLarge(usize),
     /// The connection broke, or what came was no HTTP.
     Broken(String),
+    /// An answer that is none to what was asked: a hub in trouble, or a proxy before it.
+    Trouble(String),
 }
 
 impl HttpError {
@@ -74,7 +76,10 @@ impl HttpError {
     /// A wrong URL, an untrusted certificate or a redirect stays what it is.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self.fault, Fault::Timeout(_) | Fault::Resolve(_) | Fault::Connect(_) | Fault::Broken(_))
+        matches!(
+            self.fault,
+            Fault::Timeout(_) | Fault::Resolve(_) | Fault::Connect(_) | Fault::Broken(_) | Fault::Trouble(_)
+        )
     }
 
     /// Whether the host could not be reached as such: its name, its port, its certificate.
@@ -87,7 +92,7 @@ impl HttpError {
     #[must_use]
     pub fn may_have_arrived(&self) -> bool {
         match self.fault {
-            Fault::Timeout(_) | Fault::TooLarge(_) | Fault::Broken(_) => true,
+            Fault::Timeout(_) | Fault::TooLarge(_) | Fault::Broken(_) | Fault::Trouble(_) => true,
             // A redirect is the answer of something that did nothing else.
             Fault::Setup(_)
             | Fault::Resolve(_)
@@ -105,6 +110,7 @@ impl HttpError {
             Fault::Timeout(_) => ("The hub did not answer in time.", WAIT),
             Fault::Resolve(_) | Fault::Connect(_) => ("The hub cannot be reached at the moment.", WAIT),
             Fault::Broken(_) => ("The connection to the hub broke.", WAIT),
+            Fault::Trouble(_) => ("The hub has a problem.", WAIT),
             Fault::Tls(_) => {
                 ("The hub's certificate is not trusted by this host, so the token was not sent.", TELL)
             }
@@ -124,7 +130,7 @@ impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.tried)?;
         match &self.fault {
-            Fault::Setup(why) => write!(f, "{why}"),
+            Fault::Setup(why) | Fault::Trouble(why) => write!(f, "{why}"),
             Fault::Timeout(spent) => write!(f, "no complete answer within {:.1} s", spent.as_secs_f32()),
             Fault::Resolve(why) => write!(f, "the host name does not resolve: {why}"),
             Fault::Connect(why) => write!(f, "no connection: {why}"),

@@ -65,6 +65,8 @@ pub struct Verified {
     pub groups: Option<Vec<String>>,
     /// Who has the token.
     pub holder: Holder,
+    /// Whether the token may make others for its user.
+    pub may_make_tokens: bool,
 }
 
 /// Whom the hub has given a token to. All three are tokens of the user, and may open the user's server.
@@ -247,6 +249,7 @@ pub fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refus
         address: address(&model, server),
         groups: model.groups.clone(),
         holder: holder(model.session_id.as_deref(), scopes, &target),
+        may_make_tokens: target.has_any(scopes, &["tokens"]),
     })
 }
 

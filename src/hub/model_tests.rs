@@ -40,6 +40,7 @@ fn own_token() {
             address: Some("/user/alice/".to_owned()),
             groups: Some(vec!["staff".to_owned()]),
             holder: Holder::User,
+            may_make_tokens: false,
         }
     );
     assert_eq!(judge(&alice(), "gpu").unwrap().state, ServerState::Starting);
@@ -277,6 +278,9 @@ fn a_servers_token_and_a_programs_are_told_from_the_users() {
         model["session_id"] = json!(session);
         let verified = judge(&model, "").unwrap();
         assert_eq!(verified.holder, holder, "{scopes:?} {session:?}");
+        let makes =
+            scopes.iter().any(|scope| ["tokens", "tokens!user=alice", "tokens!group=staff"].contains(scope));
+        assert_eq!(verified.may_make_tokens, makes, "{scopes:?}");
         let refused = verified.only_the_users_own();
         assert_eq!(refused.is_ok(), holder == Holder::User);
         if let Err(refusal) = refused {

@@ -1,4 +1,5 @@
-//! Tokens that the hub's service makes for users who log in without one, and takes back.
+//! Tokens that are made for one connection, and taken back: by the hub's service for users who log in without one, and by
+//! a user's own for what her server sees.
 
 use super::error::HttpError;
 use super::http::{Call, Http, Reply};
@@ -39,6 +40,9 @@ pub struct Minted {
     pub id: String,
     /// When it ends by itself, in the hub's words; printable.
     pub expires_at: String,
+    /// The hub says that it is this user's, and may do no more than was asked. Hubs before 3.0 know no scopes of tokens, and
+    /// make one that may do everything that its user may.
+    pub narrow: bool,
 }
 
 /// Why there is no token.
@@ -52,6 +56,8 @@ pub enum MintError {
     Rejected(String),
     /// The call brought no answer.
     NoAnswer(HttpError),
+    /// Something before the hub does not let this through.
+    Blocked(String),
     /// An answer that is none of those: a hub or proxy in trouble, or something that is no hub.
     NotUnderstood(String),
 }
@@ -68,7 +74,15 @@ pub fn scopes(user: &str, server: &str, groups: bool) -> Vec<String> {
     scopes
 }
 
-/// Has the hub make a token for `user`, within `timeout` for everything. `service` is the service's own token.
+/// What a server's own token may do, which the hub puts into its environment: to open it, and to say that it is in use.
+/// With the latter a login tells such a token from its user's ([`Holder`](super::model::Holder)).
+#[must_use]
+pub fn server_scopes(user: &str, server: &str) -> Vec<String> {
+    vec![format!("access:servers!server={user}/{server}"), format!("users:activity!user={user}")]
+}
+
+/// Has the hub make a token for `user`, within `timeout` for everything. `service` is the token that asks: the service's,
+/// or another of the user's.
 ///
 /// # Errors
 /// [`MintError`]. After [`MintError::NoAnswer`] the hub may have made one all the same.
@@ -86,7 +100,7 @@ pub fn mint(
     let reply = http.call(service, call).map_err(MintError::NoAnswer)?;
     let message = hub_message(&reply);
     match reply.status {
-        200..=299 => read(reply),
+        200..=299 => read(reply, user, wanted),
         400 => Err(MintError::Rejected(message.unwrap_or_default())),
         // To hubs from 2 on a user that they don't know is one whom the service may do nothing for: 403.
         403 if message.is_some() && may_make_tokens(http, service, user, until) => {
@@ -96,7 +110,9 @@ pub fn mint(
         404 if message.is_some() => Err(MintError::NoSuchUser(message.unwrap_or_default())),
         status => {
             let said = message.map(|message| format!(": {message}")).unwrap_or_default();
-            Err(MintError::NotUnderstood(format!("status {status}{said}")))
+            let said = format!("status {status}{said}");
+            let blocked = (400..500).contains(&status) && !matches!(status, 408 | 425 | 429);
+            Err(if blocked { MintError::Blocked(said) } else { MintError::NotUnderstood(said) })
         }
     }
 }
@@ -120,25 +136,45 @@ fn may_make_tokens(http: &Http, service: &Token, user: &str, until: Instant) -> 
         })
 }
 
-fn read(reply: Reply) -> Result<Minted, MintError> {
+fn read(reply: Reply, user: &str, wanted: &Wanted) -> Result<Minted, MintError> {
     #[derive(Deserialize)]
     struct Model {
         token: String,
         id: String,
         expires_at: Option<String>,
+        user: Option<String>,
+        scopes: Option<Vec<String>>,
     }
     let body = Zeroizing::new(reply.body);
     // The parser's own words could repeat the token.
     let bad = |what: &str| MintError::NotUnderstood(format!("status {}, but {what}", reply.status));
-    let Model { token, id, expires_at } =
+    let Model { token, id, expires_at, user: owner, scopes } =
         json::object(&body).map_err(|_| bad("no JSON object with a token and its id"))?;
     let token = Zeroizing::new(token);
     let token = Token::parse(&token).map_err(|_| bad("the token is none"))?;
     if !is_id(&id) {
         return Err(bad("the token's id is none"));
     }
+    let narrow = owner.as_deref() == Some(user)
+        && expires_at.is_some()
+        && scopes.is_some_and(|scopes| scopes.iter().all(|scope| is_wanted(scope, user, &wanted.scopes)));
     let expires_at = printable(expires_at.as_deref().unwrap_or("an unknown time"), MAX_TIME);
-    Ok(Minted { token, id, expires_at })
+    Ok(Minted { token, id, expires_at, narrow })
+}
+
+/// Whether a scope is among those wanted, or comes with them: the hub writes out what one of them means, and lets each token
+/// say whose it is.
+fn is_wanted(scope: &str, user: &str, wanted: &[String]) -> bool {
+    let Some((name, filter)) = scope.split_once('!') else { return false };
+    let of_user = filter.strip_prefix("user=") == Some(user);
+    match name {
+        "read:users:name" | "read:users:groups" => of_user,
+        "read:users:activity" => of_user && wanted.contains(&format!("users:activity!{filter}")),
+        "read:servers" | "start:servers" | "stop:servers" | "delete:servers" => {
+            wanted.contains(&format!("servers!{filter}"))
+        }
+        _ => wanted.iter().any(|wanted| wanted == scope),
+    }
 }
 
 /// Whether this can stand in a path and in a log.
@@ -254,8 +290,17 @@ impl MintError {
     pub fn may_have_made_one(&self) -> bool {
         match self {
             Self::NoAnswer(error) => error.may_have_arrived(),
-            Self::NotUnderstood(_) => true,
+            Self::NotUnderstood(_) | Self::Blocked(_) => true,
             Self::NoSuchUser(_) | Self::NotAllowed(_) | Self::Rejected(_) => false,
+        }
+    }
+
+    /// Whether asking again would bring no other answer.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::NoSuchUser(_) | Self::NotAllowed(_) | Self::Rejected(_) | Self::Blocked(_) => true,
+            Self::NoAnswer(_) | Self::NotUnderstood(_) => false,
         }
     }
 
@@ -272,7 +317,7 @@ impl MintError {
                     .to_owned()
             }
             Self::NoAnswer(error) => error.for_user(),
-            Self::NotUnderstood(_) => "The hub has a problem and cannot let you in.\n\
+            Self::NotUnderstood(_) | Self::Blocked(_) => "The hub has a problem and cannot let you in.\n\
                  Try again in a minute; if that does not help, tell the administrator of this host."
                 .to_owned(),
         }
@@ -296,7 +341,7 @@ impl MintError {
             ),
             Self::Rejected(message) => because("the hub made no token", message),
             Self::NoAnswer(error) => error.to_string(),
-            Self::NotUnderstood(why) => format!("the hub made no token: {why}"),
+            Self::NotUnderstood(why) | Self::Blocked(why) => format!("the hub made no token: {why}"),
         }
     }
 }
@@ -351,6 +396,59 @@ mod tests {
         let head = fake.requests().remove(0).to_ascii_lowercase();
         assert!(head.contains("\r\nauthorization: token s3rvice\r\n"), "{head}");
         assert!(!format!("{made:?}").contains("m1nted"));
+        assert!(!made.narrow, "the hub has not said so");
+    }
+
+    /// What hubs 6.1 and 2.3 answer, and what none should.
+    #[test]
+    fn a_token_that_may_do_more_than_was_asked_is_known() {
+        const ACCESS: &str = "access:servers!server=alice/";
+        const IDENTITY: [&str; 2] = ["read:users:name!user=alice", "read:users:groups!user=alice"];
+        const ACTIVITY: [&str; 2] = ["users:activity!user=alice", "read:users:activity!user=alice"];
+        let start =
+            [ACCESS, "servers!server=alice/", "start:servers!server=alice/", "delete:servers!server=alice/"];
+        let narrow = |wanted: Vec<String>, user: &str, scopes: &[&str]| {
+            let model = serde_json::json!({"token": "m1nted", "id": "a17", "expires_at": "2026", "user": user,
+                                           "scopes": scopes, "note": "a note", "roles": []});
+            let body = model.to_string().into_bytes();
+            let wanted = Wanted { note: "a note".to_owned(), expires_in: 300, scopes: wanted };
+            let reply = Reply { status: 201, retry_after: None, body };
+            read(reply, "alice", &wanted).unwrap().narrow
+        };
+        let own = || server_scopes("alice", "");
+        for (wanted, scopes, expected) in [
+            (own(), &[&[ACCESS][..], &IDENTITY, &ACTIVITY].concat()[..], true),
+            (own(), &[ACCESS], true),
+            (own(), &[], true),
+            (scopes("alice", "", false), &[&start[..], &IDENTITY].concat(), true),
+            (own(), &start, false),
+            (scopes("alice", "", false), &ACTIVITY, false),
+            (own(), &["access:servers!user=alice"], false),
+            (own(), &["access:servers"], false),
+            (own(), &["access:servers!server=alice/gpu"], false),
+            (own(), &["read:users:name"], false),
+            (own(), &["read:users:name!user=bob"], false),
+            (own(), &[ACCESS, "tokens!user=alice"], false),
+            (own(), &[ACCESS, "read:users!user=alice"], false),
+            (own(), &[""], false),
+        ] {
+            assert_eq!(narrow(wanted, "alice", scopes), expected, "{scopes:?}");
+        }
+        assert!(!narrow(own(), "bob", &[ACCESS]));
+        assert!(!minted(&Fake::saying(201, "", MADE)).unwrap().narrow, "a hub before 3.0 tells no scopes");
+        assert_eq!(server_scopes("a@b", "gpu"), ["access:servers!server=a@b/gpu", "users:activity!user=a@b"]);
+    }
+
+    #[test]
+    fn what_stays_as_it_is_is_told_from_what_passes() {
+        for (status, is_final) in
+            [(404, true), (405, true), (451, true), (408, false), (429, false), (502, false)]
+        {
+            let error = minted(&Fake::saying(status, "", "<html>")).unwrap_err();
+            assert_eq!(error.is_final(), is_final, "{status}");
+            assert!(error.may_have_made_one() && error.for_user().starts_with("The hub has a problem"));
+        }
+        assert!(minted(&Fake::new(|_, _, _| {})).is_err_and(|error| !error.is_final()));
     }
 
     #[test]
