@@ -11,7 +11,7 @@ use super::{Failed, PROGRAM, termination, trying};
 use crate::config::{Config, HubUrl};
 use crate::hub::http::Http;
 use crate::hub::text::printable;
-use crate::hub::tokens::{self, Minted, Revoked, Wanted};
+use crate::hub::tokens::{self, MintError, Minted, Revoked, Wanted};
 use crate::keys::service_token;
 use crate::log::{Event, Line, Log};
 use crate::rights::Rights;
@@ -38,6 +38,9 @@ const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration:
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// Longest message to the gateway, in bytes.
 const MAX_MESSAGE: usize = 16 << 10;
+/// Why a token is not used.
+const TOO_WIDE: &str =
+    "what it made may do more than was asked, and was revoked: JupyterHub before 3.0 cannot narrow a token";
 /// What stands before the token in a message.
 const TOKEN: &[u8] = b"token ";
 
@@ -234,7 +237,16 @@ impl Errand {
 
     fn mint(&self) -> Result<Minted, NoToken> {
         let (http, service) = self.service().map_err(|denied| NoToken { denied, perhaps_made: false })?;
-        tokens::mint(&http, &service, &self.user, &self.wanted, MINT_TIME).map_err(|error| {
+        let made = tokens::mint(&http, &service, &self.user, &self.wanted, MINT_TIME);
+        if let Ok(Minted { id, narrow: false, .. }) = &made {
+            // The user's server would see it.
+            let which = (id.as_str(), self.wanted.note.as_str());
+            let left = tokens::revoke(&http, &service, &self.user, which, REVOKE_TIME).is_err();
+            let error = MintError::Rejected(TOO_WIDE.to_owned());
+            let denied = Denied::Unavailable { for_user: error.for_user(), for_log: error.for_log() };
+            return Err(NoToken { denied, perhaps_made: left });
+        }
+        made.map_err(|error| {
             let (for_user, for_log) = (error.for_user(), error.for_log());
             let denied = if error.is_refusal() {
                 Denied::Refused { for_user, for_log }

@@ -1,5 +1,6 @@
 """The tokens that logins with keys are given: how long they live, what they can do, and who sees what makes them."""
 
+import json
 import re
 import time
 from datetime import datetime
@@ -14,6 +15,7 @@ from lib.keys import (HUB_KEYS_PROGRAM, KEYS_USER, SERVICE_TOKEN, Door, Session,
 from lib.processes import memory_holds
 from lib.storage import BY_HOME
 from lib.wait import wait_for
+from test_refusals import refuse
 
 pytestmark = pytest.mark.only("trixie")
 
@@ -131,6 +133,17 @@ def test_a_token_that_has_gone_already(bastion, hub, dora, through_faulty, key):
     assert len(revoked(through_faulty)) <= 1
 
 
+def test_a_hub_that_cannot_narrow_a_token(bastion, hub, dora, through_faulty, key):
+    """As those before 3.0: what it makes may do all that its user may, and is not used."""
+    wide = {"token": "0123456789abcdef", "id": "a4711", "user": "dora", "roles": ["token"], "expires_at": "2030-01-01"}
+    through_faulty.on("POST", r"/tokens$", answer(201, json.dumps(wide)), times=1)
+    mark = bastion.syslog.mark()
+    assert "Log in with a token" in dora.shut(key)
+    bastion.syslog.wait(r"outcome=unavailable by=key reason=.*may do more than was asked.*before 3\.0", mark)
+    assert [one.method for one in through_faulty.seen(r"/tokens/a4711$")] == ["GET"], "it was not looked for, to be revoked"
+    assert "token 0123456789abcdef" not in through_faulty.tokens()
+
+
 def test_another_token_with_the_same_id(bastion, hub, dora, key):
     """A hub may give the id of a token that has gone to the next one, which is somebody else's to revoke."""
     transport = dora.enter(key)
@@ -197,6 +210,8 @@ def test_what_a_token_cannot_do(bastion, client, hub, alice, bob, make_place, fa
                 return rest.request(hub.network.client, method, f"{hub.url}{path}", token, body).status
 
             assert status("GET", "/user/alice/api/status") == 200
+            # The server sees it, and so whoever else may run something there.
+            refuse(client, bastion, "server", "alice", token)
             for method, path, body in (
                     ("GET", "/user/bob/api/status", None), ("GET", "/user/bob/api/contents", None),
                     ("GET", "/hub/api/users/bob", None), ("POST", "/hub/api/users/bob/server", None),
