@@ -12,6 +12,7 @@ use crate::hub::http::{Call, Http};
 use crate::hub::locate::locate;
 use crate::hub::model::{ServerState, Verified};
 use crate::hub::text::printable;
+use crate::hub::tokens::{Minted, Wanted, mint, revoke, server_scopes};
 use crate::hub::users::auth_state_texts;
 use crate::hub::verify::{VerifyError, verify};
 use crate::keys::remote::{lines, url};
@@ -22,6 +23,8 @@ use std::path::Path;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a token that is made for a check is good for, should it not be revoked.
+const LIFETIME: Duration = Duration::from_secs(60);
 
 /// Has the hub judge a token for a login, as a gateway would, and looks at the server if it runs.
 pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> Vec<Finding> {
@@ -75,12 +78,69 @@ pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> 
         match place(hub, &said, config.hub().ca_file.as_deref()) {
             Ok((place, found)) => {
                 findings.extend(found);
-                findings.extend(at_server(config, http, &place, login, token));
+                let for_server = ForServer::of(http, login, token, verified.may_make_tokens);
+                findings.push(for_server.finding());
+                findings.extend(at_server(config, http, &place, login, for_server.token()));
+                for_server.give_back(http);
             }
             Err(finding) => findings.push(finding),
         }
     }
     findings
+}
+
+/// The token that the server gets to see: as at a login, not the one that was given if that can make another.
+struct ForServer<'a> {
+    login: &'a LoginName,
+    given: &'a Token,
+    made: Result<(Minted, Wanted), String>,
+}
+
+impl<'a> ForServer<'a> {
+    fn of(http: &Http, login: &'a LoginName, given: &'a Token, may_make_tokens: bool) -> Self {
+        let user = login.user().as_str();
+        let wanted = Wanted {
+            note: format!("jupyterhub-openssh: a check, process {}", std::process::id()),
+            expires_in: LIFETIME.as_secs(),
+            scopes: server_scopes(user, login.server().map_or("", |server| server.as_str())),
+        };
+        let made = match may_make_tokens {
+            false => Err("the token may make no others".to_owned()),
+            true => mint(http, given, user, &wanted, PATIENCE)
+                .map(|minted| (minted, wanted))
+                .map_err(|error| error.for_log()),
+        };
+        Self { login, given, made }
+    }
+
+    fn token(&self) -> &Token {
+        match &self.made {
+            Ok((Minted { token, narrow: true, .. }, _)) => token,
+            _ => self.given,
+        }
+    }
+
+    fn finding(&self) -> Finding {
+        let why = match &self.made {
+            Ok((Minted { narrow: true, .. }, _)) => {
+                return Finding::fine(TOPIC, "the server sees another token, which opens nothing else");
+            }
+            Ok(_) => "the hub cannot narrow tokens (JupyterHub before 3.0)",
+            Err(why) => why,
+        };
+        Finding::info(
+            TOPIC,
+            format_args!("the server, and who else may use it, sees this token itself: {why}"),
+            "Use JupyterHub 3.0 or newer, and tokens that have no scopes set",
+        )
+    }
+
+    fn give_back(self, http: &Http) {
+        if let Ok((Minted { id, .. }, wanted)) = self.made {
+            // It ends soon anyway.
+            let _ = revoke(http, self.given, self.login.user().as_str(), (&id, &wanted.note), PATIENCE);
+        }
+    }
 }
 
 /// The server's own answers.

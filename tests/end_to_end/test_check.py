@@ -13,7 +13,7 @@ import pytest
 from lib import paths
 from lib.checkcases import CASES, LONGEST, World, look, stripped
 from lib.faultyhub import hang
-from lib.keys import KEYS_USER, Key, administrators_file, keys_table, service_token, uid_of
+from lib.keys import KEYS_USER, Key, administrators_file, keys_table, none_minted, service_token, uid_of
 from lib.namespace import die_with_parent
 from lib.storage import BY_HOME
 
@@ -132,8 +132,9 @@ def key(tmp_path):
 def test_a_login_is_followed(bastion, hub, alice):
     found = look(bastion, "--user", "alice", token=alice.token).fine()
     for what in ("alice is the hub user alice, default server", "sessions have uid", "the token is good", "the server runs",
-                 "the server has terminals", "WebSockets pass to the server"):
+                 "the server sees another token", "the server has terminals", "WebSockets pass to the server"):
         found.find("user", what, "ok")
+    none_minted(hub, "alice")
     assert json.loads(found.text)["user"] == "alice" and alice.token not in found.text
     without = look(bastion, "--user", "alice").fine()
     without.find("user", "no token was tried", "info")
@@ -154,6 +155,7 @@ def test_tokens_that_do_not_open_it(bastion, hub):
         ("0" * 32, "the hub refused the token with status 403"),
         (hub.service_token, 'belongs to the service "plain"'),
         (hub.token("erin", scopes=["read:users!user"]), "do not cover access to the default server"),
+        (hub.token("erin", scopes=["access:servers!user", "users:activity!user"]), "it looks like the user's server's"),
     ):
         found = look(bastion, "--user", "erin", token=token)
         finding = found.find("user", re.escape(what))
