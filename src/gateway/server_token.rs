@@ -1,8 +1,9 @@
-//! The token that the user's server sees: made for it by the one that logged in, for this connection, and good for nothing
-//! but that server.
+//! The token that the user's server sees: made for it by the one that logged in, for this
+//! connection, and good for nothing but that server.
 //!
-//! What is sent to the server is in the hands of whoever runs something there, which may be others than its user. So the
-//! token that was typed goes to the hub only, where it may make another; that one may do what the server's own may.
+//! What is sent to the server is in the hands of whoever runs something there, which may be others
+//! than its user. So the token that was typed goes to the hub only, where it may make another; that
+//! one may do what the server's own may.
 
 use super::access::Access;
 use crate::hub::error::{Fault, HttpError};
@@ -13,8 +14,8 @@ use crate::secret::Token;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long such a token is good for: what is left of a gateway that is killed. It is made anew when half of that is over
-/// and one is needed; a WebSocket that is open stays open.
+/// How long such a token is good for: what is left of a gateway that is killed. It is made anew
+/// when half of that is over and one is needed; a WebSocket that is open stays open.
 const LIFETIME: Duration = Duration::from_secs(3600);
 /// Time for the hub to make one.
 const MINT_TIME: Duration = Duration::from_secs(9);
@@ -57,7 +58,8 @@ enum Note {
 }
 
 impl ServerToken {
-    /// One is to be made: what users read beside it on the hub's token page names this host and their connection.
+    /// One is to be made: what users read beside it on the hub's token page names this host and
+    /// their connection.
     #[must_use]
     pub fn to_be_made(user: &str, server: &str, peer: &str, session: &str) -> Self {
         let host = nix::sys::utsname::uname();
@@ -153,7 +155,8 @@ impl ServerToken {
         }
     }
 
-    /// Has the hub forget what was made, once nothing is left to be closed in the server. None is made afterwards.
+    /// Has the hub forget what was made, once nothing is left to be closed in the server. None is
+    /// made afterwards.
     pub(super) fn give_back(&self, access: &Access, log: &mut Log) {
         let mut state = self.lock();
         state.over = true;

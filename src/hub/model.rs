@@ -69,7 +69,8 @@ pub struct Verified {
     pub may_make_tokens: bool,
 }
 
-/// Whom the hub has given a token to. All three are tokens of the user, and may open the user's server.
+/// Whom the hub has given a token to. All three are tokens of the user, and may open the user's
+/// server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
     /// The user, or whoever made it for the user.
@@ -253,9 +254,10 @@ pub fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refus
     })
 }
 
-/// Who has this token. All hubs from 2.0 on tell it in the same way: one that was given out by OAuth has a session, and a
-/// server's own may say that the server is in use (`users:activity`). The user's own may say so too, but then
-/// it may also make tokens; a server's that may do that could make one that looks like the user's own.
+/// Who has this token. All hubs from 2.0 on tell it in the same way: one that was given out by
+/// OAuth has a session, and a server's own may say that the server is in use (`users:activity`).
+/// The user's own may say so too, but then it may also make tokens; a server's that may do that
+/// could make one that looks like the user's own.
 fn holder(session: Option<&str>, scopes: &[String], target: &Target<'_>) -> Holder {
     let activity =
         |scope: &String| scope.split_once('!').map_or(scope.as_str(), |(name, _)| name) == "users:activity";

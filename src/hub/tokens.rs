@@ -49,8 +49,8 @@ pub struct Minted {
     pub id: String,
     /// When it ends by itself, in the hub's words; printable.
     pub expires_at: String,
-    /// The hub says that it is this user's, and may do no more than was asked. Hubs before 3.0 know no scopes of tokens, and
-    /// make one that may do everything that its user may.
+    /// The hub says that it is this user's, and may do no more than was asked. Hubs before 3.0 know
+    /// no scopes of tokens, and make one that may do everything that its user may.
     pub narrow: bool,
 }
 
@@ -71,9 +71,9 @@ pub enum MintError {
     NotUnderstood(String),
 }
 
-/// The least that a session on one server ("" = default) needs: to open it and to start it. With `groups` also to read
-/// which groups the user is in. The server sees such a token: as its own may, it may say that the server is in use, and
-/// so it logs nobody in.
+/// The least that a session on one server ("" = default) needs: to open it and to start it. With
+/// `groups` also to read which groups the user is in. The server sees such a token: as its own may,
+/// it may say that the server is in use, and so it logs nobody in.
 #[must_use]
 pub fn scopes(user: &str, server: &str, groups: bool) -> Vec<String> {
     let mut scopes = server_scopes(user, server);
@@ -84,8 +84,9 @@ pub fn scopes(user: &str, server: &str, groups: bool) -> Vec<String> {
     scopes
 }
 
-/// What a server's own token may do, which the hub puts into its environment: to open it, and to say that it is in use.
-/// With the latter a login tells such a token from its user's ([`Holder`](super::model::Holder)).
+/// What a server's own token may do, which the hub puts into its environment: to open it, and to
+/// say that it is in use. With the latter a login tells such a token from its user's
+/// ([`Holder`](super::model::Holder)).
 #[must_use]
 pub fn server_scopes(user: &str, server: &str) -> Vec<String> {
     vec![format!("access:servers!server={user}/{server}"), format!("users:activity!user={user}")]
@@ -175,8 +176,8 @@ fn read(reply: Reply, user: &str, wanted: &Wanted) -> Result<Minted, MintError> 
     Ok(Minted { token, id, expires_at, narrow })
 }
 
-/// Whether a scope is among those wanted, or comes with them: the hub writes out what one of them means, and lets each token
-/// say whose it is.
+/// Whether a scope is among those wanted, or comes with them: the hub writes out what one of them
+/// means, and lets each token say whose it is.
 fn is_wanted(scope: &str, user: &str, wanted: &[String]) -> bool {
     let Some((name, filter)) = scope.split_once('!') else { return false };
     let of_user = filter.strip_prefix("user=") == Some(user);

@@ -8,8 +8,10 @@ import subprocess
 
 import pytest
 
+from lib.keys import minted
 from lib.oldhub import NEWEST, VERSIONS, OldHub
 from lib.wait import wait_for
+from test_refusals import refuse
 
 pytestmark = pytest.mark.only("trixie")
 
@@ -57,7 +59,9 @@ def start(client, bastion, hub, program, user, *arguments, options=(), input=Non
 
 def test_a_stopped_server_is_started(bastion, client, old_hub, request, tmp_path):
     """Three users log in at the same time, and none of them has a server."""
-    assert old_hub.api("GET", "").ok().json()["version"] == request.node.callspec.params["old_hub"]
+    version = old_hub.api("GET", "").ok().json()["version"]
+    assert version == request.node.callspec.params["old_hub"]
+    mark = bastion.syslog.mark()
     (tmp_path / "file").write_text("some data\n")
     with bastion.configured(old_hub.url):
         command = start(client, bastion, old_hub, "ssh", "commander", bastion.address, "echo out; echo err >&2; exit 3")
@@ -71,9 +75,14 @@ def test_a_stopped_server_is_started(bastion, client, old_hub, request, tmp_path
         out, err = files.communicate(timeout=90)
         assert (files.returncode, (tmp_path / "back").read_text()) == (0, "some data\n"), out + err
         assert all(old_hub.running(user) for user in USERS)
+        # What a server sees is narrowed where the hub can, and its own token is told from the user's.
+        outcome = 'not-narrowed reason=".*before 3.0' if version.startswith("2.") else "narrowed token_id="
+        bastion.syslog.wait(rf"user=typist .*event=token outcome={outcome}", mark)
+        refuse(client, bastion, "server-of-old", "typist", old_hub.server_variables("typist")["JUPYTERHUB_API_TOKEN"])
         # While their servers are still there to close terminals of.
         client.close_all()
         bastion.wait_quiet()
+        assert not any(minted(old_hub, user) for user in USERS)
 
 
 @pytest.mark.parametrize("old_hub", [VERSIONS[0], VERSIONS[-1]], indirect=True)

@@ -20,6 +20,9 @@ REFUSALS = {
     "no-scope": (r"not allowed to open the server\.\nMake one at http", r"scopes do not cover access .*\(token id \w+\)"),
     "server": (r"belongs to a server or a program, not to you\.\nMake one of your own at http\S*/hub/token,",
                r"not the user's own: it looks like the user's server's \(.*\) \(token id \w+\)"),
+    # Before JupyterHub 5.0 nothing tells the token's id.
+    "server-of-old": (r"belongs to a server or a program, not to you\.\nMake one of your own at http\S*/hub/token,",
+                      r"not the user's own: it looks like the user's server's"),
     "program": (r"belongs to a server or a program, not to you\.\nMake one of your own at http\S*/hub/token,",
                 r"not the user's own: the hub has given it to a server or service .*\(token id \w+\)"),
     "control-characters": (r"not a JupyterHub token.*\nPaste the token alone", r"characters that no token has"),
