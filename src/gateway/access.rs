@@ -126,7 +126,7 @@ impl Access {
 
     /// The token that logged in, for the hub and nobody else: the user's server gets [`Self::server_token`].
     #[must_use]
-    pub fn token(&self) -> &Arc<Token> {
+    pub fn hub_token(&self) -> &Arc<Token> {
         &self.0.token
     }
 

@@ -130,7 +130,7 @@ fn attach(access: &Access, name: TerminalName) -> Result<Remote, NoTerminal> {
 /// Asks the hub where the server is, unless it has said so. A server that is not active has no address yet.
 fn find(http: &Http, access: &Access) {
     if !access.is_located() {
-        access.heed(locate(http, access.token(), access.user(), access.server(), CALL).as_deref());
+        access.heed(locate(http, access.hub_token(), access.user(), access.server(), CALL).as_deref());
     }
 }
 
@@ -153,7 +153,7 @@ fn start(
         ControlFlow::Continue(())
     };
     let began = Instant::now();
-    let outcome = ensure_running(http, access.token(), start, &mut report);
+    let outcome = ensure_running(http, access.hub_token(), start, &mut report);
     if !cancel.is_cancelled() {
         access.meter().server_start(outcome.is_ok().then(|| began.elapsed()));
     }

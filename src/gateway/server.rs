@@ -26,7 +26,7 @@ pub fn is_down(http: &Http, access: &Access, refusal: CreateError) -> Result<boo
     if let CreateError::NotRunning(_) = refusal {
         return Ok(true);
     }
-    match verify(http, access.token(), access.user(), access.server(), ASK) {
+    match verify(http, access.hub_token(), access.user(), access.server(), ASK) {
         Ok(Verified { state: ServerState::Ready, .. }) => Ok(false),
         // A token that may neither see nor start it: where no Jupyter answers, the hub's refusal says what to do.
         Ok(Verified { state: ServerState::Unknown, may_start, .. }) => {

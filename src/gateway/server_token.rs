@@ -109,7 +109,7 @@ impl ServerToken {
                 self.make(&mut state, access, wanted)
             }
             (Current::Made(token, _), _) => Ok(token.clone()),
-            (Current::Own, _) => Ok(access.token().clone()),
+            (Current::Own, _) => Ok(access.hub_token().clone()),
             (Current::Due, _) => Err(trouble("the connection has ended".to_owned())),
         }
     }
@@ -117,7 +117,7 @@ impl ServerToken {
     fn make(&self, state: &mut State, access: &Access, wanted: &Wanted) -> Result<Arc<Token>, HttpError> {
         let began = Instant::now();
         let http = access.http()?;
-        let error = match tokens::mint(&http, access.token(), access.user(), wanted, MINT_TIME) {
+        let error = match tokens::mint(&http, access.hub_token(), access.user(), wanted, MINT_TIME) {
             Ok(Minted { token, id, expires_at, narrow: true }) => {
                 let token = Arc::new(token);
                 state.current = Current::Made(token.clone(), began + LIFETIME / 2);
@@ -128,7 +128,7 @@ impl ServerToken {
             Ok(Minted { id, .. }) => {
                 let why = "the hub made a token that may do more than was asked (JupyterHub before 3.0 does)";
                 let which = (id.as_str(), wanted.note.as_str());
-                if tokens::revoke(&http, access.token(), access.user(), which, REVOKE_TIME).is_err() {
+                if tokens::revoke(&http, access.hub_token(), access.user(), which, REVOKE_TIME).is_err() {
                     state.made.push(id);
                 }
                 MintError::Blocked(why.to_owned())
@@ -146,7 +146,7 @@ impl ServerToken {
             (_, true) => {
                 self.note(Note::Warning(not_narrowed(&error.for_log())));
                 state.current = Current::Own;
-                Ok(access.token().clone())
+                Ok(access.hub_token().clone())
             }
             (_, false) => Err(match error {
                 MintError::NoAnswer(error) => error,
@@ -168,7 +168,7 @@ impl ServerToken {
             Ok(http) => http,
             Err(error) => return log.warning(line("not-revoked").with("reason", error)),
         };
-        let (token, user, note) = (access.token(), access.user(), wanted.note.as_str());
+        let (token, user, note) = (access.hub_token(), access.user(), wanted.note.as_str());
         for id in std::mem::take(&mut state.made) {
             let line = |outcome| line(outcome).with("token_id", &id);
             match tokens::revoke(&http, token, user, (&id, note), left()) {

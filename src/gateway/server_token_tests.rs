@@ -51,7 +51,7 @@ fn one_token_for_a_connection_and_it_is_taken_back() {
     let access = access(&fake, made());
     assert_eq!(access.server_token().unwrap().expose(), "m1nted");
     assert_eq!(access.server_token().unwrap().expose(), "m1nted");
-    assert_eq!(access.token().expose(), "typed");
+    assert_eq!(access.hub_token().expose(), "typed");
     access.give_server_token_back(&mut Log::discarding());
     let tokens = "/base/hub/api/users/alice/tokens";
     assert_eq!(
