@@ -88,8 +88,7 @@ fn judge_open(mounts: &str, fstab: &str, path: &Path) -> Option<(String, String)
     }
     let point = quoted(&point);
     let remount = format!("mount -o remount,nosuid,nodev {point}");
-    let listed =
-        fstab.lines().filter(|line| Mount::of(line).is_some_and(|one| one.point == mount.point)).last();
+    let listed = fstab.lines().rfind(|line| Mount::of(line).is_some_and(|one| one.point == mount.point));
     Some((
         what,
         match listed.map(with_options).filter(|line| line.len() < MAX_OPTIONS) {
@@ -164,6 +163,7 @@ fn judge(mounts: &str, root: &Path) -> Vec<Finding> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
