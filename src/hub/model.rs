@@ -228,7 +228,7 @@ pub fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refus
     // An empty login name never gets here; if it did, it must not match anything.
     if user.is_empty() || model.name != user {
         let name = printable(&model.name, MAX_NAME);
-        return Err(if model.name.eq_ignore_ascii_case(user) {
+        return Err(if !user.is_empty() && model.name.eq_ignore_ascii_case(user) {
             Refusal::Capitals { name, token_id }
         } else {
             Refusal::OtherUser { name, token_id }

@@ -199,7 +199,7 @@ mod tests {
         let token = Token::parse("s3cret").unwrap();
         let user = UserName::parse("a+b@example.org").unwrap();
         let found = auth_state_texts(&http, &token, &user, "keys", Duration::from_secs(5));
-        assert_eq!(fake.lines(), ["GET /base/hub/api/users/a+b@example.org"]);
+        assert_eq!(fake.lines(), ["GET /base/hub/api/users/a%2Bb@example.org"]);
         found.map_err(|error| error.to_string())
     }
 
