@@ -213,10 +213,11 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// setns(2): this process moves to the mount and network namespaces of the given one, and its children will
-/// be in its pid namespace. All of it or nothing (Linux 5.8).
+/// setns(2): this process moves to the mount, network, IPC and UTS namespaces of the given one, and its children
+/// will be in its pid namespace. All of it or nothing (Linux 5.8).
 pub fn join(process: &OwnedFd) -> io::Result<()> {
-    let all = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWPID;
+    let visible = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWPID;
+    let all = visible | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     // SAFETY: an open descriptor and flags. sshd's processes have one thread, as setns asks for.
     match unsafe { libc::setns(process.as_raw_fd(), all) } {
         0 => Ok(()),

@@ -1,7 +1,7 @@
 //! Process 1 of a session's pid namespace: builds the view as root, then watches as nobody in particular.
 
 use super::request::Request;
-use super::{Failure, Session, readable, trees, uids, view};
+use super::{Failure, Session, barrier, readable, trees, uids, view};
 use crate::control::{ClaimReply, ClaimRequest, MAX_MESSAGE};
 use crate::sandbox;
 use crate::sys::{namespace, process, socket};
@@ -56,6 +56,8 @@ fn start(session: Session, answer: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd),
     let mut report = trees::collect(&plan, mounter, &groups).attach(&plan, notes, Path::new(JAIL_DIR))?;
     report.accounts = uids::local_accounts(request.ids.uid());
     view::seal()?;
+    // Whatever is mounted from here on is seen by nobody.
+    barrier::raise()?;
     let report = serde_json::to_vec(&report).map_err(|e| format!("cannot write the report: {e}"))?;
     socket::send(gateway.as_fd(), &report, &[]).map_err(gone)?;
 

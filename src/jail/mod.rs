@@ -13,6 +13,7 @@
 //! The first process stays until the PAM module has joined the namespaces: as long as it has not reaped
 //! process 1, that process's number cannot belong to anybody else.
 
+mod barrier;
 mod elf;
 mod hide;
 mod init;

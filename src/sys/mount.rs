@@ -196,9 +196,25 @@ pub fn stop_propagation() -> io::Result<()> {
 /// # Errors
 /// The system's.
 pub fn tmpfs(path: &Path, bytes: u32, inodes: u32) -> io::Result<()> {
-    let options = format!("mode=0755,size={bytes},nr_inodes={inodes}");
+    tmpfs_of_mode(path, 0o755, bytes, inodes)
+}
+
+/// As [`tmpfs`], with another mode.
+///
+/// # Errors
+/// The system's.
+pub fn tmpfs_of_mode(path: &Path, mode: u32, bytes: u32, inodes: u32) -> io::Result<()> {
+    let options = format!("mode={mode:04o},size={bytes},nr_inodes={inodes}");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     Ok(mount(Some("jupyterhub-openssh"), path, Some("tmpfs"), flags, Some(options.as_str()))?)
+}
+
+/// Moves the mount at `from`, with what is mounted in it, on top of `to`.
+///
+/// # Errors
+/// The system's; `EINVAL` where the mount that `from` is in is a shared one.
+pub fn relocate(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)?)
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {

@@ -7,13 +7,14 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Leaves the host's mount and network namespaces for new ones. The next child is process 1 of a new pid
+/// Leaves the host's mount, network, IPC and UTS namespaces for new ones. The next child is process 1 of a new pid
 /// namespace: when it ends, the kernel kills every process in it (pid_namespaces(7)).
 ///
 /// # Errors
 /// The system's; `EPERM` without CAP_SYS_ADMIN, as in a container that isn't given it.
 pub fn leave_host() -> io::Result<()> {
-    Ok(unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID)?)
+    let visible = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
+    Ok(unshare(visible | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?)
 }
 
 /// Brings the loopback interface of the present network namespace up; a new namespace has it down.

@@ -137,7 +137,7 @@ def confined_in_jail(bastion, process):
         assert int(found[kind], 16) == 0, kind
     assert limits(process)["Max core file size"] == (0, 0)
     (gateway,) = gateways(bastion)
-    for kind in ("net", "mnt", "pid"):
+    for kind in ("net", "mnt", "pid", "ipc", "uts"):
         assert process.namespace(kind) != gateway.namespace(kind)
     assert re.findall(r"^\s*(\S+):", process.read("net/dev").decode(), re.M) == ["lo"]
 
@@ -163,7 +163,13 @@ def test_sshd(bastion, login):
     assert set(by_uid) == {0, 1000}, of_alice
     for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
         assert int(status(by_uid[1000])[kind], 16) == 0
-    assert by_uid[1000].namespace("mnt") == session.namespace("mnt")
+    for kind in ("mnt", "ipc", "uts"):
+        assert by_uid[0].namespace(kind) == by_uid[1000].namespace(kind) == session.namespace(kind)
+    # Without its chroot the user's process would be refused the first step of every path; see test_confinement.py.
+    root = os.stat(by_uid[0].path("root/."))
+    assert (root.st_uid, root.st_mode & 0o777) == (0, 0o700)
+    for name in ("tmp", "var/tmp", "dev/shm"):
+        assert os.listdir(by_uid[0].path(f"root/{name}")) == [], name
 
 
 @pytest.fixture
