@@ -5,6 +5,7 @@ pub mod check;
 pub mod child;
 pub mod cli;
 pub mod config;
+pub mod confinement;
 pub mod control;
 pub mod environment;
 pub mod gateway;

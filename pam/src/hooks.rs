@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Level};
 use crate::reply::{Verdict, is_handle};
-use crate::system::{Account, Host, Owner, Proof, System};
+use crate::system::{Account, Confinement, Host, Owner, Proof, System};
 use crate::token;
 use accounts::logfmt::{Event, Line, fields};
 use accounts::{LoginName, paths};
@@ -39,6 +39,8 @@ const NO_NAME: &str = "This is not a user name of the hub.\nCheck the name befor
 /// complete when the session opens. In the account phase the last method, mostly the only one, is missing (OpenSSH,
 /// monitor_child_preauth; tried with 9.2).
 const AUTHENTICATED: &str = "SSH_AUTH_INFO_0";
+/// Where sshd says whence the connection comes, and to which address and port.
+const CONNECTION: &str = "SSH_CONNECTION";
 /// A handle begins with the login's name in the log, so long.
 const SESSION_DIGITS: usize = 8;
 /// Stands before the handle of a gateway that has asked nobody for a token.
@@ -272,8 +274,16 @@ fn gateway_request(user: &User, token: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
     text
 }
 
+/// What a Match block of sshd's may look at.
+fn confinement_request(client: &impl Client, user: &User) -> Confinement {
+    let connection =
+        client.variable(CONNECTION).filter(|text| text.bytes().all(|b| (b' '..0x7f).contains(&b)));
+    Confinement { user: user.name.to_string(), host: user.peer.clone(), connection }
+}
+
 /// sshd confines a session only if its Match block applies, and that goes by the group. So a user whom the
-/// host doesn't see in it is turned away here, however the authentication went. And who hasn't given a token, but has
+/// host doesn't see in it is turned away here, however the authentication went; and so is everybody for whom sshd itself
+/// says that the block isn't in force, or changed by another. And who hasn't given a token, but has
 /// shown a key, is given one by the hub, or turned away.
 fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
     let Some(user) = hub_user(client, system) else { return PamResultCode::PAM_IGNORE };
@@ -287,6 +297,14 @@ fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
         return PamResultCode::PAM_PERM_DENIED;
     }
     if let Err(reason) = system.in_hub_group(user.name.as_str(), user.account.gid) {
+        let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
+        let line = login("unavailable", proof).with("reason", reason);
+        client.log(Level::Error, &user.line(Some(&session), &line));
+        client.error(NOT_SET_UP);
+        return PamResultCode::PAM_PERM_DENIED;
+    }
+    let request = confinement_request(client, &user);
+    if let Err(reason) = system.is_confined(request, user.account.gid) {
         let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
         let line = login("unavailable", proof).with("reason", reason);
         client.log(Level::Error, &user.line(Some(&session), &line));

@@ -52,6 +52,19 @@ pub fn jail(line: &[u8]) -> Result<Jail, String> {
     }
 }
 
+/// Understands the answer to whether sshd confines a login.
+///
+/// # Errors
+/// What is open and what to do, why nobody knows, or that there was no answer.
+pub fn confinement(line: &[u8]) -> Result<(), String> {
+    match split(line) {
+        Some(("confined", "-")) => Ok(()),
+        Some(("open", reason)) => Err(reason.to_owned()),
+        Some(("unknown", reason)) => Err(format!("whether sshd confines this user is not known: {reason}")),
+        _ => Err("whether sshd confines this user is not known: there was no answer that makes sense".into()),
+    }
+}
+
 /// Whether `text` has the shape of a handle: 64 lower-case hexadecimal digits.
 #[must_use]
 pub fn is_handle(text: &str) -> bool {
@@ -107,6 +120,15 @@ mod tests {
             more.as_bytes(),
         ] {
             assert_eq!(verdict(bad), None, "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn whether_a_login_is_confined() {
+        assert_eq!(confinement(b"confined -"), Ok(()));
+        assert_eq!(confinement(b"open it is. Mend it"), Err("it is. Mend it".into()));
+        for bad in [&b""[..], b"confined", b"confined - ", b"confined yes", b"unknown why", b"\xff"] {
+            assert!(confinement(bad).is_err_and(|why| why.contains("is not known")));
         }
     }
 

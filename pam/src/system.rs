@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 /// How long the gateway may take to verify a token. It gives the hub 9 s of these, or up to 11 s where the hub has to make
 /// the token first.
 const VERDICT_TIME: Duration = Duration::from_secs(12);
+/// How long it may take to ask sshd whether it confines a login; the program gives it 8 s of these.
+const CONFINEMENT_TIME: Duration = Duration::from_secs(10);
+/// Longest request for that: what fits into a pipe.
+const MAX_REQUEST: usize = 4096;
 /// How long the jail may take to be built.
 const JAIL_TIME: Duration = Duration::from_secs(12);
 
@@ -47,6 +51,17 @@ pub enum Proof {
     Key,
 }
 
+/// A login, as far as a Match block of sshd's may look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confinement {
+    /// The login name.
+    pub user: String,
+    /// The client, as sshd names it.
+    pub host: String,
+    /// Both ends of the connection, as in `SSH_CONNECTION`.
+    pub connection: Option<String>,
+}
+
 /// The host.
 pub trait System {
     /// Whose account `user` is.
@@ -56,6 +71,11 @@ pub trait System {
     /// # Errors
     /// What is missing and how to mend it, for the log.
     fn in_hub_group(&self, user: &str, gid: u32) -> Result<(), String>;
+    /// Whether sshd, by its own word, confines this login; `gid` is the primary group's.
+    ///
+    /// # Errors
+    /// What is open, and how to mend it, for the log; or why nobody knows.
+    fn is_confined(&self, login: Confinement, gid: u32) -> Result<(), String>;
     /// The page where users make tokens.
     ///
     /// # Errors
@@ -106,6 +126,28 @@ impl System for Host {
                  \"jupyterhub\" to the line \"group:\" (and \"initgroups:\", if there) of /etc/nsswitch.conf"
             ))
         }
+    }
+
+    fn is_confined(&self, login: Confinement, gid: u32) -> Result<(), String> {
+        let program = paths::JAIL_PROGRAM;
+        let failed = |what: &'static str| move |e: io::Error| format!("{what} {program} --is-confined: {e}");
+        let end = Instant::now() + CONFINEMENT_TIME;
+        let Confinement { user, host, connection } = login;
+        let mut groups =
+            ffi::groups(&user, gid).map_err(|e| format!("cannot look up the user's groups: {e}"))?;
+        groups.sort_unstable();
+        let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
+        let mut request = format!("user {user}\ngroups {}\nhost {host}\n", groups.join(","));
+        if let Some(connection) = connection {
+            request += &format!("connection {connection}\n");
+        }
+        if request.len() > MAX_REQUEST {
+            return Err("the user has too many groups".into());
+        }
+        let mut asked = Child::start(program, &["--is-confined"]).map_err(failed("cannot run"))?;
+        asked.send(request.as_bytes()).map_err(failed("cannot write to"))?;
+        asked.close_input();
+        reply::confinement(&asked.read_line(end).map_err(failed("no answer from"))?)
     }
 
     fn token_page(&self) -> Result<String, String> {

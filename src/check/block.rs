@@ -2,110 +2,36 @@
 
 use super::Finding;
 use crate::config::Jail;
-use accounts::paths::{AUTHORIZED_KEYS_PROGRAM, GROUP, JAIL_DIR, SESSION_SHELL};
-use std::collections::HashMap;
+pub use crate::confinement::effective::Effective;
+use crate::confinement::effective::{Rule, confining, rule};
+use crate::confinement::text::matches;
+use accounts::paths::{AUTHORIZED_KEYS_PROGRAM, GROUP};
 
 pub const TOPIC: &str = "sshd";
-/// The package's file.
-pub const DROP_IN: &str = "/etc/ssh/sshd_config.d/50-jupyterhub.conf";
-
-/// sshd's effective configuration: keywords in lower case, each with its values in order.
-#[derive(Debug, Default)]
-pub struct Effective(HashMap<String, Vec<String>>);
-
-impl Effective {
-    /// Reads what `sshd -T` prints: a keyword and its value in a line, some keywords in several.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        let mut values: HashMap<String, Vec<String>> = HashMap::new();
-        for line in text.lines() {
-            let (keyword, value) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-            if !keyword.is_empty() {
-                values.entry(keyword.to_ascii_lowercase()).or_default().push(value.trim().to_owned());
-            }
-        }
-        Self(values)
-    }
-
-    /// The first value of a keyword in lower case; empty when this sshd doesn't know it.
-    #[must_use]
-    pub fn get(&self, keyword: &str) -> &str {
-        self.0.get(keyword).and_then(|values| values.first()).map_or("", String::as_str)
-    }
-
-    /// All values of a keyword, those that stand in one line apart.
-    pub fn words(&self, keyword: &str) -> impl Iterator<Item = &str> {
-        self.0.get(keyword).into_iter().flatten().flat_map(|value| value.split_whitespace())
-    }
-
-    /// Whether the package's Match block is in force.
-    #[must_use]
-    pub fn is_ours(&self) -> bool {
-        self.get("forcecommand") == SESSION_SHELL || self.get("chrootdirectory") == JAIL_DIR
-    }
-}
+pub use crate::confinement::text::DROP_IN;
 
 /// What is wrong with what a hub user gets, when the block is in force. `keys_on`: `[keys]` is switched on.
 #[must_use]
 pub fn hub_user(found: &Effective, keys_on: bool, jail: Jail) -> Vec<Finding> {
-    let confinement = match jail {
-        Jail::Namespaces => [
-            rule(
-                "ForceCommand",
-                &[SESSION_SHELL, "internal-sftp"],
-                "hub users could run programs on this host",
-            ),
-            rule("ChrootDirectory", &[JAIL_DIR], "hub users would see this host's files"),
-        ],
-        Jail::None => [
-            rule("ForceCommand", &[SESSION_SHELL], "hub users could read what sshd's own user can"),
-            rule("ChrootDirectory", &["none"], "sshd can do that as root only, and ends each session"),
-        ],
-    };
-    let rules = RULES.iter().chain(&confinement);
-    let mut findings: Vec<Finding> = rules.filter_map(|rule| broken(rule, found, keys_on)).collect();
+    let errors = confining(jail)
+        .chain(&RULES)
+        .filter(|rule| !rule.holds(found))
+        .map(|rule| Finding::error(TOPIC, rule.broken(found), change(rule.keyword)));
+    let of_keys = OF_KEYS.iter().filter(|rule| !rule.holds(found)).map(|rule| {
+        let finding = if keys_on { Finding::error } else { Finding::warning };
+        finding(TOPIC, rule.broken(found), change(rule.keyword))
+    });
+    let mut findings: Vec<Finding> = errors.chain(of_keys).collect();
     findings.extend(methods(found, keys_on));
     findings.extend(admission(found));
     findings.extend(principals(found));
     findings
 }
 
-/// How bad it is when a rule is broken.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Harm {
-    /// Hub users can do what they may not, or cannot log in.
-    Always,
-    /// Only where keys are switched on.
-    WithKeys,
-}
-
-/// A keyword that must have one of these values.
-struct Rule {
-    /// As people write it.
-    keyword: &'static str,
-    allowed: &'static [&'static str],
-    otherwise: &'static str,
-    harm: Harm,
-}
-
-const fn rule(keyword: &'static str, allowed: &'static [&'static str], otherwise: &'static str) -> Rule {
-    Rule { keyword, allowed, otherwise, harm: Harm::Always }
-}
-
-const RULES: [Rule; 15] = [
+/// What else must be so, or hub users can do what they may not, or cannot log in.
+const RULES: [Rule; 6] = [
     rule("UsePAM", &["yes"], "no token can be checked, and no session gets its jail"),
     rule("PAMServiceName", &["", "sshd"], "the PAM module serves the service sshd only"),
-    rule("DisableForwarding", &["yes"], "hub users reach the network of this host"),
-    rule("AllowTcpForwarding", &["no"], "hub users reach the network of this host"),
-    rule("AllowStreamLocalForwarding", &["no"], "hub users reach sockets of this host"),
-    rule(
-        "AllowAgentForwarding",
-        &["no"],
-        "before OpenSSH 10 DisableForwarding leaves it open (CVE-2025-32728)",
-    ),
-    rule("X11Forwarding", &["no"], "before OpenSSH 10 DisableForwarding leaves it open (CVE-2025-32728)"),
-    rule("PermitTunnel", &["no"], "hub users reach the network of this host"),
-    rule("PermitUserRC", &["no"], "a file in a user's home would be executed here"),
     rule("PermitRootLogin", &["no"], "a hub user with uid 0 would not be refused"),
     rule("PermitEmptyPasswords", &["no"], "PAM would be asked with an empty token"),
     rule("KerberosAuthentication", &["", "no"], "tokens are tried as Kerberos passwords first"),
@@ -114,36 +40,13 @@ const RULES: [Rule; 15] = [
         &["none"],
         "keys count that stand in a directory of this host named like the jail's home",
     ),
-    Rule {
-        keyword: "AuthorizedKeysCommand",
-        allowed: &[AUTHORIZED_KEYS_PROGRAM],
-        otherwise: "no key of a hub user is found",
-        harm: Harm::WithKeys,
-    },
-    Rule {
-        keyword: "AuthorizedKeysCommandUser",
-        allowed: &["%u"],
-        otherwise: "keys are not looked for with the user's own rights",
-        harm: Harm::WithKeys,
-    },
 ];
 
-fn broken(rule: &Rule, found: &Effective, keys_on: bool) -> Option<Finding> {
-    let value = found.get(&rule.keyword.to_ascii_lowercase());
-    // A command has arguments.
-    let word = value.split_whitespace().next().unwrap_or_default();
-    if rule.allowed.contains(&word) {
-        return None;
-    }
-    let shown = if value.is_empty() { "not set" } else { value };
-    let wanted = rule.allowed.iter().find(|wanted| !wanted.is_empty()).unwrap_or(&"");
-    let what = format!("for hub users {} is {shown}, not {wanted}: {}", rule.keyword, rule.otherwise);
-    let remedy = change(rule.keyword);
-    Some(match rule.harm {
-        Harm::WithKeys if !keys_on => Finding::warning(TOPIC, what, remedy),
-        _ => Finding::error(TOPIC, what, remedy),
-    })
-}
+/// What must be so where keys are switched on.
+const OF_KEYS: [Rule; 2] = [
+    rule("AuthorizedKeysCommand", &[AUTHORIZED_KEYS_PROGRAM], "no key of a hub user is found"),
+    rule("AuthorizedKeysCommandUser", &["%u"], "keys are not looked for with the user's own rights"),
+];
 
 /// How to find what sets a keyword: for sshd the first value counts.
 fn change(keyword: &str) -> String {
@@ -217,23 +120,6 @@ fn admission(found: &Effective) -> Vec<Finding> {
         ));
     }
     findings
-}
-
-/// sshd's patterns: `*`, `?`, and `!` before one that excludes.
-fn matches(pattern: &str, name: &str) -> bool {
-    fn glob(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern.split_first(), name.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => {
-                glob(rest, name) || name.split_first().is_some_and(|(_, left)| glob(pattern, left))
-            }
-            (Some((b'?', rest)), Some((_, left))) => glob(rest, left),
-            (Some((one, rest)), Some((other, left))) => one == other && glob(rest, left),
-            _ => false,
-        }
-    }
-    // Bounded: each star doubles the work.
-    pattern.bytes().filter(|b| *b == b'*').count() <= 8 && glob(pattern.as_bytes(), name.as_bytes())
 }
 
 /// An authority of certificates without a command that says whom they are for.

@@ -1,6 +1,7 @@
 //! Outputs of sshd 9.2 and 10.0, those lines that count, and what can be wrong in them.
 #![allow(clippy::unwrap_used)]
 use super::*;
+use accounts::paths::{JAIL_DIR, SESSION_SHELL};
 
 const BOOKWORM: &str = "\
 usepam yes

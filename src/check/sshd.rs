@@ -6,14 +6,14 @@ use super::block::{DROP_IN, Effective, TOPIC, hub_user};
 use super::freshness;
 use super::nss::read;
 use super::run::{Said, run};
-use crate::config::Jail;
+use crate::confinement;
+use crate::confinement::text::{CONFIG, Fault, fault};
 use crate::rights::Rights;
 use nix::unistd::{User, geteuid};
 use std::path::Path;
 use std::time::Duration;
 
 const SSHD: &str = "/usr/sbin/sshd";
-const CONFIG: &str = "/etc/ssh/sshd_config";
 /// How long one run may take: it reads a few files, and the NSS module a home's owner within a second.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A user whom nobody has: the NSS module answers for every name.
@@ -36,7 +36,7 @@ pub fn check(user: Option<&str>, keys_on: Option<bool>) -> (Vec<Finding>, String
         findings.extend(hub_user(
             &found,
             keys_on.unwrap_or_default(),
-            if Rights::of_this_process().own_sshd_config().is_some() { Jail::None } else { Jail::Namespaces },
+            confinement::jail(Rights::of_this_process()),
         ));
     } else if findings.is_empty() {
         let (present, config) = (Path::new(DROP_IN).exists(), read(CONFIG).unwrap_or_default());
@@ -120,39 +120,19 @@ fn refused(drop_in: &Path) -> Option<Finding> {
 /// Why the block may not be in force. With our own configuration `broken` the NSS module knows no hub user, whom it could
 /// hold for.
 fn unconfined(user: &str, present: bool, config: &str, broken: bool) -> Finding {
-    const WHAT: &str = "sshd would not confine hub users";
-    let included = config.lines().any(|line| {
-        let line = line.trim().to_ascii_lowercase().replace(['=', '"'], " ");
-        let mut words = line.split_whitespace();
-        words.next() == Some("include") && words.any(|word| word == "/etc/ssh/sshd_config.d/*.conf")
-    });
-    if !present {
-        let remedy = "apt install --reinstall -o Dpkg::Options::=--force-confmiss jupyterhub-openssh && systemctl reload ssh";
-        Finding::error(TOPIC, format_args!("{WHAT}: {DROP_IN} is missing"), remedy)
-    } else if !included {
-        Finding::error(
-            TOPIC,
-            format_args!("{WHAT}: {CONFIG} doesn't include /etc/ssh/sshd_config.d/*.conf"),
-            format_args!(
-                "Put \"Include /etc/ssh/sshd_config.d/*.conf\" at the top of {CONFIG}, then: sshd -t && systemctl reload ssh"
-            ),
-        )
-    } else if broken {
-        Finding::unknown(
+    let opened = format!(
+        "\"Match Group jupyterhub\" doesn't hold for {user}, or another file says otherwise before it"
+    );
+    match fault(config, present) {
+        Fault::Other if broken => Finding::unknown(
             TOPIC,
             "whether sshd confines hub users cannot be found out: there are none until the configuration is mended",
             "Mend what is said under configuration",
-        )
-    } else {
-        Finding::error(
-            TOPIC,
-            format_args!(
-                "{WHAT}: \"Match Group jupyterhub\" doesn't hold for {user}, or another file says otherwise before it"
-            ),
-            format_args!(
-                "See what is said under nss; otherwise: grep -rinE 'ForceCommand|ChrootDirectory' {CONFIG} /etc/ssh/sshd_config.d"
-            ),
-        )
+        ),
+        found => {
+            let (what, remedy) = found.words(CONFIG, &opened);
+            Finding::error(TOPIC, what, remedy)
+        }
     }
 }
 
@@ -235,13 +215,25 @@ mod tests {
                 assert!(unconfined("x", true, config, broken).text().contains("doesn't include"), "{config}");
             }
         }
-        for config in ["Include /etc/ssh/sshd_config.d/*.conf", " include=\"/etc/ssh/sshd_config.d/*.conf\""]
-        {
+        for config in [
+            "Include /etc/ssh/sshd_config.d/*.conf",
+            " include=\"/etc/ssh/sshd_config.d/*.conf\"",
+            "Include sshd_config.d/*.conf",
+        ] {
             assert!(
                 unconfined("x", true, config, false).text().contains("Match Group jupyterhub"),
                 "{config}"
             );
             assert!(unconfined("x", true, config, true).text().contains("until the configuration is mended"));
+        }
+    }
+
+    #[test]
+    fn an_include_below_a_match_block_is_named() {
+        let config = "Match User x\nInclude sshd_config.d/*.conf\n";
+        for broken in [false, true] {
+            let text = unconfined("x", true, config, broken).text();
+            assert!(text.contains("stands below line 1") && text.contains("Move line 2"), "{text}");
         }
     }
 

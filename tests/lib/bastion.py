@@ -177,7 +177,7 @@ class Bastion:
         everything = self.box.processes()
         names = tuple(sorted(one.name for one in everything if one.name not in ("systemd-tmpfiles",)))
         found = self.box.run("find", "/run", "/tmp", "/var/tmp", "/dev/shm", "/var/crash", "-xdev", check=False).stdout
-        ignored = re.compile(r"/run/(motd.*|utmp|utmp\.lock|sudo(/.*)?|adduser|jupyterhub-openssh/(connections|(uids|pts)(/.*)?))$")
+        ignored = re.compile(r"/run/(motd.*|utmp|utmp\.lock|sudo(/.*)?|adduser|jupyterhub-openssh/(connections|(uids|pts|confined)(/.*)?))$")
         files = tuple(sorted(line for line in found.splitlines() if not ignored.match(line)))
         return State(names, tuple(self.box.mounts()), len(self.box.namespaces()),
                      tuple(self.box.abstract_sockets()), files)

@@ -78,6 +78,7 @@ struct FakeSystem {
     page: Result<String, String>,
     verdict: RefCell<Option<Result<Verdict, String>>>,
     group: Result<(), String>,
+    confined: Result<(), String>,
     jail: Result<Option<String>, String>,
     /// What was looked up, read or run, in order.
     calls: RefCell<Vec<String>>,
@@ -89,6 +90,7 @@ impl FakeSystem {
             page: Ok("https://hub.example.org/hub/token".into()),
             verdict: RefCell::new(Some(verdict)),
             group: Ok(()),
+            confined: Ok(()),
             jail: Ok(None),
             calls: RefCell::default(),
         }
@@ -118,6 +120,12 @@ impl System for FakeSystem {
     fn in_hub_group(&self, user: &str, gid: u32) -> Result<(), String> {
         self.calls.borrow_mut().push(format!("group {user} {gid}"));
         self.group.clone()
+    }
+    fn is_confined(&self, login: Confinement, gid: u32) -> Result<(), String> {
+        let Confinement { user, host, connection } = login;
+        let connection = connection.unwrap_or_default();
+        self.calls.borrow_mut().push(format!("confined {user} {gid} {host} {connection}"));
+        self.confined.clone()
     }
     fn token_page(&self) -> Result<String, String> {
         self.calls.borrow_mut().push("config".into());
@@ -321,6 +329,31 @@ fn the_account_needs_the_group() {
         client.logged(),
         "session=0a0a0a0a user=alice peer=192.0.2.7 event=login outcome=unavailable by=token reason=nsswitch"
     );
+}
+
+#[test]
+fn a_login_that_sshd_would_not_confine_is_refused() {
+    const CONNECTION_NOW: &str = "192.0.2.7 4711 192.0.2.1 22";
+    for with_token in [true, false] {
+        let (mut client, mut system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+        client.variables.insert(CONNECTION.into(), CONNECTION_NOW.into());
+        if with_token {
+            client.variables.insert(paths::HANDLE_VARIABLE.into(), handle());
+        }
+        system.confined = Err("ForceCommand is none. Move line 6".into());
+        assert_eq!(account(&mut client, &system), PamResultCode::PAM_PERM_DENIED);
+        assert_eq!(system.called("confined ").unwrap(), format!("alice 100 192.0.2.7 {CONNECTION_NOW}"));
+        assert!(
+            client.logged().ends_with("reason=\"ForceCommand is none. Move line 6\""),
+            "{}",
+            client.logged()
+        );
+        assert_eq!((client.errors, system.called("key ")), (vec![NOT_SET_UP.to_owned()], None));
+    }
+    let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::granting());
+    client.variables.insert(CONNECTION.into(), "x\nuser root".into());
+    assert_eq!(account(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert_eq!(system.called("confined ").unwrap(), "alice 100 192.0.2.7 ", "no line more");
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! Which sshd has taken this connection, and with which options it was started.
+//!
+//! A listener shows its command line as its title: `sshd: /usr/sbin/sshd -D -p 2222 [listener] 0 of 10-100 startups`. A
+//! connection's own processes have overwritten theirs. Where systemd listens (`sshd -i`) there is none; then the usual sshd
+//! and its usual file are meant.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The distribution's.
+pub const SSHD: &str = "/usr/sbin/sshd";
+/// Options that take a value (sshd(8), 9.2 to 10.0).
+const WITH_VALUE: &str = "CEbcfghkopu";
+/// Options that change what a user gets, or what `sshd -T` needs: configuration, option, host key.
+const PASSED_ON: &str = "foh";
+/// Most ancestors that are looked at: this program, a PAM conversation's process, the monitor, the listener.
+const GENERATIONS: usize = 6;
+
+/// An sshd to ask.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The program.
+    pub program: String,
+    /// What to pass on to it.
+    pub arguments: Vec<String>,
+}
+
+/// The sshd that started us, through others of its processes. Only processes of our own uid count.
+#[must_use]
+pub fn find(owner: u32) -> Option<Listener> {
+    let mut pid = nix::unistd::getppid().as_raw();
+    for _ in 0..GENERATIONS {
+        let process = Path::new("/proc").join(pid.to_string());
+        if pid <= 1 || fs::metadata(&process).ok()?.uid() != owner {
+            return None;
+        }
+        if let Some(arguments) = arguments(&read(&process.join("cmdline"))?) {
+            let executable = fs::read_link(process.join("exe")).ok()?;
+            // Of a program that was replaced since: the new one has its name.
+            let name = executable.to_str()?;
+            let name = name.strip_suffix(" (deleted)").unwrap_or(name);
+            return Some(Listener { program: sound(name, owner)?.to_owned(), arguments });
+        }
+        pid = parent(&read(&process.join("stat"))?)?;
+    }
+    None
+}
+
+/// A program that nobody but root and `owner` can change.
+fn sound(name: &str, owner: u32) -> Option<&str> {
+    let found = fs::metadata(name).ok()?;
+    let safe = found.is_file() && (found.uid() == 0 || found.uid() == owner) && found.mode() & 0o022 == 0;
+    (safe && name.starts_with('/')).then_some(name)
+}
+
+fn read(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(8192).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The parent in /proc/PID/stat: `4711 (name) S 1 …`, where the name may hold anything.
+fn parent(stat: &str) -> Option<i32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// What to pass on of a listener's title; nothing for other processes.
+fn arguments(title: &str) -> Option<Vec<String>> {
+    let (line, _) = title.strip_prefix("sshd: ")?.split_once(" [listener]")?;
+    let mut words = line.split(' ').skip(1).peekable();
+    let mut found = Vec::new();
+    while let Some(word) = words.next() {
+        let Some(letters) = word.strip_prefix('-') else { continue };
+        let Some((at, letter)) = letters.char_indices().find(|(_, letter)| WITH_VALUE.contains(*letter))
+        else {
+            continue;
+        };
+        let attached = &letters[at + letter.len_utf8()..];
+        let mut value = if attached.is_empty() { words.next()?.to_owned() } else { attached.to_owned() };
+        // The title has lost where an argument ends: an option of the configuration goes on until the next letter's.
+        while letter == 'o' && words.peek().is_some_and(|next| !next.starts_with('-')) {
+            value = format!("{value} {}", words.next().unwrap_or_default());
+        }
+        if PASSED_ON.contains(letter) {
+            found.extend([format!("-{letter}"), value]);
+        }
+    }
+    Some(found)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listeners_title_tells_its_options() {
+        let of = |title: &str| arguments(title).map(|found| found.join("|"));
+        assert_eq!(of("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups\0").unwrap(), "");
+        assert_eq!(of("sshd: sshd [listener] 0 of 10-100 startups").unwrap(), "");
+        assert_eq!(
+            of("sshd: /usr/sbin/sshd -f /etc/ssh/b -p2222 -Do UsePAM=yes -oBanner /x y -4 -E /log -h /key [listener] 1 of 10").unwrap(),
+            "-f|/etc/ssh/b|-o|UsePAM=yes|-o|Banner /x y|-h|/key"
+        );
+        for other in [
+            "sshd: alice [priv]",
+            "sshd: root@pts/0",
+            "/usr/sbin/sshd -D",
+            "",
+            "bash\0-c\0sshd: x [listener]",
+            "sshd: x -f [listener]",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_parent_is_found_behind_any_name() {
+        assert_eq!(parent("47 (a) S 9 (x)) S 12 47 47 0"), Some(12));
+        assert_eq!(parent("47 (a"), None);
+        let own = read(Path::new("/proc/self/stat")).unwrap();
+        assert_eq!(parent(&own), Some(nix::unistd::getppid().as_raw()));
+        assert_eq!(find(u32::MAX), None);
+    }
+}
