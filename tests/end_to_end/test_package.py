@@ -141,11 +141,35 @@ def test_removal_keeps_the_configuration_and_lets_nobody_in(fresh_bastion, clien
 def test_a_broken_sshd_configuration_is_not_reloaded(fresh_bastion, client, package):
     """An administrator's broken file must not become a dead sshd by our hand."""
     bastion = fresh_bastion()
-    bastion.box.write("/etc/ssh/sshd_config.d/99-broken.conf", "NoSuchKeyword yes\n")
+    broken = bastion.box.path("/etc/ssh/sshd_config.d/99-broken.conf")
+    broken.write_text("NoSuchKeyword yes\n")
     bastion.box.run("apt-get", "--yes", "install", "--no-install-recommends", shutil_copy(bastion, package),
                     check=False, online=True, env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=300)
     assert bastion.sshd.alive()
-    bastion.box.path("/etc/ssh/sshd_config.d/99-broken.conf").unlink()
+
+    def configure():
+        done = bastion.box.run("dpkg", "--configure", "jupyterhub-openssh", check=False, timeout=300,
+                               env={"DEBIAN_FRONTEND": "noninteractive"})
+        return done.returncode, done.stdout + done.stderr
+
+    # Wherever the host keys are, and where there are none, as in images.
+    elsewhere = bastion.box.path("/etc/ssh/keys")
+    elsewhere.mkdir()
+    keys = list(bastion.box.path("/etc/ssh").glob("ssh_host_*"))
+    for one in keys:
+        one.rename(elsewhere / one.name)
+    named = bastion.box.path("/etc/ssh/sshd_config.d/98-keys.conf")
+    for text in ("HostKey /etc/ssh/keys/ssh_host_ed25519_key\n", ""):
+        named.write_text(text)
+        status, said = configure()
+        assert status and "Bad configuration option: NoSuchKeyword" in said, said
+    broken.unlink()
+    status, said = configure()
+    assert status == 0 and "hostkeys" not in said, said
+    assert not list(bastion.box.path("/etc/ssh").glob("ssh_host_*")) and not list(bastion.box.path("/tmp").iterdir())
+    named.unlink()
+    for one in keys:
+        (elsewhere / one.name).rename(one)
     logins_work(bastion, client)
 
 
