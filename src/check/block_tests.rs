@@ -106,7 +106,7 @@ persourcepenalties crash:90 authfail:5 noauth:1 grace-exceeded:10 refuseconnecti
 ";
 
 fn texts(text: &str, keys_on: bool) -> Vec<String> {
-    hub_user(&Effective::parse(text), keys_on, Jail::Namespaces).iter().map(Finding::text).collect()
+    hub_user(&Effective::parse(text), None, keys_on, Jail::Namespaces).iter().map(Finding::text).collect()
 }
 
 /// The output with one line changed.
@@ -141,15 +141,15 @@ fn whatever_opens_the_host_is_an_error() {
         (
             "forcecommand",
             "none",
-            "ForceCommand is none, not /usr/lib/jupyterhub-openssh/session: hub users could run",
+            "no hub user is let in: for hub users ForceCommand is none, not /usr/lib/jupyterhub-openssh/session: only",
         ),
-        ("forcecommand", "/usr/lib/jupyterhub-openssh/session-not", "hub users could run programs"),
+        ("forcecommand", "/usr/lib/jupyterhub-openssh/session-not", "only that is known to confine them"),
         ("chrootdirectory", "none", "ChrootDirectory is none, not /run/jupyterhub-openssh/jail"),
         ("disableforwarding", "no", "DisableForwarding is no, not yes"),
         ("allowtcpforwarding", "local", "AllowTcpForwarding is local, not no"),
         ("x11forwarding", "yes", "CVE-2025-32728"),
         ("permittunnel", "point-to-point", "PermitTunnel is point-to-point"),
-        ("permituserrc", "yes", "would be executed here"),
+        ("permituserrc", "yes", "execute a file of the user's home"),
         ("permitrootlogin", "without-password", "PermitRootLogin"),
         ("authorizedkeysfile", ".ssh/authorized_keys", "AuthorizedKeysFile is .ssh/authorized_keys"),
         ("pamservicename", "other", "PAMServiceName is other, not sshd"),
@@ -160,17 +160,70 @@ fn whatever_opens_the_host_is_an_error() {
         ("authenticationmethods", "password gssapi-with-mic", "may log in by \"gssapi-with-mic\""),
     ] {
         let text = with(keyword, value);
-        let found = hub_user(&Effective::parse(&text), true, Jail::Namespaces);
+        let found = hub_user(&Effective::parse(&text), None, true, Jail::Namespaces);
         assert!(found.len() == 1 && found[0].is_error(), "{keyword}: {found:?}");
         assert!(found[0].what.contains(what) && found[0].remedy.is_some(), "{keyword}: {found:?}");
     }
 }
 
 #[test]
+fn an_environment_of_the_users_own_is_told() {
+    for good in ["no", "LANG,LC_*", "PATH"] {
+        assert!(texts(&with("permituserenvironment", good), true).is_empty(), "{good}");
+    }
+    for bad in ["yes", "*", "LANG,LD_*", "?D_PRELOAD"] {
+        let found = texts(&with("permituserenvironment", bad), true);
+        assert!(found.len() == 1 && found[0].contains(".ssh/environment"), "{bad}: {found:?}");
+    }
+    for (names, count) in [("LANG TZ", 0), ("*", 1), ("XDG_* LD_*", 1), ("GLIBC_TUNABLES", 1)] {
+        assert_eq!(texts(&format!("{TRIXIE}acceptenv {names}\n"), true).len(), count, "{names}");
+    }
+}
+
+/// sshd's USER@HOST, and names that have an @.
+#[test]
+fn a_name_with_an_at_is_none_to_sshd() {
+    let found = texts(&format!("{TRIXIE}denyusers eve\ndenyusers carol@example.org\n"), true);
+    assert!(
+        found.len() == 1 && found[0].contains("carol coming from the host example.org: it does not deny"),
+        "{found:?}"
+    );
+    assert!(
+        found[0].contains("deny_users in [login]") && found[0].ends_with("DenyUsers carol?example.org"),
+        "{found:?}"
+    );
+    let found = texts(&format!("{TRIXIE}allowusers carol@example.org\n"), true);
+    assert!(found.len() == 2 && found[1].contains("it does not allow"), "{found:?}");
+    for meant in [
+        "root@10.0.0.0/8",
+        "root@192.0.2.*",
+        "*@2001:db8::1",
+        "root@fd00::/8",
+        "carol?example.org",
+        "x@*.example.org",
+    ] {
+        assert!(texts(&format!("{TRIXIE}denyusers {meant}\n"), true).is_empty(), "{meant}");
+    }
+}
+
+#[test]
+fn a_login_that_sshd_denies_is_told() {
+    let text = format!("{TRIXIE}denyusers eve*\ndenyusers carol@10.0.0.1\n");
+    let of = |login| hub_user(&Effective::parse(&text), Some(login), true, Jail::Namespaces);
+    assert!(of("alice").is_empty() && of("carol").is_empty());
+    let found = of("eve+gpu");
+    assert!(
+        found.len() == 1
+            && found[0].is_error()
+            && found[0].what.contains("eve+gpu cannot log in: DenyUsers has eve*")
+    );
+}
+
+#[test]
 fn keys_need_their_command_only_when_they_are_on() {
     for (keyword, value) in [("authorizedkeyscommand", "/bin/x %u"), ("authorizedkeyscommanduser", "root")] {
         let text = with(keyword, value);
-        let found = |keys_on| hub_user(&Effective::parse(&text), keys_on, Jail::Namespaces);
+        let found = |keys_on| hub_user(&Effective::parse(&text), None, keys_on, Jail::Namespaces);
         assert!(found(true).len() == 1 && found(true)[0].is_error());
         assert!(found(false).len() == 1 && !found(false)[0].is_error());
     }
@@ -187,6 +240,11 @@ fn somebody_must_be_able_to_log_in() {
     let text = with("authenticationmethods", "keyboard-interactive")
         .replace("kbdinteractiveauthentication yes", "kbdinteractiveauthentication no");
     assert!(texts(&text, true)[0].contains("none of AuthenticationMethods keyboard-interactive is possible"));
+    let remedy = &texts(&text, true)[0];
+    assert!(
+        remedy.contains("grep -riE 'Kbd") && remedy.contains("|PubkeyAuthentication' /etc/ssh"),
+        "{remedy}"
+    );
     // An empty output grants nothing.
     assert!(texts("", true).iter().any(|text| text.contains("no hub user can log in")));
 }
@@ -223,7 +281,7 @@ fn nonsense_is_read_without_harm() {
 /// The same where sshd isn't root's: it can do without a chroot only, and nothing but our program may run then.
 #[test]
 fn without_a_jail_other_values_are_right() {
-    let found = |text: &str| hub_user(&Effective::parse(text), false, Jail::None);
+    let found = |text: &str| hub_user(&Effective::parse(text), None, false, Jail::None);
     let good = with("chrootdirectory", "none");
     assert!(found(&good).is_empty(), "{:?}", found(&good));
     assert!(found(&with("chrootdirectory", JAIL_DIR)).iter().any(Finding::is_error));

@@ -24,7 +24,8 @@ const SOMEBODY: &str = "jupyterhub-openssh-check";
 pub fn check(user: Option<&str>, keys_on: Option<bool>) -> (Vec<Finding>, String) {
     let mut findings: Vec<Finding> = refused(Path::new(DROP_IN)).into_iter().collect();
     // A local account of that name is none of ours; that there is one is told under the topic of the user.
-    let user = user.filter(|name| !matches!(User::from_name(name), Ok(Some(_)))).unwrap_or(SOMEBODY);
+    let login = user.filter(|name| !matches!(User::from_name(name), Ok(Some(_))));
+    let user = login.unwrap_or(SOMEBODY);
     let found = match effective(user) {
         Ok(found) => found,
         Err(finding) => {
@@ -35,6 +36,7 @@ pub fn check(user: Option<&str>, keys_on: Option<bool>) -> (Vec<Finding>, String
     if found.is_ours() {
         findings.extend(hub_user(
             &found,
+            login,
             keys_on.unwrap_or_default(),
             confinement::jail(Rights::of_this_process()),
         ));
@@ -85,7 +87,7 @@ fn failed(said: &str, root: bool) -> Option<Finding> {
         return None;
     }
     let (what, remedy) = if said.contains("privilege separation directory") {
-        ("sshd is not running, and has never since boot".to_owned(), "systemctl start ssh".to_owned())
+        ("sshd does not run: there is no /run/sshd".to_owned(), "systemctl start ssh".to_owned())
     } else if said.contains("no hostkeys available") {
         (
             "sshd has no host keys, and cannot start".to_owned(),
@@ -197,7 +199,7 @@ mod tests {
     #[test]
     fn what_sshd_says_is_understood() {
         let text = |said: &str| failed(said, true).unwrap().text();
-        assert!(text("Missing privilege separation directory: /run/sshd\n").contains("not running"));
+        assert!(text("Missing privilege separation directory: /run/sshd\n").contains("does not run"));
         assert!(text("sshd: no hostkeys available -- exiting.\n").contains("ssh-keygen -A"));
         let twice = text("/etc/ssh/sshd_config.d/x.conf line 1: Subsystem 'sftp' already defined.\n");
         assert!(twice.contains("line 1") && twice.contains("before OpenSSH 9.5"), "{twice}");

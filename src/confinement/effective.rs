@@ -83,8 +83,12 @@ pub const fn rule(keyword: &'static str, allowed: &'static [&'static str], other
 /// What confines a session: a login for which one of these is broken is refused. A door for files only runs internal-sftp
 /// in the same jail.
 const JAILED: [Rule; 2] = [
-    rule("ForceCommand", &[SESSION_SHELL, "internal-sftp"], "hub users could run programs on this host"),
-    rule("ChrootDirectory", &[JAIL_DIR], "hub users would see this host's files"),
+    rule("ForceCommand", &[SESSION_SHELL, "internal-sftp"], "only that is known to confine them"),
+    rule(
+        "ChrootDirectory",
+        &[JAIL_DIR],
+        "sessions are not in their jail, and sshd's own sftp would show this host's files",
+    ),
 ];
 /// The same where sshd isn't root's.
 const WITHOUT_JAIL: [Rule; 2] = [
@@ -92,17 +96,21 @@ const WITHOUT_JAIL: [Rule; 2] = [
     rule("ChrootDirectory", &["none"], "sshd can do that as root only, and ends each session"),
 ];
 const LOCKS: [Rule; 7] = [
-    rule("DisableForwarding", &["yes"], "hub users reach the network of this host"),
-    rule("AllowTcpForwarding", &["no"], "hub users reach the network of this host"),
-    rule("AllowStreamLocalForwarding", &["no"], "hub users reach sockets of this host"),
+    rule("DisableForwarding", &["yes"], "a part is missing of what keeps hub users from this host's network"),
+    rule("AllowTcpForwarding", &["no"], "a part is missing of what keeps hub users from this host's network"),
+    rule(
+        "AllowStreamLocalForwarding",
+        &["no"],
+        "a part is missing of what keeps hub users from this host's sockets",
+    ),
     rule(
         "AllowAgentForwarding",
         &["no"],
         "before OpenSSH 10 DisableForwarding leaves it open (CVE-2025-32728)",
     ),
     rule("X11Forwarding", &["no"], "before OpenSSH 10 DisableForwarding leaves it open (CVE-2025-32728)"),
-    rule("PermitTunnel", &["no"], "hub users reach the network of this host"),
-    rule("PermitUserRC", &["no"], "a file in a user's home would be executed here"),
+    rule("PermitTunnel", &["no"], "a part is missing of what keeps hub users from this host's network"),
+    rule("PermitUserRC", &["no"], "sshd tries to execute a file of the user's home"),
 ];
 
 /// All rules that confine.

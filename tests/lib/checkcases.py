@@ -461,10 +461,20 @@ def without_pam(world):
         yield
 
 
-@case("sshd", r"ForceCommand is /bin/sh, not", r"grep -ri ForceCommand", suites=BOTH)
+@case("sshd", r"no hub user is let in: .*ForceCommand is /bin/sh, not .*only that is known to confine them",
+      r"grep -riE 'ForceCommand'", suites=BOTH)
 def another_command(world):
-    with world.sshd_says("Match Group jupyterhub\n\tForceCommand /bin/sh\n"):
+    with world.sshd_says("Match User *\n\tForceCommand /bin/sh\n"):
         yield
+
+
+@case("sshd", r"PermitUserEnvironment is yes: .*\.ssh/environment", r"PermitUserEnvironment to no", "warning")
+def environment_of_users(world):
+    with world.sshd_says("PermitUserEnvironment yes\nDenyUsers carol@example.org\n"):
+        yield
+        look(world.bastion).find("sshd", r"DenyUsers has carol@example\.org, which to sshd is carol coming from", "warning")
+        with world.sshd_says("DenyUsers carol?example.org\n"):
+            look(world.bastion, "--user", "carol@example.org").find("sshd", r"carol@example\.org cannot log in: DenyUsers has")
 
 
 @case("sshd", r'hub users may log in by "hostbased"', r"AuthenticationMethods", suites=BOTH)
