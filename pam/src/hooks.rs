@@ -80,6 +80,8 @@ impl PamHooks for Module {
 struct User {
     /// The hub's name for the user, which may have been typed in another case.
     name: LoginName,
+    /// As it was typed.
+    typed: String,
     account: Account,
     /// That name is not this account's, but a local one's: the user was typed in another case to get past it.
     taken: bool,
@@ -127,7 +129,7 @@ fn hub_user(client: &mut impl Client, system: &impl System) -> Option<User> {
     let rhost = client.rhost();
     let sound = !rhost.is_empty() && rhost.len() <= 255 && rhost.bytes().all(|b| b.is_ascii_graphic());
     let peer = if sound { rhost } else { "unknown".to_owned() };
-    Some(User { name, account, taken, peer })
+    Some(User { name, typed, account, taken, peer })
 }
 
 fn for_hub_users(client: &mut impl Client, system: &impl System, code: PamResultCode) -> PamResultCode {
@@ -278,7 +280,8 @@ fn gateway_request(user: &User, token: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
 fn confinement_request(client: &impl Client, user: &User) -> Confinement {
     let connection =
         client.variable(CONNECTION).filter(|text| text.bytes().all(|b| (b' '..0x7f).contains(&b)));
-    Confinement { user: user.name.to_string(), host: user.peer.clone(), connection }
+    let (typed, name) = (user.typed.clone(), user.name.to_string());
+    Confinement { typed, user: name, host: user.peer.clone(), connection }
 }
 
 /// sshd confines a session only if its Match block applies, and that goes by the group. So a user whom the

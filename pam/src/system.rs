@@ -54,7 +54,9 @@ pub enum Proof {
 /// A login, as far as a Match block of sshd's may look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confinement {
-    /// The login name.
+    /// The login name as it was typed: `Match User` sees that one.
+    pub typed: String,
+    /// The account's name, which has the groups.
     pub user: String,
     /// The client, as sshd names it.
     pub host: String,
@@ -132,12 +134,12 @@ impl System for Host {
         let program = paths::JAIL_PROGRAM;
         let failed = |what: &'static str| move |e: io::Error| format!("{what} {program} --is-confined: {e}");
         let end = Instant::now() + CONFINEMENT_TIME;
-        let Confinement { user, host, connection } = login;
+        let Confinement { typed, user, host, connection } = login;
         let mut groups =
             ffi::groups(&user, gid).map_err(|e| format!("cannot look up the user's groups: {e}"))?;
         groups.sort_unstable();
         let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
-        let mut request = format!("user {user}\ngroups {}\nhost {host}\n", groups.join(","));
+        let mut request = format!("user {typed}\ngroups {}\nhost {host}\n", groups.join(","));
         if let Some(connection) = connection {
             request += &format!("connection {connection}\n");
         }

@@ -24,11 +24,11 @@ def login(client, bastion, hub, user="alice", port=None):
     return client.password_login(bastion, user, hub.token(user), port=port)
 
 
-def refused(bastion, client, hub, reason, port=None):
+def refused(bastion, client, hub, reason, port=None, typed="alice"):
     """Nobody gets in, and the log says why."""
     mark = bastion.syslog.mark()
     with pytest.raises(Refused):
-        login(client, bastion, hub, port=port)
+        client.password_login(bastion, typed, hub.token("alice"), port=port)
     bastion.syslog.wait(rf"user=alice .*event=login outcome=unavailable by=token reason=.*{reason}", mark)
     # It has granted the token, and would wait for its claim for as long as a test waits for the end of everything.
     for gateway in bastion.gateways():
@@ -150,8 +150,10 @@ def test_an_answer_is_kept_until_something_changes(bastion, client, hub):
     before = kept()
     works(bastion, client, hub)
     assert kept() == before, "it was not asked again"
-    drop_in.write_text("Match User alice\n\tForceCommand none\n")
-    try:
-        refused(bastion, client, hub, "ForceCommand is none")
-    finally:
-        drop_in.unlink()
+    # The second holds for who types the name with a capital, as sshd compares what was typed.
+    for typed in ("alice", "Alice"):
+        drop_in.write_text(f"Match User {typed}\n\tForceCommand none\n")
+        try:
+            refused(bastion, client, hub, "ForceCommand is none", typed=typed)
+        finally:
+            drop_in.unlink()

@@ -122,9 +122,9 @@ impl System for FakeSystem {
         self.group.clone()
     }
     fn is_confined(&self, login: Confinement, gid: u32) -> Result<(), String> {
-        let Confinement { user, host, connection } = login;
+        let Confinement { typed, user, host, connection } = login;
         let connection = connection.unwrap_or_default();
-        self.calls.borrow_mut().push(format!("confined {user} {gid} {host} {connection}"));
+        self.calls.borrow_mut().push(format!("confined {typed} {user} {gid} {host} {connection}"));
         self.confined.clone()
     }
     fn token_page(&self) -> Result<String, String> {
@@ -342,7 +342,10 @@ fn a_login_that_sshd_would_not_confine_is_refused() {
         }
         system.confined = Err("ForceCommand is none. Move line 6".into());
         assert_eq!(account(&mut client, &system), PamResultCode::PAM_PERM_DENIED);
-        assert_eq!(system.called("confined ").unwrap(), format!("alice 100 192.0.2.7 {CONNECTION_NOW}"));
+        assert_eq!(
+            system.called("confined ").unwrap(),
+            format!("alice alice 100 192.0.2.7 {CONNECTION_NOW}")
+        );
         assert!(
             client.logged().ends_with("reason=\"ForceCommand is none. Move line 6\""),
             "{}",
@@ -353,7 +356,11 @@ fn a_login_that_sshd_would_not_confine_is_refused() {
     let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::granting());
     client.variables.insert(CONNECTION.into(), "x\nuser root".into());
     assert_eq!(account(&mut client, &system), PamResultCode::PAM_SUCCESS);
-    assert_eq!(system.called("confined ").unwrap(), "alice 100 192.0.2.7 ", "no line more");
+    assert_eq!(system.called("confined ").unwrap(), "alice alice 100 192.0.2.7 ", "no line more");
+    // `Match User` of sshd's sees what was typed.
+    let (mut client, system) = (FakeClient::new("Alice", ""), FakeSystem::granting());
+    assert_eq!(account(&mut client, &system), PamResultCode::PAM_SUCCESS);
+    assert_eq!(system.called("confined ").unwrap(), "Alice alice 100 192.0.2.7 ");
 }
 
 #[test]
