@@ -1,12 +1,14 @@
 """Hub users get in only where sshd, by its own word, confines them; and see nothing of the host where it doesn't after all."""
 
 import re
+import signal
 
 import paramiko
 import pytest
 
 from lib.bastion import TESTS_DROP_IN
 from lib.client import Refused
+from lib.keys import gateways
 from lib.package import rebuilt
 from lib.wait import wait_for
 
@@ -30,9 +32,11 @@ def refused(bastion, client, hub, reason, port=None, typed="alice"):
     with pytest.raises(Refused):
         client.password_login(bastion, typed, hub.token("alice"), port=port)
     bastion.syslog.wait(rf"user=alice .*event=login outcome=unavailable by=token reason=.*{reason}", mark)
-    # It has granted the token, and would wait for its claim for as long as a test waits for the end of everything.
-    for gateway in bastion.gateways():
-        gateway.kill()
+    # It has granted the token, and would wait for its claim for as long as a test waits for the end of everything. Told to
+    # end, it gives the narrow token back.
+    for gateway in gateways(bastion):
+        gateway.kill(signal.SIGTERM)
+    wait_for(lambda: not bastion.gateways(), "the gateway ends", 30)
 
 
 def works(bastion, client, hub, port=None):
