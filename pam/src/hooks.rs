@@ -17,6 +17,8 @@ const SERVICES: [&str; 1] = ["sshd"];
 
 /// What users see when the administrator has to mend something; the log says what.
 const NOT_SET_UP: &str = "This host cannot reach its JupyterHub: it is not set up completely.\nAsk its administrator; the system log says what is missing.";
+/// What they see where sshd would not confine them.
+const NOT_CONFINED: &str = "This host is not set up to let users of the hub in.\nAsk its administrator; the system log says what to mend.";
 /// What users see when the gateway itself fails.
 const GATEWAY_FAILED: &str =
     "This host could not verify your token.\nTry again; if it persists, ask the administrator of this host.";
@@ -303,7 +305,7 @@ fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
         let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
         let line = login("unavailable", proof).with("reason", reason);
         client.log(Level::Error, &user.line(Some(&session), &line));
-        client.error(NOT_SET_UP);
+        client.error(NOT_CONFINED);
         return PamResultCode::PAM_PERM_DENIED;
     }
     let request = confinement_request(client, &user);
@@ -311,7 +313,7 @@ fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
         let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
         let line = login("unavailable", proof).with("reason", reason);
         client.log(Level::Error, &user.line(Some(&session), &line));
-        client.error(NOT_SET_UP);
+        client.error(NOT_CONFINED);
         return PamResultCode::PAM_PERM_DENIED;
     }
     if handle.is_some() {

@@ -92,6 +92,12 @@ impl Config {
         &self.settings.hub
     }
 
+    /// Whether this host serves users' files from its homes.
+    #[must_use]
+    pub fn serves_homes(&self) -> bool {
+        self.settings.homes.is_some() && self.files.backend == Backend::Homes
+    }
+
     /// The hub's address, which has no default.
     ///
     /// # Errors

@@ -65,9 +65,10 @@ fn by_text() -> Answer {
 fn prepare() -> io::Result<String> {
     let group = Group::from_name(GROUP)?
         .ok_or_else(|| io::Error::other(format!("the group {GROUP} is missing; reinstall the package")))?;
-    let mut passwd = fs::read_to_string("/etc/passwd")?;
+    let mut passwd = fs::read("/etc/passwd")?;
     // A primary group is one of the user's groups to sshd.
-    passwd += &format!("\n{SOMEBODY}:*:65533:{}::/nonexistent:{SESSION_SHELL}\n", group.gid);
+    let somebody = format!("\n{SOMEBODY}:*:65533:{}::/nonexistent:{SESSION_SHELL}\n", group.gid);
+    passwd.extend(somebody.as_bytes());
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount::stop_propagation()?;
     let place = Path::new(PLACE);

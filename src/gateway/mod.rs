@@ -164,8 +164,11 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     let Some(granted) = login::check(asked, config, &handle, meter, &connections) else { return Ok(()) };
     // The keeper is held to the end: all terminals are closed by then.
     let login::Granted { mut log, access, peer, groups, keeper: _keeper } = granted;
-    // sshd and the jail are at work now: the hub makes it meanwhile.
-    access.prepare_server_token();
+    // sshd and the jail are at work now: the hub makes it meanwhile. Where this host serves files, many a connection is
+    // for these alone and never meets the server: then it is made when it is needed.
+    if !access.config().serves_homes() {
+        access.prepare_server_token();
+    }
     confined.tell(&mut log);
     if let Some(e) = to_swap {
         let problem = format_args!("memory could not be locked ({e}): tokens may reach this host's swap");

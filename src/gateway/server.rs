@@ -2,7 +2,6 @@
 
 use super::access::Access;
 use super::remote::{NoTerminal, server_path};
-use crate::config::Backend;
 use crate::hub::error::{Fault, HttpError};
 use crate::hub::http::{Call, Http};
 use crate::hub::model::{ServerState, Verified};
@@ -57,10 +56,8 @@ pub fn kind(http: &Http, access: &Access) -> Kind {
 
 /// For the user of a server that is no Jupyter: what happened, what to do.
 pub fn no_jupyter(access: &Access) -> String {
-    let config = access.config();
-    let here = config.settings.homes.is_some() && config.files.backend == Backend::Homes;
     let what = "What runs as your server is not Jupyter, or wants a login of its own: no terminal or command can run in it.";
-    if here {
+    if access.config().serves_homes() {
         format!("{what}\nUse it in your browser; sftp and scp to this host reach your files all the same.")
     } else {
         format!(

@@ -118,10 +118,17 @@ impl ServerToken {
         let began = Instant::now();
         let http = access.http()?;
         let error = match tokens::mint(&http, access.hub_token(), access.user(), wanted, MINT_TIME) {
-            Ok(Minted { token, id, expires_at, narrow: true }) => {
+            Ok(Minted { token, id, expires_at, narrow: true, marked }) => {
                 let token = Arc::new(token);
                 state.current = Current::Made(token.clone(), began + LIFETIME / 2);
-                self.note(Note::Info(line("narrowed").with("token_id", &id).with("expires_at", expires_at)));
+                let narrowed = line("narrowed").with("token_id", &id).with("expires_at", expires_at);
+                self.note(match marked {
+                    true => Note::Info(narrowed),
+                    false => Note::Warning(narrowed.message(
+                        "it looks like the user's own: who can run something in the server can log in with it meanwhile; \
+                         let the hub's role \"user\" have users:activity",
+                    )),
+                });
                 state.made.push(id);
                 return Ok(token);
             }

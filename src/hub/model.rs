@@ -185,10 +185,10 @@ impl Refusal {
             Self::NotTheUsersOwn { holder, token_id } => {
                 let why = match holder {
                     Holder::Program => {
-                        "the hub has given it to a server or service in the browser (session_id)"
+                        "the hub has given it to a server or service in the browser (session_id; login.server_tokens lets it in)"
                     }
                     Holder::Server | Holder::User => {
-                        "it looks like the user's server's (scope users:activity, but not tokens)"
+                        "it looks like the user's server's (scope users:activity, but not tokens; login.server_tokens lets it in)"
                     }
                 };
                 format!("the token is not the user's own: {why}{}", id(token_id))

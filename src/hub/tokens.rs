@@ -31,11 +31,14 @@ pub struct Wanted {
     pub scopes: Vec<String>,
 }
 
+/// The scope by which a server's token is told.
+const ACTIVITY: &str = "users:activity!";
+
 impl Wanted {
     /// The same for a user who may not say that a server is in use, as the hub's administrator may have it (role `user`).
     fn without_activity(&self) -> Option<Self> {
         let mut less = self.clone();
-        less.scopes.retain(|scope| !scope.starts_with("users:activity!"));
+        less.scopes.retain(|scope| !scope.starts_with(ACTIVITY));
         (less.scopes.len() < self.scopes.len()).then_some(less)
     }
 }
@@ -52,6 +55,9 @@ pub struct Minted {
     /// The hub says that it is this user's, and may do no more than was asked. Hubs before 3.0 know
     /// no scopes of tokens, and make one that may do everything that its user may.
     pub narrow: bool,
+    /// It is told from the user's own tokens ([`super::model::Holder`]), so that nobody logs in with it here. A hub whose
+    /// users may not say that a server is in use makes none that is.
+    pub marked: bool,
 }
 
 /// Why there is no token.
@@ -173,7 +179,8 @@ fn read(reply: Reply, user: &str, wanted: &Wanted) -> Result<Minted, MintError> 
         && expires_at.is_some()
         && scopes.is_some_and(|scopes| scopes.iter().all(|scope| is_wanted(scope, user, &wanted.scopes)));
     let expires_at = printable(expires_at.as_deref().unwrap_or("an unknown time"), MAX_TIME);
-    Ok(Minted { token, id, expires_at, narrow })
+    let marked = wanted.scopes.iter().any(|scope| scope.starts_with(ACTIVITY));
+    Ok(Minted { token, id, expires_at, narrow, marked })
 }
 
 /// Whether a scope is among those wanted, or comes with them: the hub writes out what one of them

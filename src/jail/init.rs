@@ -54,7 +54,7 @@ fn start(session: Session, answer: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd),
     let groups = claim(&request, &gateway, &listener, &log)?;
     drop((listener, log));
     let mut report = trees::collect(&plan, mounter, &groups).attach(&plan, notes, Path::new(JAIL_DIR))?;
-    report.accounts = uids::local_accounts(request.ids.uid());
+    report.accounts = uids::local_accounts(request.ids.uid(), plan.own_home.as_deref());
     view::seal()?;
     // Whatever is mounted from here on is seen by nobody.
     barrier::raise()?;

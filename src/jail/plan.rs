@@ -26,6 +26,8 @@ pub struct Plan {
     pub root: Option<PathBuf>,
     /// Where the session sees its home: absolute.
     pub home_dir: String,
+    /// Where this host has it: an account of this host with this home is the user herself.
+    pub own_home: Option<PathBuf>,
     /// Whether the uid is this user's alone, should a quota have to be set.
     pub owns_uid_alone: bool,
     /// All shares, for whatever groups.
@@ -48,11 +50,13 @@ impl Plan {
         let user = request.user.user().clone();
         let home_dir =
             settings.home_dir(&user).map_err(|e| format!("homes.path makes no path of {user}: {e}"))?;
+        let own_home = settings.homes.as_ref().map(|homes| homes::open::path(homes, &user).into());
         let time = if settings.accounts == Rule::Home { TIME_AFTER_NSS } else { TIME };
         Ok(Self {
             user,
             ids: request.ids,
             home_dir,
+            own_home,
             owns_uid_alone: homes::create::owns_uid_alone(&settings),
             root: settings.homes.as_ref().map(|homes| homes.root.clone()),
             homes: settings.homes.filter(|_| config.files.backend == Backend::Homes),

@@ -20,10 +20,11 @@ const MAX_NAME: usize = 64;
 
 /// The accounts of this host that have a session's uid too: they own what the session owns, and can end its processes.
 /// Read from passwd(5) alone, because a directory's server may hang, and getpwuid(3) would have our own module answer.
-/// None when it cannot be read: this is a hint for the administrator.
+/// The account whose own `home` it is (The Littlest JupyterHub makes one for each user) is the user, and left out. None
+/// when the file cannot be read: this is a hint for the administrator.
 #[must_use]
-pub fn local_accounts(uid: u32) -> Vec<String> {
-    names(&passwd(), uid)
+pub fn local_accounts(uid: u32, home: Option<&Path>) -> Vec<String> {
+    names(&passwd(), uid, home)
 }
 
 /// An account of this host.
@@ -53,12 +54,15 @@ fn passwd() -> Vec<u8> {
 /// For tests: as much as there may be.
 #[cfg(test)]
 pub fn most_names() -> Vec<String> {
-    names(&format!("{}:x:7:\n", "\"".repeat(2 * MAX_NAME)).repeat(2 * MAX_NAMES).into_bytes(), 7)
+    names(&format!("{}:x:7:\n", "\"".repeat(2 * MAX_NAME)).repeat(2 * MAX_NAMES).into_bytes(), 7, None)
 }
 
-/// The names with this uid, in the order of the file.
-fn names(passwd: &[u8], uid: u32) -> Vec<String> {
-    accounts_of(passwd, |account| account.uid == uid).into_iter().map(|account| account.name).collect()
+/// The names with this uid and another home, in the order of the file.
+fn names(passwd: &[u8], uid: u32, home: Option<&Path>) -> Vec<String> {
+    accounts_of(passwd, |account| account.uid == uid && home != Some(account.dir.as_path()))
+        .into_iter()
+        .map(|account| account.name)
+        .collect()
 }
 
 fn accounts_of(passwd: &[u8], are_meant: impl Fn(&Account) -> bool) -> Vec<Account> {
@@ -130,11 +134,14 @@ mod tests {
         let passwd =
             b"root:x:0:0::/root:/bin/sh\ndebian:x:1000:1000::/:/bin/sh\n# x\n1000:x:1001:1000:1000\n\
             toor\xff\x1b:x:1000\nodd:x:01000:1::/:\n+:::1000\n\nlast:x:1000:";
-        assert_eq!(names(passwd, 1000), ["debian", "toor\u{fffd}\\u{1b}", "last"]);
-        assert_eq!(names(passwd, 1001), ["1000"]);
-        assert!(names(passwd, 1002).is_empty() && names(b"", 0).is_empty());
-        assert_eq!(names(&b"a:x:7:\n".repeat(20), 7).len(), MAX_NAMES);
-        assert_eq!(local_accounts(0).first().unwrap(), "root");
+        assert_eq!(names(passwd, 1000, None), ["debian", "toor\u{fffd}\\u{1b}", "last"]);
+        assert_eq!(names(passwd, 1001, None), ["1000"]);
+        // The user herself, where each has an account of this host.
+        let home = Some(Path::new("/"));
+        assert_eq!(names(passwd, 1000, home), ["toor\u{fffd}\\u{1b}", "last"]);
+        assert!(names(passwd, 1002, None).is_empty() && names(b"", 0, None).is_empty());
+        assert_eq!(names(&b"a:x:7:\n".repeat(20), 7, None).len(), MAX_NAMES);
+        assert_eq!(local_accounts(0, None).first().unwrap(), "root");
         let root = accounts_of(passwd, |account| account.dir == Path::new("/root"));
         assert_eq!(root, [Account { name: "root".to_owned(), uid: 0, dir: "/root".into() }]);
     }

@@ -351,7 +351,7 @@ fn a_login_that_sshd_would_not_confine_is_refused() {
             "{}",
             client.logged()
         );
-        assert_eq!((client.errors, system.called("key ")), (vec![NOT_SET_UP.to_owned()], None));
+        assert_eq!((client.errors, system.called("key ")), (vec![NOT_CONFINED.to_owned()], None));
     }
     let (mut client, system) = (FakeClient::new("alice", ""), FakeSystem::granting());
     client.variables.insert(CONNECTION.into(), "x\nuser root".into());
