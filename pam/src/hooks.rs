@@ -134,6 +134,11 @@ fn hub_user(client: &mut impl Client, system: &impl System) -> Option<User> {
     Some(User { name, typed, account, taken, peer })
 }
 
+/// For an account that isn't the hub's: nothing of ours. But if a gateway waits for it, it was the hub's a moment ago.
+fn unless_granted(client: &impl Client, code: PamResultCode) -> PamResultCode {
+    if client.variable(paths::HANDLE_VARIABLE).is_some() { code } else { PamResultCode::PAM_IGNORE }
+}
+
 fn for_hub_users(client: &mut impl Client, system: &impl System, code: PamResultCode) -> PamResultCode {
     if hub_user(client, system).is_some() { code } else { PamResultCode::PAM_IGNORE }
 }
@@ -291,7 +296,9 @@ fn confinement_request(client: &impl Client, user: &User) -> Confinement {
 /// says that the block isn't in force, or changed by another. And who hasn't given a token, but has
 /// shown a key, is given one by the hub, or turned away.
 fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
-    let Some(user) = hub_user(client, system) else { return PamResultCode::PAM_IGNORE };
+    let Some(user) = hub_user(client, system) else {
+        return unless_granted(client, PamResultCode::PAM_PERM_DENIED);
+    };
     let handle = client.variable(paths::HANDLE_VARIABLE);
     let session = handle.as_deref().and_then(session_of).map_or_else(|| system.session_id(), str::to_owned);
     if user.taken {
@@ -333,7 +340,9 @@ fn has_shown_a_key(client: &impl Client) -> bool {
 }
 
 fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode {
-    let Some(user) = hub_user(client, system) else { return PamResultCode::PAM_IGNORE };
+    let Some(user) = hub_user(client, system) else {
+        return unless_granted(client, PamResultCode::PAM_SESSION_ERR);
+    };
     let variable = client.variable(paths::HANDLE_VARIABLE);
     let session = variable.as_deref().and_then(session_of);
     let fail = |client: &mut dyn Client, reason: &str| {

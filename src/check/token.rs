@@ -78,10 +78,18 @@ pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> 
         match place(hub, &said, config.hub().ca_file.as_deref()) {
             Ok((place, found)) => {
                 findings.extend(found);
-                let for_server = ForServer::of(http, login, token, verified.may_make_tokens);
-                findings.push(for_server.finding());
-                findings.extend(at_server(config, http, &place, login, for_server.token()));
-                for_server.give_back(http);
+                match ForServer::of(http, login, token, verified.may_make_tokens) {
+                    Ok(for_server) => {
+                        findings.push(for_server.finding());
+                        findings.extend(at_server(config, http, &place, login, for_server.token()));
+                        for_server.give_back(http);
+                    }
+                    Err(why) => findings.push(Finding::unknown(
+                        TOPIC,
+                        format_args!("the server was not asked, as the hub made no token for it: {why}"),
+                        "Try again when the hub answers",
+                    )),
+                }
             }
             Err(finding) => findings.push(finding),
         }
@@ -97,7 +105,14 @@ struct ForServer<'a> {
 }
 
 impl<'a> ForServer<'a> {
-    fn of(http: &Http, login: &'a LoginName, given: &'a Token, may_make_tokens: bool) -> Self {
+    /// # Errors
+    /// The hub is in trouble, which is no reason to show the server the token that was given.
+    fn of(
+        http: &Http,
+        login: &'a LoginName,
+        given: &'a Token,
+        may_make_tokens: bool,
+    ) -> Result<Self, String> {
         let user = login.user().as_str();
         let wanted = Wanted {
             note: format!("jupyterhub-openssh: a check, process {}", std::process::id()),
@@ -106,11 +121,13 @@ impl<'a> ForServer<'a> {
         };
         let made = match may_make_tokens {
             false => Err("the token may make no others".to_owned()),
-            true => mint(http, given, user, &wanted, PATIENCE)
-                .map(|minted| (minted, wanted))
-                .map_err(|error| error.for_log()),
+            true => match mint(http, given, user, &wanted, PATIENCE) {
+                Ok(minted) => Ok((minted, wanted)),
+                Err(error) if error.is_final() => Err(error.for_log()),
+                Err(error) => return Err(error.for_log()),
+            },
         };
-        Self { login, given, made }
+        Ok(Self { login, given, made })
     }
 
     fn token(&self) -> &Token {
@@ -122,6 +139,14 @@ impl<'a> ForServer<'a> {
 
     fn finding(&self) -> Finding {
         let why = match &self.made {
+            Ok((Minted { narrow: true, marked: false, .. }, _)) => {
+                return Finding::warning(
+                    TOPIC,
+                    "the server sees another token, but that one, and the server's own, log in here as well: this hub's users \
+                     may not report activity",
+                    "Give the hub's role \"user\" the scope users:activity!user",
+                );
+            }
             Ok((Minted { narrow: true, .. }, _)) => {
                 return Finding::fine(TOPIC, "the server sees another token, which opens nothing else");
             }

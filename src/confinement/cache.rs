@@ -183,7 +183,7 @@ impl Cache {
     /// # Errors
     /// The system's: it is not remembered then.
     pub fn remember(&self, key: &str, state: &State) -> io::Result<()> {
-        if SystemTime::now().duration_since(state.changed).is_ok_and(|age| age < SETTLED) {
+        if !SystemTime::now().duration_since(state.changed).is_ok_and(|age| age >= SETTLED) {
             return Ok(());
         }
         match DirBuilder::new().mode(0o700).create(&self.dir) {
@@ -284,9 +284,11 @@ mod tests {
     fn what_cannot_be_told_is_not_remembered() {
         let host = Host::new();
         let mut fresh = host.state().unwrap();
-        fresh.changed = SystemTime::now();
-        host.cache.remember("k", &fresh).unwrap();
-        assert!(!host.cache.knows("k", &fresh));
+        for changed in [SystemTime::now(), SystemTime::now() + Duration::from_secs(3600)] {
+            fresh.changed = changed;
+            host.cache.remember("k", &fresh).unwrap();
+            assert!(!host.cache.knows("k", &fresh));
+        }
         host.write("d/b.conf", "Match User x\n");
         assert!(host.state().unwrap().more_than_groups);
         for unclear in ["\"Include\" x", "Include /etc/*/x.conf"] {

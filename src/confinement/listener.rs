@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The distribution's.
 pub const SSHD: &str = "/usr/sbin/sshd";
@@ -27,25 +27,45 @@ pub struct Listener {
     pub arguments: Vec<String>,
 }
 
-/// The sshd that started us, through others of its processes. Only processes of our own uid count.
-#[must_use]
-pub fn find(owner: u32) -> Option<Listener> {
-    let mut pid = nix::unistd::getppid().as_raw();
-    for _ in 0..GENERATIONS {
+/// The sshd that started us, through others of its processes. Only processes of our own uid count. Nothing: there is none.
+///
+/// # Errors
+/// There is one, but which options it has cannot be seen.
+pub fn find(owner: u32) -> Result<Option<Listener>, &'static str> {
+    let title_is_cut = || {
+        let title = ancestors(owner).find_map(|(_, title)| is_cut(&title).then_some(()));
+        title.map_or(Ok(None), |()| Err("the options of this sshd cannot be seen: its title is cut off"))
+    };
+    let found = ancestors(owner).find_map(|(process, title)| Some((process, arguments(&title)?)));
+    let Some((process, arguments)) = found else { return title_is_cut() };
+    // Of a program that was replaced since: the new one has its name.
+    let program = fs::read_link(process.join("exe")).ok().and_then(|name| {
+        let name = name.to_str()?;
+        sound(name.strip_suffix(" (deleted)").unwrap_or(name), owner).map(str::to_owned)
+    });
+    Ok(program.map(|program| Listener { program, arguments }))
+}
+
+/// A listener's title that ends too early: it has the room of the command line and the environment, which may be small.
+fn is_cut(title: &str) -> bool {
+    title.starts_with("sshd: /") && !title.contains(" [listener]")
+}
+
+/// Our ancestors of this uid, the nearest first, and their titles.
+fn ancestors(owner: u32) -> impl Iterator<Item = (PathBuf, String)> {
+    let mut next = Some(nix::unistd::getppid().as_raw());
+    let step = move || {
+        // In a container the listener may be process 1 itself.
+        let pid = next.filter(|pid| *pid >= 1)?;
         let process = Path::new("/proc").join(pid.to_string());
-        if pid <= 1 || fs::metadata(&process).ok()?.uid() != owner {
+        if fs::metadata(&process).ok()?.uid() != owner {
             return None;
         }
-        if let Some(arguments) = arguments(&read(&process.join("cmdline"))?) {
-            let executable = fs::read_link(process.join("exe")).ok()?;
-            // Of a program that was replaced since: the new one has its name.
-            let name = executable.to_str()?;
-            let name = name.strip_suffix(" (deleted)").unwrap_or(name);
-            return Some(Listener { program: sound(name, owner)?.to_owned(), arguments });
-        }
-        pid = parent(&read(&process.join("stat"))?)?;
-    }
-    None
+        let title = read(&process.join("cmdline"))?;
+        next = read(&process.join("stat")).and_then(|stat| parent(&stat));
+        Some((process, title))
+    };
+    std::iter::from_fn(step).take(GENERATIONS)
 }
 
 /// A program that nobody but root and `owner` can change.
@@ -117,11 +137,23 @@ mod tests {
     }
 
     #[test]
+    fn a_title_that_is_cut_off_is_no_other_process() {
+        for (title, cut) in [
+            ("sshd: /usr/sbin/sshd -D -f /etc/ssh", true),
+            ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups", false),
+            ("sshd: alice [priv]", false),
+            ("/usr/sbin/sshd -D", false),
+        ] {
+            assert_eq!(is_cut(title), cut, "{title}");
+        }
+    }
+
+    #[test]
     fn the_parent_is_found_behind_any_name() {
         assert_eq!(parent("47 (a) S 9 (x)) S 12 47 47 0"), Some(12));
         assert_eq!(parent("47 (a"), None);
         let own = read(Path::new("/proc/self/stat")).unwrap();
         assert_eq!(parent(&own), Some(nix::unistd::getppid().as_raw()));
-        assert_eq!(find(u32::MAX), None);
+        assert_eq!(find(u32::MAX), Ok(None));
     }
 }

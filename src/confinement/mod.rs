@@ -78,7 +78,11 @@ fn bounded(line: &str) -> &str {
 /// Whether this login will be confined, by the sshd that has taken it.
 fn login(request: &Request, rights: Rights) -> Answer {
     let owner = rights.owner();
-    let listener = listener::find(owner).unwrap_or_else(|| Listener {
+    let found = match listener::find(owner) {
+        Ok(found) => found,
+        Err(why) => return Answer::Unknown(why.to_owned()),
+    };
+    let listener = found.unwrap_or_else(|| Listener {
         program: SSHD.to_owned(),
         arguments: rights.own_sshd_config().iter().flat_map(|file| ["-f", file]).map(str::to_owned).collect(),
     });

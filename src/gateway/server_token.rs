@@ -16,7 +16,11 @@ use std::time::{Duration, Instant};
 
 /// How long such a token is good for: what is left of a gateway that is killed. It is made anew
 /// when half of that is over and one is needed; a WebSocket that is open stays open.
-const LIFETIME: Duration = Duration::from_secs(3600);
+const LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// How long after a failure the next attempt to make it anew is.
+const RETRY: Duration = Duration::from_secs(60);
+/// Most that may be good at the same time, as each is made half a lifetime after the last.
+const MOST_ALIVE: usize = 4;
 /// Time for the hub to make one.
 const MINT_TIME: Duration = Duration::from_secs(9);
 /// Time for the hub to take all of them back.
@@ -147,8 +151,10 @@ impl ServerToken {
         };
         match (&state.current, error.is_final()) {
             (Current::Made(token, _), _) => {
-                self.note(Note::Warning(not_narrowed(&error.for_log())));
-                Ok(token.clone())
+                let token = token.clone();
+                self.note(Note::Warning(line("not-renewed").with("reason", error.for_log())));
+                state.current = Current::Made(token.clone(), Instant::now() + RETRY);
+                Ok(token)
             }
             (_, true) => {
                 self.note(Note::Warning(not_narrowed(&error.for_log())));
@@ -176,14 +182,15 @@ impl ServerToken {
             Err(error) => return log.warning(line("not-revoked").with("reason", error)),
         };
         let (token, user, note) = (access.hub_token(), access.user(), wanted.note.as_str());
-        for id in std::mem::take(&mut state.made) {
+        // The newest first: it is the one that is good for longest.
+        for id in std::mem::take(&mut state.made).into_iter().rev().take(MOST_ALIVE) {
             let line = |outcome| line(outcome).with("token_id", &id);
             match tokens::revoke(&http, token, user, (&id, note), left()) {
                 Ok(Revoked::Now) => log.info(line("revoked")),
                 Ok(Revoked::Gone | Revoked::Another) => log.info(line("gone")),
                 Err(why) => {
                     let line = line("not-revoked").with("reason", why);
-                    log.warning(line.message("it is good for an hour at most"));
+                    log.warning(line.message("it is good for a quarter of an hour at most"));
                 }
             }
         }

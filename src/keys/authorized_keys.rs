@@ -13,10 +13,11 @@ use crate::config::Config;
 use crate::log::{Event, Line, Log};
 use crate::sandbox::limits;
 use crate::sys::process;
-use accounts::paths::HUB_KEYS_PROGRAM;
+use accounts::paths::{HUB_KEYS_PROGRAM, SESSION_SHELL};
 use accounts::{LoginName, UserName};
 use nix::unistd::geteuid;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The name in the log, and what its lines start with.
@@ -88,6 +89,11 @@ fn line_for_sshd(login: &LoginName, offered: &Offered, end: Instant) -> Option<S
         }
     };
     if !config.keys.is_on() {
+        return None;
+    }
+    // `Root` is the hub's root to sshd, until PAM refuses it, and %u then means this host's: no key of such a name counts.
+    let account = nix::unistd::User::from_name(login.as_str());
+    if matches!(account, Ok(Some(found)) if found.shell != Path::new(SESSION_SHELL)) {
         return None;
     }
     let uid = geteuid();
