@@ -13,7 +13,7 @@ import pytest
 from lib import paths
 from lib.checkcases import CASES, LONGEST, World, look, stripped
 from lib.faultyhub import hang
-from lib.keys import KEYS_USER, Key, administrators_file, keys_table, none_minted, service_token, uid_of
+from lib.keys import KEYS_USER, Key, administrators_file, forget_minted, keys_table, none_minted, service_token, uid_of
 from lib.namespace import die_with_parent
 from lib.storage import BY_HOME
 
@@ -130,6 +130,7 @@ def key(tmp_path):
 
 @ONLY
 def test_a_login_is_followed(bastion, hub, alice):
+    forget_minted(hub, "alice")
     found = look(bastion, "--user", "alice", token=alice.token).fine()
     for what in ("alice is the hub user alice, default server", "sessions have uid", "the token is good", "the server runs",
                  "the server sees another token", "the server has terminals", "WebSockets pass to the server"):

@@ -10,7 +10,7 @@ import pytest
 from lib.client import Refused
 from lib.container import CAPABILITIES, Container, ContainerHost
 from lib.files import local_home
-from lib.keys import minted, none_minted
+from lib.keys import forget_minted, minted, none_minted
 from lib.place import Place, sftp
 from lib.wait import wait_for
 
@@ -119,6 +119,7 @@ def test_a_secret_s_host_keys_and_token(container_host, hub, client, alice):
     made = container_host.start("secret", "--env=END_SESSIONS_AFTER=0", "--volume=/root/secret:/etc/ssh/keys:ro",
                                 "--volume=/root/secret:/etc/jupyterhub-openssh/secrets:ro",
                                 "--volume=/root/keys-of-file:/etc/jupyterhub-openssh/keys:ro")
+    forget_minted(hub, "alice")
     try:
         (client.directory / "known_hosts").unlink(missing_ok=True)
         transport = client.connect(made)

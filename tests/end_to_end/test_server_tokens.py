@@ -8,7 +8,7 @@ import pytest
 
 from lib import oauth
 from lib.faultyhub import LOSE_ANSWER, answer
-from lib.keys import minted, none_minted
+from lib.keys import forget_minted, minted, none_minted
 from test_refusals import refuse
 
 pytestmark = pytest.mark.only("trixie")
@@ -40,8 +40,9 @@ def test_what_a_program_has_of_the_browser_logs_nobody_in(bastion, client, hub, 
 
 
 @pytest.fixture
-def on_the_way(bastion, faulty):
+def on_the_way(bastion, hub, faulty):
     """What passes between this host and the hub with its servers."""
+    forget_minted(hub, "alice")
     with bastion.configured(faulty.url):
         yield faulty
 

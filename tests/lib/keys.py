@@ -311,6 +311,7 @@ def door(client, bastion, hub, place, config, url=None):
 
     `url` is an address of the hub other than its own.
     """
+    forget_minted(hub, place.user)
     with service_token(bastion, hub.keys_token), bastion.configured(url or hub.url, config):
         yield Door(client, bastion, place.user, place.home, place.owner)
         client.close_all()
@@ -356,6 +357,12 @@ class Session:
 def minted(hub, user):
     """Those that exist at the hub for a user."""
     return [one for one in hub.tokens_of(user) if one["note"].startswith("jupyterhub-openssh: ")]
+
+
+def forget_minted(hub, user):
+    """Revoke what gateways that an earlier test has killed have left: it is good for a quarter of an hour."""
+    for one in minted(hub, user):
+        hub.revoke(user, one["id"])
 
 
 def none_minted(hub, user, timeout=20.0):

@@ -382,7 +382,7 @@ class MachineBastion(Bastion):
         """What is there now of sessions: our processes and sshd's, mounts, namespaces, sockets, files."""
         sessions = [*self.ours(), *self.sftp_servers(), *(one for one in self.box.processes() if one.name == "sshd")]
         found = self.box.run("find", "/run/jupyterhub-openssh", "/tmp", "-xdev", check=False).stdout
-        ignored = re.compile(r"/run/jupyterhub-openssh/(uids|pts)(/.*)?$|/tmp/systemd-private-")
+        ignored = re.compile(r"/run/jupyterhub-openssh/(connections|(uids|pts|confined)(/.*)?)$|/tmp/systemd-private-")
         return State(tuple(sorted(one.name for one in sessions)),
                      tuple(mount for mount in self.box.mounts() if not self._OF_THE_SYSTEM.match(mount)),
                      len({(kind, one.namespace(kind)) for one in sessions for kind in ("net", "mnt", "pid")}),
