@@ -134,7 +134,8 @@ fn hub_user(client: &mut impl Client, system: &impl System) -> Option<User> {
     Some(User { name, typed, account, taken, peer })
 }
 
-/// For an account that isn't the hub's: nothing of ours. But if a gateway waits for it, it was the hub's a moment ago.
+/// The answer for an account that isn't the hub's: it is not ours to judge. But a gateway that waits for it means that it
+/// was the hub's a moment ago; then the answer is `code`.
 fn unless_granted(client: &impl Client, code: PamResultCode) -> PamResultCode {
     if client.variable(paths::HANDLE_VARIABLE).is_some() { code } else { PamResultCode::PAM_IGNORE }
 }
@@ -308,15 +309,11 @@ fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
         client.error(NO_NAME);
         return PamResultCode::PAM_PERM_DENIED;
     }
-    if let Err(reason) = system.in_hub_group(user.name.as_str(), user.account.gid) {
-        let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
-        let line = login("unavailable", proof).with("reason", reason);
-        client.log(Level::Error, &user.line(Some(&session), &line));
-        client.error(NOT_CONFINED);
-        return PamResultCode::PAM_PERM_DENIED;
-    }
+    let gid = user.account.gid;
     let request = confinement_request(client, &user);
-    if let Err(reason) = system.is_confined(request, user.account.gid) {
+    let confined =
+        system.in_hub_group(user.name.as_str(), gid).and_then(|()| system.is_confined(request, gid));
+    if let Err(reason) = confined {
         let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
         let line = login("unavailable", proof).with("reason", reason);
         client.log(Level::Error, &user.line(Some(&session), &line));

@@ -32,18 +32,19 @@ pub struct Listener {
 /// # Errors
 /// There is one, but which options it has cannot be seen.
 pub fn find(owner: u32) -> Result<Option<Listener>, &'static str> {
-    let title_is_cut = || {
-        let title = ancestors(owner).find_map(|(_, title)| is_cut(&title).then_some(()));
-        title.map_or(Ok(None), |()| Err("the options of this sshd cannot be seen: its title is cut off"))
-    };
-    let found = ancestors(owner).find_map(|(process, title)| Some((process, arguments(&title)?)));
-    let Some((process, arguments)) = found else { return title_is_cut() };
-    // Of a program that was replaced since: the new one has its name.
-    let program = fs::read_link(process.join("exe")).ok().and_then(|name| {
-        let name = name.to_str()?;
-        sound(name.strip_suffix(" (deleted)").unwrap_or(name), owner).map(str::to_owned)
-    });
-    Ok(program.map(|program| Listener { program, arguments }))
+    for (process, title) in ancestors(owner) {
+        if is_cut(&title) {
+            return Err("the options of this sshd cannot be seen: its title is cut off");
+        }
+        let Some(arguments) = arguments(&title) else { continue };
+        // Of a program that was replaced since: the new one has its name.
+        let program = fs::read_link(process.join("exe")).ok().and_then(|name| {
+            let name = name.to_str()?;
+            sound(name.strip_suffix(" (deleted)").unwrap_or(name), owner).map(str::to_owned)
+        });
+        return Ok(program.map(|program| Listener { program, arguments }));
+    }
+    Ok(None)
 }
 
 /// A listener's title that ends too early: it has the room of the command line and the environment, which may be small.

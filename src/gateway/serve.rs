@@ -28,8 +28,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const MAX_CHANNELS: usize = 64;
 /// Time for closing remote terminals after the connection has ended.
 const CLOSING: Duration = Duration::from_secs(30);
-/// The same where a user may have so many connections only.
-const CLOSING_OF_A_FEW: Duration = Duration::from_secs(5);
+/// The same where `session.max_connections` is set.
+const CLOSING_IF_LIMITED: Duration = Duration::from_secs(5);
 /// The HTTP client is dropped after this long without a job.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -415,9 +415,9 @@ impl Serve {
     }
 
     fn close(&mut self, log: &mut Log, now: Instant) {
-        // What counts no more has to be over soon, or a limit of connections would be none of gateways.
+        // A closing connection no longer counts, so where a limit is set it must end soon, or gateways would pile up.
         let limited = self.access.config().session.max_connections.is_some();
-        self.closing = Some(now + if limited { CLOSING_OF_A_FEW } else { CLOSING });
+        self.closing = Some(now + if limited { CLOSING_IF_LIMITED } else { CLOSING });
         // Only the user's server is waited for.
         self.about.connections.forget();
         // What is left of the session ends now, files that this host serves among it: process 1 of the jail takes this for

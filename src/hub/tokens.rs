@@ -55,8 +55,8 @@ pub struct Minted {
     /// The hub says that it is this user's, and may do no more than was asked. Hubs before 3.0 know
     /// no scopes of tokens, and make one that may do everything that its user may.
     pub narrow: bool,
-    /// It is told from the user's own tokens ([`super::model::Holder`]), so that nobody logs in with it here. A hub whose
-    /// users may not say that a server is in use makes none that is.
+    /// [`super::model::Holder`] can tell it from the user's own tokens, so nobody logs in with it here. False on hubs where
+    /// users lack the scope `users:activity`.
     pub marked: bool,
 }
 

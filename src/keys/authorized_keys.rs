@@ -91,7 +91,8 @@ fn line_for_sshd(login: &LoginName, offered: &Offered, end: Instant) -> Option<S
     if !config.keys.is_on() {
         return None;
     }
-    // `Root` is the hub's root to sshd, until PAM refuses it, and %u then means this host's: no key of such a name counts.
+    // sshd takes `Root` for a hub user until PAM refuses it, but expands %u to root, which is this host's own account. For
+    // such a name no key counts.
     let account = nix::unistd::User::from_name(login.as_str());
     if matches!(account, Ok(Some(found)) if found.shell != Path::new(SESSION_SHELL)) {
         return None;
