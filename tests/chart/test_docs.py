@@ -33,7 +33,7 @@ def test_links_lead_somewhere(page):
     def anchor(heading):
         return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
 
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    for target in re.findall(r"""(?:\]\(|src(?:set)?=")([^)"\s]+)[)"]""", page.read_text()):
         if target.startswith(("http:", "https:", "mailto:")):
             continue
         path, _, fragment = target.partition("#")

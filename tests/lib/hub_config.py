@@ -127,7 +127,7 @@ c.JupyterHub.load_roles = [
         "admin:groups"]},
     # A service that may open everyone's server: still no user, so never let in.
     {"name": "plain", "services": ["plain"], "scopes": ["read:users", "servers", "access:servers"]},
-    # As the README has it: mints and revokes tokens, and reads the keys that auth_state may hold.
+    # As docs/keys.md has it: mints and revokes tokens, and reads the keys that auth_state may hold.
     {"name": "ssh-bastion", "services": ["ssh-bastion"], "scopes": ["tokens", "read:users:name", "admin:auth_state"]},
 ]
 
