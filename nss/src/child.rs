@@ -1,9 +1,8 @@
-//! Asking the file system something, for a limited time.
+//! System calls on a file system that may hang, with a time limit.
 //!
-//! A system call on an NFS server that does not answer waits for as long as the server is away, in this process for
-//! the login, or for every login. So a child process makes it, and is killed when the time is over. Even a child
-//! that cannot be killed, in a part of the kernel that does not look at signals, holds nobody up: it has
-//! nothing of its parent's, and is left behind. Making one costs some 0.3 ms, once in a login.
+//! A call on an NFS server that is away may not return for hours, and the login, or every login, would wait for it. So a
+//! child process makes the call and is killed when the time is up. A child that hangs in the kernel and cannot be killed
+//! is left behind: it shares nothing with its parent. A child costs about 0.3 ms, once per login.
 
 use std::fmt;
 use std::io;
@@ -11,32 +10,29 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use crate::ffi::{Child, spawn};
+use crate::sys::{Child, spawn};
 
-/// How long a killed child may take to go away; one that needs longer hangs in the kernel.
+/// How long to wait for the end of a killed child; one that needs longer hangs in the kernel.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// What a child answers: its own affair.
+/// The bytes that a child sends back; their meaning is up to the caller.
 pub type Answer = [u8; 12];
 
-/// Why there is no answer.
+/// Why a child gave no answer.
 #[derive(Debug)]
 pub enum Failure {
-    /// It took too long.
+    /// The time was up.
     Late(Duration),
-    /// No child could be made, or it ended without an answer.
+    /// No child could be started, or it ended without an answer.
     Broken(io::Error),
 }
 
-/// Has `work` done in a child process and returns its answer. `work` must make system calls only: see [`spawn`].
-///
-/// # Errors
-/// See [`Failure`].
+/// Runs `work` in a child process and returns its answer. `work` must make system calls only: see [`spawn`].
 pub fn ask(limit: Duration, work: impl FnOnce() -> Answer) -> Result<Answer, Failure> {
     let deadline = Instant::now() + limit;
     let (answer, from_child) = UnixDatagram::pair().map_err(Failure::Broken)?;
     let child = spawn(from_child.as_fd(), || {
-        // Nobody else can be told of a failure; the parent misses the answer.
+        // If this fails, the parent finds no answer.
         let _ = from_child.send(&work());
     })
     .map_err(Failure::Broken)?;
@@ -47,13 +43,13 @@ pub fn ask(limit: Duration, work: impl FnOnce() -> Answer) -> Result<Answer, Fai
     receive(&answer).map_err(Failure::Broken)
 }
 
-/// Kills a child; what is left of it is removed, unless that would take long.
+/// Kills a child and reaps it, unless that would take long.
 fn end(child: &Child) -> bool {
     child.kill();
     child.ended_by(Instant::now() + GRACE)
 }
 
-/// What a child that has ended has sent.
+/// Reads what a child has sent before it ended.
 fn receive(socket: &UnixDatagram) -> io::Result<Answer> {
     socket.set_nonblocking(true)?;
     let mut answer = [0; size_of::<Answer>()];
@@ -81,7 +77,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     const LIMIT: Duration = Duration::from_millis(300);
-    /// What a machine under load may add.
+    /// How much longer a loaded machine may take.
     const SLACK: Duration = Duration::from_secs(3);
 
     fn sleep() {
@@ -95,7 +91,7 @@ mod tests {
         unsafe { libc::kill(libc::getpid(), signal) };
     }
 
-    /// waitpid(2) for any child.
+    /// Waits for any child (waitpid(2)), without blocking.
     fn wait(flags: i32) -> io::Result<i32> {
         // SAFETY: integers and NULL.
         match unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | flags) } {
@@ -145,7 +141,7 @@ mod tests {
     #[test]
     fn a_child_that_stays_holds_nobody_up() {
         let (_answer, from_child) = UnixDatagram::pair().unwrap();
-        // One that a signal does not reach looks like one that was not killed.
+        // A child that no signal reaches looks like one that nobody has killed.
         let child = spawn(from_child.as_fd(), sleep).unwrap();
         let start = Instant::now();
         assert!(!child.ended_by(Instant::now() + LIMIT));
@@ -174,7 +170,7 @@ mod tests {
         SIGCHLDS.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Signals, children and descriptors belong to the whole process: this needs one without other tests.
+    /// Runs in a process without other tests, because signals, children and descriptors are process-wide.
     #[test]
     fn the_program_learns_nothing_of_it() {
         let name = "child::tests::alone_the_program_learns_nothing_of_it";
@@ -208,7 +204,7 @@ mod tests {
             no_child_is_left();
             let (_answer, from_child) = UnixDatagram::pair().unwrap();
             let child = spawn(from_child.as_fd(), || {}).unwrap();
-            // A zombie by now or in a moment; the program's own waits do not find it either way.
+            // A zombie now or in a moment: in both states the program's own waits don't find it.
             assert_eq!(wait(0).unwrap_err().raw_os_error(), Some(libc::ECHILD));
             assert!(child.ended_by(Instant::now() + SLACK));
             assert_eq!(wait(0).unwrap_err().raw_os_error(), Some(libc::ECHILD));

@@ -1,4 +1,4 @@
-//! The owner of a user's home, for the uid rule `home`.
+//! Finds the owner of a user's home, for the uid rule `home`: the user gets that uid.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -9,13 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::child::{self, Answer};
-use crate::ffi;
+use crate::sys;
 
-/// How long a file system may take to say whose a home is. The login waits for that long at most, once.
+/// How long a file system may take to tell the owner of a home. A login waits for it once.
 pub const LIMIT: Duration = Duration::from_secs(2);
 
-/// What a file system that is out of order answers (errno(3)): a network or a server that is away, a handle that
-/// has become stale, a disk that fails. The home may well be there.
+/// The errors (errno(3)) of a file system that is out of order: a network or server that is away, a stale file handle,
+/// a failing disk. The home may well exist.
 const OUTAGES: [i32; 13] = [
     libc::EIO,
     libc::ESTALE,
@@ -32,19 +32,18 @@ const OUTAGES: [i32; 13] = [
     libc::ESHUTDOWN,
 ];
 
-/// The uid and gid that own a home; `None`: there is no home. An error says what is wrong and what to do, in one line.
+/// The uid and gid that own a home, or `None` if it does not exist. An error says, in one line, what is wrong and what to do.
 pub type Owner = Result<Option<(u32, u32)>, String>;
 
-/// The uid and gid that own the directory `relative` beneath `root`; `None` when it does not exist.
+/// Finds the uid and gid that own the directory `relative` beneath `root`.
 ///
-/// `root` is the administrator's and may contain links. Of what lies beneath, nothing may be a link: with a
-/// template such as `{username}/work` a user could point one at somebody else's home and become its owner. For the
-/// same reason every directory between the two must be root's or the owner's: whoever has it could move there what
-/// is somebody else's and writable for all. No permission to read is needed, as root has none on an NFS export
-/// with root_squash.
+/// `root` is the administrator's and may contain symbolic links. Beneath it none is followed: with a template such as
+/// `{username}/work` a user could point one at another user's home and get that user's uid. For the same reason each
+/// directory between the two must belong to root or to the home's owner: its owner could move another user's directory
+/// there. No read permission is needed: root has none on an NFS export with root_squash.
 ///
 /// # Errors
-/// The home, or the way to it, is not as it must be, or the file system does not answer in time.
+/// The home or a directory above it breaks these rules, or the file system does not answer in time.
 pub fn owner(root: &Path, relative: &str) -> Owner {
     let names = relative.split('/').map(|name| Name::new(name.as_bytes())).collect::<Result<_, _>>();
     let way = Way {
@@ -74,29 +73,29 @@ fn outage(why: &dyn fmt::Display) -> String {
     format!("{why}: look after its file system")
 }
 
-/// What a child finds.
+/// What the child finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     /// The owner and the group of the home.
     Home(u32, u32),
-    /// There is none.
+    /// There is no home.
     Nothing,
-    /// A directory on the way belongs neither to root nor to the owner of the home.
+    /// A directory between root and home belongs neither to root nor to the owner of the home.
     Stranger { way: u32, home: u32 },
 }
 
-/// The names that lead to a home, ready for a child that must not allocate.
+/// The path to a home, prepared for a child that must not allocate.
 struct Way {
     root: Name,
     names: Vec<Name>,
 }
 
 impl Way {
-    /// Walks it, one directory after the other. Whatever is moved meanwhile: each was in the one before it.
+    /// Walks the path, one directory at a time, so that each one was in its parent even if something is moved meanwhile.
     fn look(&self) -> io::Result<Found> {
-        // Without its root the whole file system of homes is missing, not one home: an error.
+        // A missing root is an error: the whole file system of homes is missing then, not one home.
         let mut directory = self.root.open(None)?;
-        // Owners of the directories on the way, other than root: the first, and one that differs from it.
+        // Owners of the directories between, other than root: the first one, and one that differs from it.
         let mut strangers = [None; 2];
         let mut last = None;
         for name in &self.names {
@@ -109,7 +108,7 @@ impl Way {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Found::Nothing),
                 opened => opened?,
             };
-            last = Some(ffi::owner(directory.as_fd())?);
+            last = Some(sys::owner(directory.as_fd())?);
         }
         let Some((home, gid)) = last else { return Ok(Found::Nothing) };
         match strangers.into_iter().flatten().find(|uid| *uid != home) {
@@ -119,7 +118,7 @@ impl Way {
     }
 }
 
-/// The name of a directory, alone and as a way through it.
+/// The name of a directory, plain and with `/.` appended.
 struct Name {
     plain: CString,
     through: CString,
@@ -130,11 +129,11 @@ impl Name {
         Ok(Self { plain: CString::new(name)?, through: CString::new([name, b"/."].concat())? })
     }
 
-    /// Opens it. A directory that autofs(5) has yet to mount is mounted by passing through it: whose the empty
-    /// one beneath is says nothing. That needs the permission to search it, which root lacks where it is squashed
-    /// and the home is its owner's alone; then it has long been mounted.
+    /// Opens the directory, passing through it first, so that autofs(5) mounts it: the owner of the mount point says
+    /// nothing. That takes search permission, which a squashed root lacks on a private home; such a home is
+    /// mounted already.
     fn open(&self, beneath: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
-        let open = |name: &CStr| ffi::open_directory(beneath, name);
+        let open = |name: &CStr| sys::open_directory(beneath, name);
         match open(&self.through) {
             Err(error) if error.raw_os_error() == Some(libc::EACCES) => open(&self.plain),
             opened => opened,
@@ -142,7 +141,7 @@ impl Name {
     }
 }
 
-/// Three numbers: what it is, and two uids, the uid and gid, or the error.
+/// Encodes as three numbers: the kind, then uid and gid, two uids, or the error.
 fn encode(found: io::Result<Found>) -> Answer {
     let [kind, first, second] = match found {
         Ok(Found::Home(uid, gid)) => [0, uid, gid],

@@ -1,7 +1,7 @@
 //! Runs one of our programs: absolute path, empty environment, no inherited descriptor, with a deadline.
 
-use crate::ffi::{self, Signals};
 use crate::reply::MAX_LINE;
+use crate::sys::{self, Signals};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{ChildStdin, Command, Stdio};
@@ -25,7 +25,7 @@ impl Child {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        ffi::close_inherited(&mut command);
+        sys::close_inherited(&mut command);
         let mut process = command.spawn()?;
         let input = process.stdin.take();
         Ok(Self { process, input, _signals: signals })
@@ -47,7 +47,7 @@ impl Child {
         let mut line = Vec::new();
         let mut buffer = [0; 512];
         loop {
-            if !ffi::readable(output.as_fd(), end)? {
+            if !sys::readable(output.as_fd(), end)? {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let length = output.read(&mut buffer)?;
@@ -74,8 +74,8 @@ impl Child {
     }
 
     fn wait(&self, end: Instant) {
-        if let Some(fd) = libc::pid_t::try_from(self.process.id()).ok().and_then(|pid| ffi::pidfd(pid).ok()) {
-            let _ = ffi::readable(fd.as_fd(), end);
+        if let Some(fd) = libc::pid_t::try_from(self.process.id()).ok().and_then(|pid| sys::pidfd(pid).ok()) {
+            let _ = sys::readable(fd.as_fd(), end);
         }
     }
 }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_child_has_no_environment_and_no_descriptor_of_ours() {
-        let _leak = ffi::inheritable().unwrap();
+        let _leak = sys::inheritable().unwrap();
         // The shell itself looks, with one descriptor more, and forks nothing.
         let mut child = shell(
             "set -- /proc/self/fd/*; read -r environment </proc/self/environ; printf '%s [%s] ' $# \"$environment\"; pwd",

@@ -1,6 +1,6 @@
 //! What a hook needs of libpam, as a trait, so that hooks can be tested with a scripted fake.
 
-use crate::ffi;
+use crate::sys;
 use accounts::text::one_line;
 use pam::constants::{PAM_ERROR_MSG, PAM_PROMPT_ECHO_OFF, PamResultCode};
 use pam::conv::Conv;
@@ -19,7 +19,18 @@ pub enum Level {
     Info,
 }
 
-/// libpam, as seen by one call of a hook.
+impl Level {
+    /// The number that syslog(3) has for it.
+    fn priority(self) -> libc::c_int {
+        match self {
+            Self::Error => libc::LOG_ERR,
+            Self::Notice => libc::LOG_NOTICE,
+            Self::Info => libc::LOG_INFO,
+        }
+    }
+}
+
+/// libpam, as one call of a hook sees it.
 pub trait Client {
     /// PAM_SERVICE; empty when it isn't set.
     fn service(&self) -> String;
@@ -78,14 +89,14 @@ impl Client for PamHandle {
     }
 
     fn set_variable(&mut self, name: &str, value: Option<&str>) -> Result<(), PamResultCode> {
-        ffi::putenv(self, name, value)
+        sys::putenv(self, name, value)
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        ffi::getenv(self, name)
+        sys::getenv(self, name)
     }
 
     fn log(&self, level: Level, text: &str) {
-        ffi::log(self, level, &one_line(text));
+        sys::log(self, level.priority(), &one_line(text));
     }
 }

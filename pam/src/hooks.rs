@@ -1,14 +1,14 @@
-//! The six hooks of the module: what happens in which case.
+//! The six PAM hooks: every decision of the module.
+//!
+//! They run over two traits, [`Client`] for libpam and [`System`] for the host, so tests script both.
 
 use crate::client::{Client, Level};
 use crate::reply::{Verdict, is_handle};
-use crate::system::{Account, Confinement, Host, Owner, Proof, System};
+use crate::system::{Account, Confinement, Owner, Proof, System};
 use crate::token;
 use accounts::logfmt::{Event, Line, fields};
 use accounts::{LoginName, paths};
-use pam::constants::{PamFlag, PamResultCode};
-use pam::module::{PamHandle, PamHooks};
-use std::ffi::CStr;
+use pam::constants::PamResultCode;
 use zeroize::Zeroizing;
 
 /// The PAM service of sshd on Debian 12 and 13 (without PAMServiceName, sshd takes its own base name; from
@@ -47,36 +47,6 @@ const CONNECTION: &str = "SSH_CONNECTION";
 const SESSION_DIGITS: usize = 8;
 /// Stands before the handle of a gateway that has asked nobody for a token.
 const BY_KEY: &str = "key ";
-
-/// The module, as libpam sees it. Arguments in /etc/pam.d are ignored: there are none.
-pub struct Module;
-
-impl PamHooks for Module {
-    fn sm_authenticate(handle: &mut PamHandle, _: Vec<&CStr>, _: PamFlag) -> PamResultCode {
-        authenticate(handle, &Host)
-    }
-
-    fn acct_mgmt(handle: &mut PamHandle, _: Vec<&CStr>, _: PamFlag) -> PamResultCode {
-        account(handle, &Host)
-    }
-
-    fn sm_setcred(handle: &mut PamHandle, _: Vec<&CStr>, _: PamFlag) -> PamResultCode {
-        for_hub_users(handle, &Host, PamResultCode::PAM_SUCCESS)
-    }
-
-    fn sm_open_session(handle: &mut PamHandle, _: Vec<&CStr>, _: PamFlag) -> PamResultCode {
-        open_session(handle, &Host)
-    }
-
-    /// Nothing to do: the jail's first process watches sshd itself, for sshd may be killed.
-    fn sm_close_session(handle: &mut PamHandle, _: Vec<&CStr>, _: PamFlag) -> PamResultCode {
-        for_hub_users(handle, &Host, PamResultCode::PAM_SUCCESS)
-    }
-
-    fn sm_chauthtok(handle: &mut PamHandle, _: Vec<&CStr>, _: PamFlag) -> PamResultCode {
-        change_token(handle, &Host)
-    }
-}
 
 /// A hub user on whose behalf sshd calls.
 struct User {
@@ -140,11 +110,13 @@ fn unless_granted(client: &impl Client, code: PamResultCode) -> PamResultCode {
     if client.variable(paths::HANDLE_VARIABLE).is_some() { code } else { PamResultCode::PAM_IGNORE }
 }
 
-fn for_hub_users(client: &mut impl Client, system: &impl System, code: PamResultCode) -> PamResultCode {
-    if hub_user(client, system).is_some() { code } else { PamResultCode::PAM_IGNORE }
+/// The hook for setcred and close_session: success for hub users, without doing anything.
+pub fn succeed(client: &mut impl Client, system: &impl System) -> PamResultCode {
+    if hub_user(client, system).is_some() { PamResultCode::PAM_SUCCESS } else { PamResultCode::PAM_IGNORE }
 }
 
-fn authenticate(client: &mut impl Client, system: &impl System) -> PamResultCode {
+/// Asks for a token and has the gateway verify it.
+pub fn authenticate(client: &mut impl Client, system: &impl System) -> PamResultCode {
     let Some(user) = hub_user(client, system) else {
         warn_unless_configured(client, system);
         return PamResultCode::PAM_IGNORE;
@@ -292,11 +264,12 @@ fn confinement_request(client: &impl Client, user: &User) -> Confinement {
     Confinement { typed, user: name, host: user.peer.clone(), connection }
 }
 
-/// sshd confines a session only if its Match block applies, and that goes by the group. So a user whom the
-/// host doesn't see in it is turned away here, however the authentication went; and so is everybody for whom sshd itself
-/// says that the block isn't in force, or changed by another. And who hasn't given a token, but has
-/// shown a key, is given one by the hub, or turned away.
-fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
+/// Checks that sshd confines the user, and has the hub make a token for a login by key.
+///
+/// However the user was authenticated: sshd confines a session only if its Match block applies, which goes by the group
+/// `jupyterhub`. So a user whom the host doesn't see in that group is rejected here, and so is one for whom sshd itself
+/// says that the block isn't in force, or that another one overrides it.
+pub fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
     let Some(user) = hub_user(client, system) else {
         return unless_granted(client, PamResultCode::PAM_PERM_DENIED);
     };
@@ -336,7 +309,8 @@ fn has_shown_a_key(client: &impl Client) -> bool {
         .is_some_and(|methods| methods.lines().any(|line| line.starts_with("publickey ")))
 }
 
-fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode {
+/// Takes the gateway's handle out of the PAM environment and enters the jail.
+pub fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode {
     let Some(user) = hub_user(client, system) else {
         return unless_granted(client, PamResultCode::PAM_SESSION_ERR);
     };
@@ -378,7 +352,8 @@ fn open_session(client: &mut impl Client, system: &impl System) -> PamResultCode
     }
 }
 
-fn change_token(client: &mut impl Client, system: &impl System) -> PamResultCode {
+/// Tells users who try to change their password that they have none.
+pub fn change_token(client: &mut impl Client, system: &impl System) -> PamResultCode {
     if hub_user(client, system).is_none() {
         return PamResultCode::PAM_IGNORE;
     }

@@ -1,8 +1,8 @@
 //! What a hook needs of the host, as a trait; the real one looks up accounts and runs our two programs.
 
 use crate::child::Child;
-use crate::ffi;
 use crate::reply::{self, Jail, Verdict};
+use crate::sys;
 use accounts::{ConfigError, Settings, paths};
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -104,7 +104,7 @@ pub struct Host;
 
 impl System for Host {
     fn owner(&self, user: &str) -> Owner {
-        match ffi::passwd(user) {
+        match sys::passwd(user) {
             Ok(Some(entry)) if entry.shell == OsStr::new(paths::SESSION_SHELL) => {
                 // Not UTF-8, and so no name of a hub user, it cannot be.
                 let name = entry.name.into_string().unwrap_or_default();
@@ -117,9 +117,9 @@ impl System for Host {
 
     fn in_hub_group(&self, user: &str, gid: u32) -> Result<(), String> {
         let group = paths::GROUP;
-        let id = ffi::group_id(group).map_err(|e| format!("cannot look up the group {group}: {e}"))?;
+        let id = sys::group_id(group).map_err(|e| format!("cannot look up the group {group}: {e}"))?;
         let id = id.ok_or_else(|| format!("the group {group} is missing; reinstall the package"))?;
-        let groups = ffi::groups(user, gid).map_err(|e| format!("cannot look up the user's groups: {e}"))?;
+        let groups = sys::groups(user, gid).map_err(|e| format!("cannot look up the user's groups: {e}"))?;
         if groups.contains(&id) {
             Ok(())
         } else {
@@ -136,7 +136,7 @@ impl System for Host {
         let end = Instant::now() + CONFINEMENT_TIME;
         let Confinement { typed, user, host, connection } = login;
         let mut groups =
-            ffi::groups(&user, gid).map_err(|e| format!("cannot look up the user's groups: {e}"))?;
+            sys::groups(&user, gid).map_err(|e| format!("cannot look up the user's groups: {e}"))?;
         groups.sort_unstable();
         let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
         let mut request = format!("user {typed}\ngroups {}\nhost {host}\n", groups.join(","));
@@ -196,12 +196,12 @@ impl System for Host {
         let channels = match reply::jail(&jail.read_line(end).map_err(failed("no answer from"))?)? {
             Jail::Process(first) => {
                 // The program keeps `first` unreaped until it hears from us: the number is that process's.
-                let first = ffi::pidfd(first).map_err(failed("cannot open the process started by"))?;
-                ffi::join(&first).map_err(failed("cannot join the namespaces made by"))?;
+                let first = sys::pidfd(first).map_err(failed("cannot open the process started by"))?;
+                sys::join(&first).map_err(failed("cannot join the namespaces made by"))?;
                 None
             }
             // Whatever that program thinks it may do: root's sessions are never without one.
-            Jail::None(_) if ffi::is_root() => {
+            Jail::None(_) if sys::is_root() => {
                 return Err(format!("{program} made no jail, and sshd is root's"));
             }
             Jail::None(name) => Some(name),

@@ -1,4 +1,5 @@
-"""Arrows that must never exist, read from `cargo tree`, and where unsafe code may live, read from the sources.
+"""Arrows that must never exist, read from `cargo tree`, and where unsafe code may live and circles between
+files, read from the sources.
 
     python -m lib.dependencies      prints what is wrong; status 1 if anything is
 """
@@ -7,11 +8,12 @@ import re
 import subprocess
 import sys
 
+from lib.circles import circles
 from lib.paths import REPOSITORY
 
 #: What a module that every process, or root's sshd, loads must not bring along.
 HEAVY = {"reqwest", "hyper", "native-tls", "openssl", "openssl-sys", "rustls", "tokio", "mio", "async-std", "smol",
-         "futures", "clap", "tungstenite", "jupyterhub-openssh", "syslog", "rayon", "ureq", "curl"}
+         "futures", "clap", "tungstenite", "jupyterhub-openssh", "syslog", "rayon", "ureq", "curl", "serde", "serde_json"}
 FORBIDDEN = {
     "nss_jupyterhub": HEAVY | {"pam_jupyterhub"},
     "pam_jupyterhub": HEAVY | {"nss_jupyterhub"},
@@ -28,7 +30,7 @@ INNER = (
     ("pam/src", r"std::(net|thread)\b"),
 )
 #: The only files with unsafe code.
-UNSAFE = re.compile(r"src/sys/\w+\.rs|(nss|pam)/src/ffi\.rs")
+UNSAFE = re.compile(r"src/sys/\w+\.rs|(nss|pam)/src/(entry|sys)\.rs")
 
 
 def tree(package):
@@ -68,6 +70,7 @@ def problems():
             yield f"{path} has unsafe code"
         if re.search(r"allow\(.*unsafe_code", code) and not UNSAFE.fullmatch(path):
             yield f"{path} allows unsafe code"
+    yield from circles()
 
 
 if __name__ == "__main__":

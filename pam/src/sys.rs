@@ -1,23 +1,26 @@
-//! Every call into C: libpam's environment and log, account lookups, namespaces, signals, and the entry
-//! points that libpam calls.
+//! The system calls and the functions of libpam and libc that the module needs, with safe signatures.
+//!
+//! Together with [`entry`](crate::entry), which libpam calls, this is all unsafe code of the module. It imports no
+//! other file of it. Where nix has a safe call, that one is used; `getpwnam_r` is called here, because nix reports some
+//! errors as "no such user".
 #![allow(unsafe_code)]
 
-use crate::client::Level;
-use crate::hooks::Module;
 use accounts::paths::OWN_LOG_SOCKET;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::{Gid, geteuid, getgrouplist};
 use pam::constants::PamResultCode;
 use pam::module::PamHandle;
 use std::ffi::{CStr, CString, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-// The six pam_sm_* functions. A panic in a hook becomes PAM_ABORT: never success, never "ignore".
-pam::pam_hooks!(Module);
 
 #[link(name = "pam")]
 unsafe extern "C" {
@@ -26,7 +29,7 @@ unsafe extern "C" {
     fn pam_syslog(handle: *const PamHandle, priority: libc::c_int, format: *const libc::c_char, ...);
 }
 
-/// pam_putenv(3): `value` of `None` removes the variable.
+/// Sets a variable of the PAM environment (pam_putenv(3)); a `value` of `None` removes it.
 pub fn putenv(handle: &mut PamHandle, name: &str, value: Option<&str>) -> Result<(), PamResultCode> {
     let text = value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"));
     let text = CString::new(text).map_err(|_| PamResultCode::PAM_BUF_ERR)?;
@@ -39,7 +42,7 @@ pub fn putenv(handle: &mut PamHandle, name: &str, value: Option<&str>) -> Result
     }
 }
 
-/// pam_getenv(3).
+/// Reads a variable of the PAM environment (pam_getenv(3)).
 pub fn getenv(handle: &PamHandle, name: &str) -> Option<String> {
     let name = CString::new(name).ok()?;
     // SAFETY: the handle is libpam's own; the call reads only (its C signature lacks a const). The result
@@ -50,14 +53,11 @@ pub fn getenv(handle: &PamHandle, name: &str) -> Option<String> {
     }
 }
 
-/// pam_syslog(3): facility authpriv, after `pam_jupyterhub(SERVICE:TYPE): `. Where sshd isn't root's, nobody could make
-/// /dev/log: the line goes to a socket of our own, if it is there.
-pub fn log(handle: &PamHandle, level: Level, text: &str) {
-    let priority = match level {
-        Level::Error => libc::LOG_ERR,
-        Level::Notice => libc::LOG_NOTICE,
-        Level::Info => libc::LOG_INFO,
-    };
+/// Logs a line (pam_syslog(3)): facility authpriv, prefix `pam_jupyterhub(SERVICE:TYPE): `.
+///
+/// `priority` is one of `LOG_ERR` and the like. An sshd that runs without root has no usable /dev/log, so the line goes
+/// to a socket of our own if there is one.
+pub fn log(handle: &PamHandle, priority: libc::c_int, text: &str) {
     if !is_root() {
         let line = own_line(priority, std::process::id(), text);
         if UnixDatagram::unbound().and_then(|log| log.send_to(line.as_bytes(), OWN_LOG_SOCKET)).is_ok() {
@@ -69,25 +69,21 @@ pub fn log(handle: &PamHandle, level: Level, text: &str) {
     unsafe { pam_syslog(handle, priority, c"%s".as_ptr(), text.as_ptr()) }
 }
 
-/// A line as syslog(3) sends it, without the time, which loggers know themselves.
+/// Formats a line as syslog(3) does, without the time, which the receiver adds.
 fn own_line(priority: libc::c_int, pid: u32, text: &str) -> String {
     format!("<{}>pam_jupyterhub[{pid}]: {text}", libc::LOG_AUTHPRIV | priority)
 }
 
-/// The parts of a passwd entry that concern us.
+/// The fields of a passwd entry that the module uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The login name.
     pub name: OsString,
-    /// The user's id.
     pub uid: u32,
-    /// The primary group's id.
     pub gid: u32,
-    /// The login shell.
     pub shell: OsString,
 }
 
-/// Calls a `get*_r` function with buffers that grow up to 1 MiB.
+/// Calls a `get*_r` function, with a larger buffer after each ERANGE, up to 1 MiB.
 fn with_buffer<T>(
     mut call: impl FnMut(&mut [libc::c_char]) -> (libc::c_int, Option<T>),
 ) -> io::Result<Option<T>> {
@@ -105,7 +101,7 @@ fn with_buffer<T>(
     }
 }
 
-/// getpwnam_r(3). `None`: no such user.
+/// Looks up a user (getpwnam_r(3)); `None` if there is no such user.
 pub fn passwd(user: &str) -> io::Result<Option<Entry>> {
     let name = CString::new(user)?;
     with_buffer(|buffer| {
@@ -136,7 +132,7 @@ pub fn passwd(user: &str) -> io::Result<Option<Entry>> {
     })
 }
 
-/// getgrnam_r(3): the gid of a group. `None`: no such group.
+/// Looks up the gid of a group (getgrnam_r(3)); `None` if there is no such group.
 pub fn group_id(group: &str) -> io::Result<Option<u32>> {
     let name = CString::new(group)?;
     with_buffer(|buffer| {
@@ -151,52 +147,28 @@ pub fn group_id(group: &str) -> io::Result<Option<u32>> {
     })
 }
 
-/// getgrouplist(3): every group of a user, the way that sshd's Match block learns them.
+/// Lists all groups of a user (getgrouplist(3)), as sshd does for `Match Group`.
 pub fn groups(user: &str, gid: u32) -> io::Result<Vec<u32>> {
-    /// More than any Linux process can have (NGROUPS_MAX).
-    const MOST: libc::c_int = 65536;
-    let name = CString::new(user)?;
-    let mut count: libc::c_int = 64;
-    loop {
-        let mut groups = vec![0; usize::try_from(count).unwrap_or(0)];
-        let room = count;
-        // SAFETY: the list has room for `count` ids.
-        let result = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &raw mut count) };
-        if result >= 0 {
-            groups.truncate(usize::try_from(result).unwrap_or(0));
-            return Ok(groups);
-        }
-        if room >= MOST {
-            return Err(io::Error::other("more groups than a process can have"));
-        }
-        count = count.max(room.saturating_mul(2)).min(MOST);
-    }
+    let groups = getgrouplist(&CString::new(user)?, Gid::from_raw(gid))?;
+    Ok(groups.into_iter().map(Gid::as_raw).collect())
 }
 
-/// Waits until `fd` can be read, has ended, or `end` has come (false).
+/// Waits until `fd` is readable or closed at the other end; false if `end` comes first.
 pub fn readable(fd: BorrowedFd<'_>, end: Instant) -> io::Result<bool> {
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        // Rounded up, so that the last wait doesn't spin.
-        let left = libc::c_int::try_from((left + Duration::from_micros(999)).as_millis())
-            .unwrap_or(libc::c_int::MAX);
-        let mut one = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd, valid for the call.
-        match unsafe { libc::poll(&raw mut one, 1, left) } {
-            0 => return Ok(false),
-            n if n > 0 => return Ok(true),
-            _ => {
-                let error = io::Error::last_os_error();
-                // sshd's own timers may interrupt.
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
+        // Rounded up to whole milliseconds, so that the last wait doesn't spin.
+        let left = end.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left) {
+            Ok(ready) => return Ok(ready > 0),
+            // One of sshd's own timers.
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// pidfd_open(2): readable when the process has ended.
+/// Opens a process (pidfd_open(2)). The descriptor becomes readable when the process ends.
 pub fn pidfd(pid: libc::pid_t) -> io::Result<OwnedFd> {
     // SAFETY: takes two integers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -207,28 +179,24 @@ pub fn pidfd(pid: libc::pid_t) -> io::Result<OwnedFd> {
     }
 }
 
-/// geteuid(2): whether sshd is root's.
+/// True if sshd runs as root.
 pub fn is_root() -> bool {
-    // SAFETY: takes nothing, and cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    geteuid().is_root()
 }
 
-/// setns(2): this process moves to the mount, network, IPC and UTS namespaces of the given one, and its children
-/// will be in its pid namespace. All of it or nothing (Linux 5.8).
+/// Moves this process into the mount, network, IPC and UTS namespaces of `process`, and its future children into its
+/// pid namespace (setns(2)). All or nothing (Linux 5.8).
+///
+/// The kernel refuses this to a process with threads; sshd's have one.
 pub fn join(process: &OwnedFd) -> io::Result<()> {
-    let visible = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWPID;
-    let all = visible | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    // SAFETY: an open descriptor and flags. sshd's processes have one thread, as setns asks for.
-    match unsafe { libc::setns(process.as_raw_fd(), all) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let visible = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
+    let all = visible | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    Ok(setns(process.as_fd(), all)?)
 }
 
-/// Closes in the child whatever sshd has open (its connection, host keys' agents) at the time of the exec.
+/// Makes the child close, at its exec, every descriptor it inherits from sshd, such as the client's connection.
 pub fn close_inherited(command: &mut Command) {
-    // CLOEXEC instead of a plain close: the standard library's own pipe, which reports a failed exec, has to
-    // live until then.
+    // Marked close-on-exec instead of closed: the pipe by which std reports a failed exec must live until then.
     let close = || {
         // SAFETY: three integers; async-signal-safe, a system call only.
         match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) }
@@ -241,41 +209,44 @@ pub fn close_inherited(command: &mut Command) {
     unsafe { command.pre_exec(close) };
 }
 
-/// Sets two signals to what running a child needs, and restores sshd's own handlers when dropped: SIGCHLD to
-/// the default, or sshd's handler would reap our child; SIGPIPE ignored, or a child that dies early would end
-/// sshd with it.
+/// The signal handling that running a child needs. Dropping it restores sshd's own.
+///
+/// SIGCHLD gets its default, or sshd's handler would reap our child. SIGPIPE is ignored, or a child that dies early
+/// would take sshd with it.
 pub struct Signals {
-    child: Option<libc::sigaction>,
-    pipe: Option<libc::sigaction>,
+    child: Option<SigAction>,
+    pipe: Option<SigAction>,
 }
 
 impl Signals {
-    /// Sets both.
+    /// Changes both signals.
     pub fn for_children() -> Self {
-        Self { child: set(libc::SIGCHLD, libc::SIG_DFL), pipe: set(libc::SIGPIPE, libc::SIG_IGN) }
+        Self {
+            child: set(Signal::SIGCHLD, SigHandler::SigDfl),
+            pipe: set(Signal::SIGPIPE, SigHandler::SigIgn),
+        }
     }
 }
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        for (signal, before) in [(libc::SIGCHLD, self.child), (libc::SIGPIPE, self.pipe)] {
+        for (signal, before) in [(Signal::SIGCHLD, self.child), (Signal::SIGPIPE, self.pipe)] {
             if let Some(before) = before {
-                // SAFETY: `before` is what sigaction returned for the same signal.
-                unsafe { libc::sigaction(signal, &raw const before, std::ptr::null_mut()) };
+                // SAFETY: `before` was in force for this signal; its handler is sshd's own and as safe as it was.
+                let _ = unsafe { sigaction(signal, &before) };
             }
         }
     }
 }
 
-fn set(signal: libc::c_int, to: libc::sighandler_t) -> Option<libc::sigaction> {
-    // SAFETY: sigaction is plain data, for which all zeroes is a value (no flags, an empty mask).
-    let (mut new, mut before): (libc::sigaction, libc::sigaction) = unsafe { std::mem::zeroed() };
-    new.sa_sigaction = to;
-    // SAFETY: both structs are valid for the call; SIG_DFL and SIG_IGN run no code of ours.
-    (unsafe { libc::sigaction(signal, &raw const new, &raw mut before) } == 0).then_some(before)
+/// Sets the action of a signal to one without code (default, ignore) and returns the previous one.
+fn set(signal: Signal, to: SigHandler) -> Option<SigAction> {
+    let action = SigAction::new(to, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the callers pass SIG_DFL and SIG_IGN, which run no code of ours.
+    unsafe { sigaction(signal, &action) }.ok()
 }
 
-/// For tests: a descriptor without close-on-exec, as sshd's may be. Rust's own have it.
+/// Opens a descriptor without close-on-exec, as sshd has some; std sets it on its own.
 #[cfg(test)]
 pub fn inheritable() -> io::Result<OwnedFd> {
     // SAFETY: the path is a C string.
@@ -290,7 +261,6 @@ pub fn inheritable() -> io::Result<OwnedFd> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
 
     #[test]
     fn lookups_of_local_accounts() {

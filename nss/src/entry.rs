@@ -1,15 +1,13 @@
-//! The C interface, as glibc calls it (`nss/nss.h`, and "NSS Modules Interface" in its manual).
+//! The C functions that glibc calls (`nss/nss.h`, and "NSS Modules Interface" in its manual).
 //!
-//! All unsafe code of the module. Each entry stops a panic and answers UNAVAIL instead: an unwinding panic
-//! would take sshd down, or any other process on the host.
+//! They check and fill the C side's pointers; what to answer is decided in [`lookup`]. Each one catches a panic and
+//! answers UNAVAIL: unwinding would take down sshd, or whatever process has called. Together with [`sys`] this
+//! is all unsafe code of the module.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use accounts::Passwd;
 use accounts::logfmt::{Event, Line};
@@ -19,6 +17,7 @@ use libc::{gid_t, group, passwd, size_t, uid_t};
 use crate::answered::Answers;
 use crate::env::Env;
 use crate::lookup::{self, Refusal};
+use crate::sys;
 
 /// `enum nss_status`.
 type Status = c_int;
@@ -27,18 +26,19 @@ const UNAVAILABLE: Status = -1;
 const NOT_FOUND: Status = 0;
 const SUCCESS: Status = 1;
 
-/// What a call comes to: a status and, unless it is [`SUCCESS`], an errno. EIO makes nobody retry, EAGAIN
-/// and EINTR would; ERANGE goes with TRYAGAIN only.
+/// The result of a call: on failure a status and an errno.
+///
+/// EIO makes no caller retry, as EAGAIN and EINTR would; ERANGE goes with TRYAGAIN only.
 type Outcome = Result<(), (Status, c_int)>;
 const NO_ENTRY: Outcome = Err((NOT_FOUND, libc::ENOENT));
 const BROKEN: Outcome = Err((UNAVAILABLE, libc::EIO));
 
-/// Whom this process has been told about. A fork takes it along.
+/// The answers that this process was given. A forked child has them too.
 static ANSWERS: Answers = Answers::new();
 /// The last line logged: sshd asks for the same user several times.
 static LOGGED: Mutex<String> = Mutex::new(String::new());
 
-/// `getpwnam_r` of this module.
+/// Looks up a user by name, for getpwnam(3).
 ///
 /// # Safety
 /// As glibc calls it: `name` is NULL or a C string, `result` is NULL or may be written, `buffer` is NULL or
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn _nss_jupyterhub_getpwnam_r(
     })
 }
 
-/// `getpwuid_r` of this module.
+/// Looks up a user by uid, for getpwuid(3).
 ///
 /// # Safety
 /// As [`_nss_jupyterhub_getpwnam_r`].
@@ -96,8 +96,10 @@ pub unsafe extern "C" fn _nss_jupyterhub_getpwuid_r(
     })
 }
 
-/// `initgroups_dyn` of this module: adds group `jupyterhub` to hub users, and takes out those of the system that the
-/// services before this one have found their name in. See answered.rs.
+/// Completes the list of a user's groups, for initgroups(3).
+///
+/// Adds group `jupyterhub` for hub users, and removes the system's groups in which the services before this one have found
+/// their name. Who is a hub user, [`answered`](crate::answered) knows.
 ///
 /// # Safety
 /// As glibc calls it: `user` is NULL or a C string; `groupsp` points to memory of malloc(3) for `*size` gids,
@@ -130,8 +132,10 @@ pub unsafe extern "C" fn _nss_jupyterhub_initgroups_dyn(
     })
 }
 
-/// Takes out of glibc's list what `keep` denies, and returns it. glibc reads as many gids as `*start` says after the call,
-/// and looks for doubles only in those that were added (`internal_getgrouplist`, tried with 2.36 and 2.41).
+/// Removes the gids from glibc's list that `keep` denies, and returns them.
+///
+/// After the call glibc reads as many gids as `*start` says, and looks for duplicates only among those that were added
+/// (`internal_getgrouplist`; tried with 2.36 and 2.41).
 ///
 /// # Safety
 /// No pointer is NULL but `list`, which has room for `room` gids; the first `*start` of them are set.
@@ -161,7 +165,7 @@ unsafe fn keep_groups(
     Ok(out)
 }
 
-/// Adds a gid to glibc's list, as glibc's own modules do: it grows by doubling, `limit` above 0 bounds it.
+/// Adds a gid to glibc's list, which grows by doubling, as in glibc's own modules, up to `limit` if that is above 0.
 ///
 /// # Safety
 /// No pointer is NULL; the list is as [`_nss_jupyterhub_initgroups_dyn`] says.
@@ -208,7 +212,7 @@ unsafe fn add_group(
     Ok(())
 }
 
-/// `getgrnam_r` of this module: its group is in /etc/group.
+/// Finds no group by name, for getgrnam(3): ours is in /etc/group.
 #[unsafe(no_mangle)]
 pub extern "C" fn _nss_jupyterhub_getgrnam_r(
     _name: *const c_char,
@@ -220,7 +224,7 @@ pub extern "C" fn _nss_jupyterhub_getgrnam_r(
     guard(errnop, || NO_ENTRY)
 }
 
-/// `getgrgid_r` of this module: its group is in /etc/group.
+/// Finds no group by gid, for getgrgid(3): ours is in /etc/group.
 #[unsafe(no_mangle)]
 pub extern "C" fn _nss_jupyterhub_getgrgid_r(
     _gid: gid_t,
@@ -232,13 +236,13 @@ pub extern "C" fn _nss_jupyterhub_getgrgid_r(
     guard(errnop, || NO_ENTRY)
 }
 
-/// Hub users are not enumerated: the hub alone knows them.
+/// Starts a list of users that is always empty: only the hub could list them.
 #[unsafe(no_mangle)]
 pub extern "C" fn _nss_jupyterhub_setpwent(_stay_open: c_int) -> Status {
     SUCCESS
 }
 
-/// The end of an empty list.
+/// Ends the list of users at once.
 #[unsafe(no_mangle)]
 pub extern "C" fn _nss_jupyterhub_getpwent_r(
     _result: *mut passwd,
@@ -249,19 +253,19 @@ pub extern "C" fn _nss_jupyterhub_getpwent_r(
     guard(errnop, || NO_ENTRY)
 }
 
-/// Nothing was opened.
+/// Closes the list of users, for which nothing was opened.
 #[unsafe(no_mangle)]
 pub extern "C" fn _nss_jupyterhub_endpwent() -> Status {
     SUCCESS
 }
 
-/// As [`_nss_jupyterhub_setpwent`].
+/// Starts a list of groups that is always empty.
 #[unsafe(no_mangle)]
 pub extern "C" fn _nss_jupyterhub_setgrent(_stay_open: c_int) -> Status {
     SUCCESS
 }
 
-/// As [`_nss_jupyterhub_getpwent_r`].
+/// Ends the list of groups at once.
 #[unsafe(no_mangle)]
 pub extern "C" fn _nss_jupyterhub_getgrent_r(
     _result: *mut group,
@@ -272,133 +276,13 @@ pub extern "C" fn _nss_jupyterhub_getgrent_r(
     guard(errnop, || NO_ENTRY)
 }
 
-/// As [`_nss_jupyterhub_endpwent`].
+/// Closes the list of groups, for which nothing was opened.
 #[unsafe(no_mangle)]
 pub extern "C" fn _nss_jupyterhub_endgrent() -> Status {
     SUCCESS
 }
 
-/// Opens a directory with O_PATH (openat2(2)): no permission to read it is needed. Without `beneath` the name is an
-/// absolute path and links in it are followed; otherwise it stays below that directory and none of its
-/// components may be a link (ELOOP). Makes system calls only.
-pub fn open_directory(beneath: Option<BorrowedFd<'_>>, name: &CStr) -> io::Result<OwnedFd> {
-    // SAFETY: an open_how of zeroes is valid: three numbers.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    // O_DIRECTORY is no negative number.
-    how.flags = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).unsigned_abs().into();
-    if beneath.is_some() {
-        how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
-    }
-    let at = beneath.map_or(libc::AT_FDCWD, |at| at.as_raw_fd());
-    // SAFETY: `name` is a C string and `how` a struct of the size given; both live through the call.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_openat2, at, name.as_ptr(), &raw const how, size_of_val(&how)) };
-    match c_int::try_from(fd) {
-        // SAFETY: openat2 has just made the descriptor, which nobody else owns.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// The uid and gid that own an opened file. Makes a system call only.
-pub fn owner(file: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
-    // SAFETY: a stat of zeroes is valid: numbers.
-    let mut facts: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open, and `facts` may be written.
-    match unsafe { libc::fstat(file.as_raw_fd(), &raw mut facts) } {
-        0 => Ok((facts.st_uid, facts.st_gid)),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// A process of ours that the program we are in never learns of.
-pub struct Child {
-    pid: libc::pid_t,
-    pidfd: OwnedFd,
-}
-
-/// Runs `work` in a child process, which inherits no descriptor but `keep`.
-///
-/// It is made without an exit signal (clone(2)), so that no SIGCHLD is sent, and no wait of this program that lacks
-/// __WALL finds it, whatever it does with its own children. fork(3) would also run the program's atfork
-/// handlers. Other threads may hold locks that the child never gets: `work` must make system calls only, and
-/// neither allocate nor panic. All signals are blocked in it but SIGKILL and SIGSTOP: the program's handlers
-/// must not run twice.
-pub fn spawn(keep: BorrowedFd<'_>, work: impl FnOnce()) -> io::Result<Child> {
-    let flags = c_long::from(libc::CLONE_PIDFD);
-    // s390 has the stack before the flags; NULL is the parent's, copied.
-    let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
-    let mut pidfd: c_int = -1;
-    // SAFETY: sets of signals are numbers, which sigfillset(3) and sigprocmask(2) write. The memory is copied
-    // (no CLONE_VM) and the child never returns from this block, so it is as after fork(2); `pidfd` may be
-    // written, and the two last arguments are not looked at without their flags.
-    let (pid, error) = unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        let mut before: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        let pid = libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0_usize, 0_usize);
-        let error = io::Error::last_os_error();
-        if pid == 0 {
-            leave_parent(keep);
-            // A panic must not unwind into the program, of which this is a copy.
-            let _ = catch_unwind(AssertUnwindSafe(work));
-            libc::_exit(0);
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        (pid, error)
-    };
-    match libc::pid_t::try_from(pid) {
-        // SAFETY: clone has just made the descriptor, which nobody else owns.
-        Ok(pid) if pid > 0 => Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
-        _ => Err(error),
-    }
-}
-
-/// For the child: closes what it has of its parent, which may be the client's connection and would stay open
-/// for as long as the child hangs; and has it killed when the parent ends.
-fn leave_parent(keep: BorrowedFd<'_>) {
-    let keep = keep.as_raw_fd().unsigned_abs();
-    // SAFETY: integers only. No owner of a closed descriptor runs in the child, which leaves by _exit(2).
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        if keep > 0 {
-            libc::syscall(libc::SYS_close_range, 0, keep - 1, 0);
-        }
-        libc::syscall(libc::SYS_close_range, keep + 1, libc::c_uint::MAX, 0);
-    }
-}
-
-impl Child {
-    /// Waits until it has ended, and then removes what is left of it, or until the time is over.
-    pub fn ended_by(&self, deadline: Instant) -> bool {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let mut event = libc::pollfd { fd: self.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            let milliseconds = c_int::try_from(left.as_micros().div_ceil(1000)).unwrap_or(c_int::MAX);
-            // SAFETY: one pollfd, which may be written.
-            match unsafe { libc::poll(&raw mut event, 1, milliseconds) } {
-                // A signal that the program handles; it must not make us wait longer.
-                -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-                0 if left > Duration::ZERO => {}
-                1 => {
-                    // SAFETY: integers and NULL. Nobody else waits for the child, so the number is still its.
-                    unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
-                    return true;
-                }
-                _ => return false,
-            }
-        }
-    }
-
-    /// Kills it. One that hangs in the kernel may still take its time.
-    pub fn kill(&self) {
-        // SAFETY: integers. The child has not been waited for, so the number is still its.
-        unsafe { libc::kill(self.pid, libc::SIGKILL) };
-    }
-}
-
-/// Runs a call; a panic in it becomes UNAVAIL.
+/// Runs a call and returns its status; a panic becomes UNAVAIL.
 fn guard(errnop: *mut c_int, call: impl FnOnce() -> Outcome) -> Status {
     let outcome = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         // Dropping it could panic again.
@@ -413,7 +297,7 @@ fn guard(errnop: *mut c_int, call: impl FnOnce() -> Outcome) -> Status {
     status
 }
 
-/// What glibc is told about a refusal; what an administrator should know is logged.
+/// The status of a refusal. Logs what an administrator should know.
 fn refuse(refusal: Refusal) -> Result<Passwd, (Status, c_int)> {
     match refusal {
         Refusal::NotFound => Err((NOT_FOUND, libc::ENOENT)),
@@ -424,8 +308,9 @@ fn refuse(refusal: Refusal) -> Result<Passwd, (Status, c_int)> {
     }
 }
 
-/// Writes an entry for glibc: the strings into the buffer, pointers to them into the result. With too small
-/// a buffer nothing is written, and glibc comes again with a larger one.
+/// Writes an entry for glibc: the strings to the buffer, and pointers to them to the result.
+///
+/// If the buffer is too small, nothing is written, and glibc calls again with a larger one.
 ///
 /// # Safety
 /// `result` is NULL or may be written; `buffer` is NULL or may be written for `length` bytes.
@@ -462,21 +347,14 @@ unsafe fn fill(entry: &Passwd, result: *mut passwd, buffer: *mut c_char, length:
     Ok(())
 }
 
-/// Writes a line to the system log, where sshd and PAM write, once in a row.
+/// Writes a line to the system log, unless it is the same as the last one.
 fn log(priority: c_int, line: &str) {
     let Ok(mut logged) = LOGGED.try_lock() else { return };
     let Ok(text) = CString::new(Line::of(Event::Lookup, line).to_string()) else { return };
     if *logged == line {
         return;
     }
-    // SAFETY: the format is a constant with one %s, for which a C string is given; the name given to
-    // openlog(3), which keeps the pointer, is static. closelog(3) forgets it: sshd and PAM open the log anew
-    // for each line.
-    unsafe {
-        libc::openlog(c"nss_jupyterhub".as_ptr(), libc::LOG_PID, libc::LOG_AUTHPRIV);
-        libc::syslog(libc::LOG_AUTHPRIV | priority, c"%s".as_ptr(), text.as_ptr());
-        libc::closelog();
-    }
+    sys::log(priority, &text);
     line.clone_into(&mut logged);
 }
 
@@ -572,7 +450,7 @@ mod tests {
         assert_eq!(_nss_jupyterhub_getgrgid_r(990, null_mut(), null_mut(), 0, &mut errno), NOT_FOUND);
     }
 
-    /// A list of gids as glibc keeps it.
+    /// A list of gids as glibc passes it.
     struct List {
         used: c_long,
         room: c_long,
