@@ -57,15 +57,25 @@ def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if not report.failed:
         return
-    bastion = getattr(item, "funcargs", {}).get("bastion") or getattr(item, "funcargs", {}).get("bare")
+    fixtures = getattr(item, "funcargs", {})
+    bastion, hub = fixtures.get("bastion") or fixtures.get("bare"), fixtures.get("hub")
+    mark = getattr(item, "log_mark", 0)
     if bastion:
-        entries = bastion.syslog.since(getattr(item, "log_mark", 0))
-        report.sections.append(("bastion's log", "\n".join(f"{e.program}[{e.pid}]: {e.text}" for e in entries[-80:])))
-        running = "\n".join(f"{p.pid} {p.command_line()}" for p in bastion.box.processes())
-        report.sections.append(("bastion's processes", running))
-    hub = getattr(item, "funcargs", {}).get("hub")
+        _add(report, "bastion's log", lambda: "\n".join(
+            f"{e.program}[{e.pid}]: {e.text}" for e in bastion.syslog.since(mark)[-80:]))
+        _add(report, "bastion's processes", lambda: "\n".join(
+            f"{p.pid} {p.command_line()}" for p in bastion.box.processes()))
     if hub:
-        report.sections.append(("hub's log, its end", "\n".join(line[:300] for line in hub.log_text().splitlines()[-25:])))
+        _add(report, "hub's log, its end", lambda: "\n".join(line[:300] for line in hub.log_text().splitlines()[-25:]))
+
+
+def _add(report, title, look):
+    """Add a section to a report. What can't be looked at any more is no second failure: it would hide the first."""
+    try:
+        text = look()
+    except Exception as error:  # whatever it is
+        text = f"could not be had: {type(error).__name__}: {error}"
+    report.sections.append((title, text))
 
 
 @pytest.fixture(scope="session")

@@ -5,18 +5,20 @@ does the work. Where KVM doesn't work the processor is emulated, several times s
 """
 
 import base64
+import contextlib
 import itertools
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import tarfile
 import threading
 import time
-from contextlib import contextmanager
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,14 +34,25 @@ _AGENT_PORT = 7
 #: Seconds to a machine whose agent answers.
 _BOOT = {"kvm": 30, "tcg": 300}
 _KERNEL_OPTIONS = ("root=/dev/vda rw console=ttyS0 net.ifnames=0 nokaslr mitigations=off nopti quiet"
-                   " systemd.show_status=false")
+                   " systemd.show_status=false"
+                   # A panic ends qemu at once, with its words on the console, rather than standing still for ever;
+                   # and an NMI, by which a machine that stands still is asked where it is, is such a panic.
+                   " panic=-1 unknown_nmi_panic")
 #: The newest that is emulated without gaps, and what an emulated machine does without.
 _PROCESSOR = {"kvm": "host", "tcg": "Nehalem"}
 _ACCELERATOR = {"kvm": "kvm", "tcg": "tcg,thread=multi,tb-size=512"}
 
 
+#: How many seconds a machine that runs has to accept a connection. An emulated processor may have to wait for a real one.
+_PATIENCE = 60
+
+
 class AgentError(Exception):
     """A request to a machine's agent failed."""
+
+
+class MachineLost(Exception):
+    """A machine that was ready can no longer be reached; says what became of it."""
 
 
 def _encode(value):
@@ -142,6 +155,7 @@ class Machine:
         self.directory = Path(directory) / self.hostname
         self.directory.mkdir()
         self.serial = self.directory / "serial.log"
+        self._monitor = self.directory / "monitor"
         self._disks, self._memory, self._lean = disks, memory, lean
         with tarfile.open(self.directory / "files.tar", "w") as archive:
             for file in (_HERE / "vm_agent.py", _HERE / "processes.py", *map(Path, files)):
@@ -150,6 +164,9 @@ class Machine:
         network.switch.run("ip", "tuntap", "add", self._tap, "mode", "tap")
         network.switch.run("ip", "link", "set", self._tap, "master", "br0", "up")
         self._process = None
+        self._ready = self._hangs = False
+        #: Why the machine is lost, once it is: nobody waits for it again.
+        self._lost = None
 
     # -- the machine itself -----------------------------------------------------------------------
 
@@ -165,6 +182,7 @@ class Machine:
         command = ["qemu-system-x86_64", "-machine", "q35", "-accel", _ACCELERATOR[accelerator],
                    "-cpu", _PROCESSOR[accelerator], "-m", str(self._memory), "-smp", "1", "-display", "none",
                    "-nodefaults", "-no-user-config", "-no-reboot", "-serial", f"file:{self.serial}",
+                   "-monitor", f"unix:{self._monitor},server=on,wait=off",
                    "-kernel", image / "vmlinux", "-initrd", image / "initrd.img",
                    "-append", f"{_KERNEL_OPTIONS} tests.address={self.address}/{self.network.PREFIX}"
                    f"{' tests.lean' if self._lean else ''}",
@@ -176,6 +194,7 @@ class Machine:
             mode = "snapshot=on" if writable else "readonly=on"
             command += ["-drive", f"if=none,id=d{number},file={file},format={kind},cache=unsafe,discard=unmap,{mode}",
                         "-device", f"virtio-blk-pci,drive=d{number}"]
+        self._ready, self._lost = False, None
         with open(self.directory / "qemu.log", "w") as log:
             self._process = subprocess.Popen(self.network.switch.command(*command), stdin=subprocess.DEVNULL,
                                              stdout=log, stderr=log, preexec_fn=die_with_parent)
@@ -194,21 +213,67 @@ class Machine:
                 raise RuntimeError(f"qemu ended: {(self.directory / 'qemu.log').read_text()}")
             return self.answers()
 
-        wait_for(ready, lambda: f"{self.hostname} boots; its console:\n{self.console()}", seconds, 0.1)
+        wait_for(ready, lambda: f"{self.hostname} boots; {self.condition()}", seconds, 0.1)
+        self._ready = True
 
     def console(self):
         """The end of what was written to the console."""
         return self.serial.read_text(errors="replace")[-3000:] if self.serial.exists() else ""
 
+    def runs(self):
+        """Whether qemu does."""
+        return self._process is not None and self._process.poll() is None
+
+    def condition(self):
+        """What there is to know of the machine from outside, for a failure's report. Never raises."""
+        said = []
+        for title, look in (("qemu", self._qemu), ("qemu.log", (self.directory / "qemu.log").read_text),
+                            ("this host's memory and disk", _host), ("console, its end", self.console)):
+            try:
+                said.append(f"{self.hostname}'s {title}: {look().strip()}")
+            except Exception as error:  # a report that fails would hide the failure
+                said.append(f"{self.hostname}'s {title}: {type(error).__name__}: {error}")
+        return "\n".join(said)
+
+    def _qemu(self):
+        if self._process is None:
+            return "not started, or powered off"
+        if self._process.poll() is not None:
+            status = self._process.returncode
+            return f"ended, {'status' if status >= 0 else 'by signal'} {abs(status)}"
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return "runs; " + ", ".join(re.findall(r"(?m)^(?:State|VmRSS|Threads):.*", status)).replace("\t", " ")
+
+    def monitor(self, *commands):
+        """What qemu's monitor answers to commands."""
+        said = b""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(self._monitor))
+            for command in (None, *commands):
+                if command:
+                    connection.sendall(command.encode() + b"\n")
+                prompts = said.count(b"(qemu) ") + 1
+                while said.count(b"(qemu) ") < prompts:
+                    part = connection.recv(65536)
+                    if not part:
+                        raise OSError("the monitor closed its connection")
+                    said += part
+        # The banner, and the line editor's echo of each letter.
+        answers = said.decode(errors="replace").split("(qemu) ")[1:]
+        return "\n".join(answer.partition("\n")[2].replace("\r", "").strip() for answer in answers if "\n" in answer)
+
     def hang(self):
         """The machine stands still: its connections stay open, and nothing answers."""
+        self._hangs = True
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self):
         """Undo `hang`; otherwise nothing happens."""
         self._process.send_signal(signal.SIGCONT)
+        self._hangs = False
 
-    @contextmanager
+    @contextlib.contextmanager
     def hanging(self):
         """Stand still for a while."""
         self.hang()
@@ -231,10 +296,46 @@ class Machine:
 
     # -- requests to its agent --------------------------------------------------------------------
 
+    def _dial(self, seconds):
+        """A connection to the agent; raises MachineLost where there was one before, and is none any more.
+
+        A machine that runs but is slow is given time, and pytest's summary tells of it.
+        """
+        if self._lost:
+            raise MachineLost(f"{self.hostname} was lost before: {self._lost.splitlines()[0]}")
+        start = time.monotonic()
+        while True:
+            if self._ready and not self.runs():
+                self._lose(f"{self.hostname}'s qemu has ended")
+            try:
+                with self.network.client:
+                    connection = socket.create_connection((self.address, _AGENT_PORT), timeout=min(seconds or 5, 5))
+                break
+            except OSError as error:
+                took = time.monotonic() - start
+                if not self._ready or self._hangs:
+                    raise
+                # Refused: the machine answers, but its agent has ended.
+                if isinstance(error, ConnectionRefusedError) or took >= _PATIENCE:
+                    self._lose(f"no connection to {self.hostname} within {took:.0f} s: {error}", error)
+        took = time.monotonic() - start
+        if self._ready and took > 3:
+            warnings.warn(f"{self.hostname} took {took:.0f} s to accept a connection")
+        return connection
+
+    def _lose(self, what, error=None):
+        """Raise MachineLost, and remember it."""
+        if self.runs() and not isinstance(error, ConnectionRefusedError):
+            # The kernel's last words, if it has any: where it is, on the console, and the end.
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                what += "\n" + self.monitor("info status", "info registers", "nmi")[:1500]
+                self._process.wait(10)
+        self._lost = f"{what}\n{self.condition()}"
+        raise MachineLost(self._lost) from error
+
     def connect(self, request, *arguments, seconds=None, **options):
         """A connection on which a request was sent."""
-        with self.network.client:
-            connection = socket.create_connection((self.address, _AGENT_PORT), timeout=seconds or 60)
+        connection = self._dial(seconds)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         line = json.dumps({"request": request, "arguments": _encode(arguments), "options": _encode(options)})
         connection.settimeout(seconds)
@@ -244,7 +345,8 @@ class Machine:
     def ask(self, request, *arguments, seconds=600, **options):
         """The answer to a request; raises OSError or AgentError with what went wrong there."""
         with self.connect(request, *arguments, seconds=seconds, **options) as connection:
-            answer = json.loads(connection.makefile("rb").readline() or b"null")
+            line = self._line(connection, seconds)
+        answer = json.loads(line or b"null")
         if answer is None:
             raise OSError(f"{self.hostname}: the agent did not answer")
         if "error" in answer:
@@ -252,6 +354,25 @@ class Machine:
             # OSError(2, …) is a FileNotFoundError, as it was there.
             raise OSError(answer["errno"], text) if answer["errno"] else AgentError(text)
         return _decode(answer["result"])
+
+    def _line(self, connection, seconds):
+        """The line that a connection brings. A machine that is lost meanwhile is noticed at once, not at the end."""
+        deadline, probe, parts = time.monotonic() + seconds, time.monotonic() + 30, []
+        while True:
+            connection.settimeout(min(2, max(deadline - time.monotonic(), 0.01)))
+            try:
+                parts.append(connection.recv(1 << 20))
+            except TimeoutError:
+                now = time.monotonic()
+                if self._ready and not self._hangs and (not self.runs() or now >= probe or now >= deadline):
+                    # A machine that stands still would be waited for to the end of the request's time.
+                    self._dial(None).close()
+                    probe = now + 30
+                if now >= deadline:
+                    raise
+                continue
+            if not parts[-1] or parts[-1].endswith(b"\n"):
+                return b"".join(parts)
 
     def run_bytes(self, *argv, input=None, check=True, timeout=600, uid=None, gid=None, env=None, online=False):
         """Run a command; CompletedProcess with bytes. `online` is there for the sake of Box: there is no more net."""
@@ -393,6 +514,14 @@ class MachineBastion(Bastion):
         """Stop reading the log and end the machine."""
         self.syslog.close()
         self.machine.close()
+
+
+def _host():
+    """What of this host's memory is available, and what room there is for qemu's changes of its disks."""
+    memory = re.search(r"MemAvailable:.*", Path("/proc/meminfo").read_text())[0]
+    # qemu's -drive snapshot=on puts them there.
+    directory = os.environ.get("TMPDIR", "/var/tmp")
+    return f"{memory}, {shutil.disk_usage(directory).free >> 20} MB free in {directory}, load {os.getloadavg()[0]:.1f}"
 
 
 def _mac(address):
