@@ -1,4 +1,4 @@
-//! Runs one of our programs: absolute path, empty environment, no inherited descriptor, with a deadline.
+//! Runs one of our programs, with an empty environment, no inherited descriptor, and a deadline.
 
 use crate::reply::MAX_LINE;
 use crate::sys::{self, Signals};
@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 /// How long a program that has answered may take to end.
 const END_TIME: Duration = Duration::from_secs(2);
 
-/// A running program with pipes to its standard input and output. Dropped, it is killed if it still runs,
-/// and reaped; sshd's signal handlers come back last.
+/// A running program with pipes to its standard input and output.
+///
+/// Dropping it kills it if it still runs, reaps it, and then restores sshd's signal handlers.
 pub struct Child {
     process: std::process::Child,
     input: Option<ChildStdin>,
@@ -19,7 +20,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `program`. Its standard error goes nowhere: sshd's may be anything.
+    /// Starts `program`, an absolute path. Its standard error is /dev/null, as sshd's own may be
+    /// anything.
     pub fn start(program: &str, arguments: &[&str]) -> io::Result<Self> {
         let signals = Signals::for_children();
         let mut command = Command::new(program);
@@ -31,7 +33,8 @@ impl Child {
         Ok(Self { process, input, _signals: signals })
     }
 
-    /// Writes to its standard input. What is sent is far below a pipe's 4 KiB (pipe(7)), so this never waits.
+    /// Writes to its standard input. This never blocks: a pipe takes 4 KiB (pipe(7)), and less is
+    /// sent.
     pub fn send(&mut self, text: &[u8]) -> io::Result<()> {
         self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(text)
     }
@@ -41,7 +44,8 @@ impl Child {
         self.input = None;
     }
 
-    /// Reads one line, without its end, of at most [`MAX_LINE`] bytes. An empty one: it said nothing.
+    /// Reads one line of at most [`MAX_LINE`] bytes, without its newline. Empty if the program
+    /// ended before a whole line.
     pub fn read_line(&mut self, end: Instant) -> io::Result<Vec<u8>> {
         let output = self.process.stdout.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
         let mut line = Vec::new();
@@ -57,7 +61,7 @@ impl Child {
                 return Ok(line);
             }
             if length == 0 {
-                // Cut off in the middle: not to be trusted.
+                // A line without its end may be cut off, so it isn't used.
                 return Ok(Vec::new());
             }
             if line.len() > MAX_LINE {
@@ -66,7 +70,7 @@ impl Child {
         }
     }
 
-    /// Whether it has ended with status 0, within a short time.
+    /// Waits a short time for its end; true if the exit status was 0.
     pub fn ended_well(&mut self) -> bool {
         self.close_input();
         self.wait(Instant::now() + END_TIME);
@@ -84,7 +88,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.close_input();
         if !matches!(self.process.try_wait(), Ok(Some(_))) {
-            // Not reaped yet, so the number is still its own.
+            // Not reaped yet, so the pid is still this child's.
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
@@ -115,7 +119,7 @@ mod tests {
     #[test]
     fn the_child_has_no_environment_and_no_descriptor_of_ours() {
         let _leak = sys::inheritable().unwrap();
-        // The shell itself looks, with one descriptor more, and forks nothing.
+        // The shell lists /proc itself, with one more descriptor, and forks nothing.
         let mut child = shell(
             "set -- /proc/self/fd/*; read -r environment </proc/self/environ; printf '%s [%s] ' $# \"$environment\"; pwd",
         );
@@ -142,7 +146,7 @@ mod tests {
     fn a_child_that_is_gone_does_not_end_us() {
         let mut child = shell("exec 0<&-; echo; sleep 1");
         child.read_line(within(5)).unwrap();
-        // Another test's child may have the pipe, too, until it has become its program.
+        // Until its exec, another test's child may hold the pipe, too.
         let end = within(5);
         while child.send(b"a").is_ok() {
             assert!(Instant::now() < end);

@@ -1,4 +1,4 @@
-//! What a hook needs of libpam, as a trait, so that hooks can be tested with a scripted fake.
+//! libpam as a trait, so that hooks can be tested with a scripted fake; and the real one.
 
 use crate::sys;
 use accounts::text::one_line;
@@ -8,14 +8,14 @@ use pam::items::{RHost, Service};
 use pam::module::PamHandle;
 use zeroize::Zeroizing;
 
-/// How important a log line is, as in syslog(3).
+/// The priority of a log line, as in syslog(3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Something an administrator has to mend.
+    /// An administrator has to fix something.
     Error,
-    /// A refusal that concerns one user.
+    /// One user was rejected.
     Notice,
-    /// The ordinary course of things.
+    /// Normal operation.
     Info,
 }
 
@@ -32,31 +32,32 @@ impl Level {
 
 /// libpam, as one call of a hook sees it.
 pub trait Client {
-    /// PAM_SERVICE; empty when it isn't set.
+    /// The service that uses PAM (PAM_SERVICE), such as `sshd`; empty if not set.
     fn service(&self) -> String;
-    /// PAM_USER. Never prompts: sshd has always set it.
+    /// The login name (PAM_USER). Never prompts, as sshd sets it beforehand.
     ///
     /// # Errors
-    /// libpam's.
+    /// libpam has no name.
     fn user(&mut self) -> Result<String, PamResultCode>;
-    /// PAM_RHOST, the client's address; empty when it isn't set.
+    /// The client's address (PAM_RHOST); empty if not set.
     fn rhost(&self) -> String;
-    /// Asks the user for a secret. `None`: the client gave no answer.
+    /// Asks the user for a secret; `None` if the client sent no answer.
     ///
     /// # Errors
-    /// libpam's, such as `PAM_CONV_ERR` when the connection is gone.
+    /// libpam's code, such as `PAM_CONV_ERR` when the connection is gone.
     fn prompt(&mut self, text: &str) -> Result<Option<Zeroizing<Vec<u8>>>, PamResultCode>;
-    /// Shows the user why something failed, if the client can show it.
+    /// Shows the user an error message, if the client can show one.
     fn error(&mut self, text: &str);
-    /// Sets (or with `None` removes) a variable of the PAM environment.
+    /// Sets a variable of the PAM environment, or removes it if `value` is `None`.
     ///
     /// # Errors
-    /// libpam's.
+    /// libpam's code.
     fn set_variable(&mut self, name: &str, value: Option<&str>) -> Result<(), PamResultCode>;
-    /// A variable of the PAM environment.
+    /// Reads a variable of the PAM environment.
     fn variable(&self, name: &str) -> Option<String>;
-    /// Writes one line to the system log, after libpam's `pam_jupyterhub(sshd:auth): `. Control characters
-    /// are escaped by the implementation.
+    /// Writes one line to the system log, after libpam's prefix `pam_jupyterhub(sshd:auth): `.
+    ///
+    /// Implementations escape control characters.
     fn log(&self, level: Level, text: &str);
 }
 
@@ -83,7 +84,7 @@ impl Client for PamHandle {
 
     fn error(&mut self, text: &str) {
         if let Ok(Some(conversation)) = self.get_item::<Conv<'_>>() {
-            // A client that cannot be told is refused all the same.
+            // If the client cannot show it, the login fails anyway.
             let _ = conversation.send(PAM_ERROR_MSG, text);
         }
     }

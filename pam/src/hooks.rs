@@ -1,6 +1,7 @@
 //! The six PAM hooks: every decision of the module.
 //!
-//! They run over two traits, [`Client`] for libpam and [`System`] for the host, so tests script both.
+//! They run over two traits, [`Client`] for libpam and [`System`] for the host, so tests script
+//! both.
 
 use crate::client::{Client, Level};
 use crate::reply::{Verdict, is_handle};
@@ -11,58 +12,64 @@ use accounts::{LoginName, paths};
 use pam::constants::PamResultCode;
 use zeroize::Zeroizing;
 
-/// The PAM service of sshd on Debian 12 and 13 (without PAMServiceName, sshd takes its own base name; from
-/// 9.8 on the name is fixed). The module serves no other.
+/// The PAM services that the module serves: sshd on Debian 12 and 13.
+///
+/// Without PAMServiceName sshd takes its own base name; since 9.8 the name is fixed.
 const SERVICES: [&str; 1] = ["sshd"];
 
-/// What users see when the administrator has to mend something; the log says what.
+/// Message: the administrator has to fix something; the log says what.
 const NOT_SET_UP: &str = "This host cannot reach its JupyterHub: it is not set up completely.\nAsk its administrator; the system log says what is missing.";
-/// What they see where sshd would not confine them.
+/// Message: sshd would not confine this user.
 const NOT_CONFINED: &str = "This host is not set up to let users of the hub in.\nAsk its administrator; the system log says what to mend.";
-/// What users see when the gateway itself fails.
+/// Message: the gateway failed, after a token was entered.
 const GATEWAY_FAILED: &str =
     "This host could not verify your token.\nTry again; if it persists, ask the administrator of this host.";
-/// The same for users who log in by key.
+/// Message: the gateway failed, at a login by key.
 const NO_TOKEN: &str = "This host could not ask the hub about you.\nTry again; if it persists, ask the administrator of this host.";
 
-/// What is added wherever a token was asked for and not accepted: after three of these OpenSSH's client turns to the method
-/// `password`, whose prompt is its own and says "alice@host's password:". Without a colon, for programs that look for that.
+/// Message after each token that was not accepted.
+///
+/// After three, OpenSSH's client goes on to the method `password`, with a prompt of its own:
+/// "alice@host's password:". No colon in it, because programs look for one to find the prompt.
 const ALSO_THE_PASSWORD: &str = "If ssh asks for a password next, that is the token as well.";
 
-/// What users see when the token was good but the jail could not be built.
+/// Message: the login was accepted, but the jail could not be built.
 const NO_SESSION: &str = "This host could not open your session.\nTry again; if it persists, ask its administrator: the system log says why.";
 
-/// What the log is told of a name in another case that is a local account's as it should be.
+/// Log: the name was typed with capitals, and in lower case it is a local account's.
 const TAKEN: &str = "this host has an account of its own by this name in lower case";
-/// What users see then.
+/// Message: the same, for the user.
 const NO_NAME: &str = "This is not a user name of the hub.\nCheck the name before the @.";
 
-/// How sshd has authenticated the user so far: a line for each method, for one by key `publickey TYPE BASE64`. It is
-/// complete when the session opens. In the account phase the last method, mostly the only one, is missing (OpenSSH,
-/// monitor_child_preauth; tried with 9.2).
+/// The variable in which sshd lists how the user was authenticated: a line per method, for a key
+/// `publickey TYPE BASE64`.
+///
+/// It is complete when the session opens. In the account phase the last method, often the only one,
+/// is missing (OpenSSH, monitor_child_preauth; tried with 9.2).
 const AUTHENTICATED: &str = "SSH_AUTH_INFO_0";
-/// Where sshd says whence the connection comes, and to which address and port.
+/// The variable in which sshd puts the client's and its own address and port.
 const CONNECTION: &str = "SSH_CONNECTION";
-/// A handle begins with the login's name in the log, so long.
+/// The number of digits at the start of a handle that name the login in the log.
 const SESSION_DIGITS: usize = 8;
-/// Stands before the handle of a gateway that has asked nobody for a token.
+/// Prefix of the handle in the PAM environment if the user logs in by key.
 const BY_KEY: &str = "key ";
 
 /// A hub user on whose behalf sshd calls.
 struct User {
-    /// The hub's name for the user, which may have been typed in another case.
+    /// The account's name.
     name: LoginName,
-    /// As it was typed.
+    /// The name as typed, perhaps in another case.
     typed: String,
     account: Account,
-    /// That name is not this account's, but a local one's: the user was typed in another case to get past it.
+    /// The account's name belongs to a local account, which typing it in another case must not
+    /// bypass.
     taken: bool,
     /// The client's address, or `unknown`.
     peer: String,
 }
 
 impl User {
-    /// A line of the log about the login named `session`.
+    /// Formats a log line about the login named `session`.
     fn line(&self, session: Option<&str>, line: &Line) -> String {
         let who = [("user", self.name.as_str()), ("peer", &self.peer)];
         let session = session.map(|session| ("session", session));
@@ -71,7 +78,7 @@ impl User {
     }
 }
 
-/// What a login came to.
+/// A log line with the outcome of a login.
 fn login(outcome: &str, proof: Proof) -> Line {
     let by = match proof {
         Proof::Token => "token",
@@ -80,23 +87,26 @@ fn login(outcome: &str, proof: Proof) -> Line {
     Line::new(Event::Login).with("outcome", outcome).with("by", by)
 }
 
-/// The name of the login that a variable's handle belongs to.
+/// The name of the login that the handle in a PAM variable belongs to.
 fn session_of(variable: &str) -> Option<&str> {
     let handle = variable.strip_prefix(BY_KEY).unwrap_or(variable);
     is_handle(handle).then(|| handle.get(..SESSION_DIGITS)).flatten()
 }
 
-/// The guard, before anything else: `None` for every other service and for every account that isn't the
-/// hub's. Nothing has been asked, read or shown then.
+/// The hub user that a hook is called for; `None` for other services and for accounts that aren't
+/// the hub's.
+///
+/// Every hook begins with this. If it returns `None`, nothing has been asked, read or shown.
 fn hub_user(client: &mut impl Client, system: &impl System) -> Option<User> {
     if !SERVICES.contains(&client.service().as_str()) {
         return None;
     }
     let typed = client.user().ok()?;
     let Owner::Hub(account) = system.owner(&typed) else { return None };
-    // The account's shell is ours, so the NSS module has parsed this name already.
+    // The shell is ours, so the name comes from our NSS module and parses.
     let name = LoginName::parse(&account.name).ok()?;
-    // `Alice` is the hub's alice, and found nowhere else. But alice may be an account of this host, which comes first.
+    // No service but ours knows `Alice`, the hub's alice. But alice may be a local account, and
+    // that has precedence.
     let taken = account.name != typed && system.owner(&account.name) != Owner::Hub(account.clone());
     let rhost = client.rhost();
     let sound = !rhost.is_empty() && rhost.len() <= 255 && rhost.bytes().all(|b| b.is_ascii_graphic());
@@ -104,8 +114,10 @@ fn hub_user(client: &mut impl Client, system: &impl System) -> Option<User> {
     Some(User { name, typed, account, taken, peer })
 }
 
-/// The answer for an account that isn't the hub's: it is not ours to judge. But a gateway that waits for it means that it
-/// was the hub's a moment ago; then the answer is `code`.
+/// The result for an account that isn't the hub's: `PAM_IGNORE`, or `code` if a gateway waits for
+/// this login.
+///
+/// The account was the hub's a moment ago then, so it must not pass as a local one.
 fn unless_granted(client: &impl Client, code: PamResultCode) -> PamResultCode {
     if client.variable(paths::HANDLE_VARIABLE).is_some() { code } else { PamResultCode::PAM_IGNORE }
 }
@@ -158,13 +170,16 @@ pub fn authenticate(client: &mut impl Client, system: &impl System) -> PamResult
     conclude(client, &user, &session, Proof::Token, verdict)
 }
 
-/// The prompt. Its end is that of ssh's own for a password: programs that type one (sshpass, lftp, expect, sshfs, VS Code)
-/// wait for it. Nothing before it may look like one, or a shell's prompt, to them.
+/// The prompt for a token.
+///
+/// It ends like ssh's own prompt for a password, for which sshpass, lftp, expect, sshfs and VS Code
+/// wait. Nothing before that may look like a prompt to them.
 fn question(name: &LoginName, page: &str) -> String {
     format!("Paste a JupyterHub token from {page} as {name}'s password: ")
 }
 
-/// Keeps a granted login's handle for the session; tells the log and the user of any other verdict.
+/// Stores a granted login's handle for the session; logs any other verdict and shows it to the
+/// user.
 fn conclude(
     client: &mut impl Client,
     user: &User,
@@ -215,13 +230,15 @@ fn conclude(
     code
 }
 
-/// What a user sees whose answer to the prompt opens nothing.
+/// The message after a token that was not accepted.
 fn refused(message: &str) -> String {
     format!("{message}\n{ALSO_THE_PASSWORD}")
 }
 
-/// Without a usable configuration the NSS module knows no hub users, so nobody comes as far as the prompt:
-/// the log must say why. Local accounts never get here.
+/// Logs why no hub user can log in, if the configuration is unusable.
+///
+/// The NSS module knows no hub users then, so nobody gets as far as the prompt. Not called for
+/// local accounts.
 fn warn_unless_configured(client: &mut impl Client, system: &impl System) {
     if !SERVICES.contains(&client.service().as_str()) {
         return;
@@ -236,8 +253,10 @@ fn warn_unless_configured(client: &mut impl Client, system: &impl System) {
     }
 }
 
-/// The text for the gateway's standard input; without a token the user logs in by key. Its memory is wiped; it never
-/// grows, so that no copy is left behind.
+/// The request for the gateway's standard input; without a token for a login by key.
+///
+/// Its memory is wiped when dropped, and has its final size from the start, so that growing leaves
+/// no copy behind.
 fn gateway_request(user: &User, token: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
     let token: [&[u8]; 2] = token.map_or([b"", b""], |token| [b"\ntoken ", token]);
     let parts: [&[u8]; 7] = [
@@ -256,7 +275,7 @@ fn gateway_request(user: &User, token: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
     text
 }
 
-/// What a Match block of sshd's may look at.
+/// What sshd's Match blocks can look at in this login.
 fn confinement_request(client: &impl Client, user: &User) -> Confinement {
     let connection =
         client.variable(CONNECTION).filter(|text| text.bytes().all(|b| (b' '..0x7f).contains(&b)));
@@ -266,9 +285,10 @@ fn confinement_request(client: &impl Client, user: &User) -> Confinement {
 
 /// Checks that sshd confines the user, and has the hub make a token for a login by key.
 ///
-/// However the user was authenticated: sshd confines a session only if its Match block applies, which goes by the group
-/// `jupyterhub`. So a user whom the host doesn't see in that group is rejected here, and so is one for whom sshd itself
-/// says that the block isn't in force, or that another one overrides it.
+/// However the user was authenticated: sshd confines a session only if its Match block applies,
+/// which goes by the group `jupyterhub`. So a user whom the host doesn't see in that group is
+/// rejected here, and so is one for whom sshd itself says that the block isn't in force, or that
+/// another one overrides it.
 pub fn account(client: &mut impl Client, system: &impl System) -> PamResultCode {
     let Some(user) = hub_user(client, system) else {
         return unless_granted(client, PamResultCode::PAM_PERM_DENIED);
@@ -296,13 +316,14 @@ pub fn account(client: &mut impl Client, system: &impl System) -> PamResultCode 
     if handle.is_some() {
         return PamResultCode::PAM_SUCCESS;
     }
-    // No token was asked for, so sshd has let the user in by something else: a key, unless an administrator allows other
-    // methods, which open_session finds out. Here it isn't too late yet for sshd to refuse the login.
+    // No token was asked for, so sshd has accepted something else: a key, unless the administrator
+    // allows other methods, which open_session finds out. The hub is asked here because sshd can
+    // still reject the login.
     let verdict = system.verify(Proof::Key, &session, &gateway_request(&user, None));
     conclude(client, &user, &session, Proof::Key, verdict)
 }
 
-/// Whether sshd has accepted a key or certificate of the user's.
+/// True if sshd has accepted a key or certificate of the user.
 fn has_shown_a_key(client: &impl Client) -> bool {
     client
         .variable(AUTHENTICATED)
@@ -319,7 +340,7 @@ pub fn open_session(client: &mut impl Client, system: &impl System) -> PamResult
     let fail = |client: &mut dyn Client, reason: &str| {
         let line = Line::new(Event::SessionFailed).with("reason", reason);
         client.log(Level::Error, &user.line(session, &line));
-        // sshd keeps this for the moment at which it would have started the session.
+        // sshd shows this when it would have started the session.
         client.error(NO_SESSION);
         PamResultCode::PAM_SESSION_ERR
     };
@@ -329,7 +350,7 @@ pub fn open_session(client: &mut impl Client, system: &impl System) -> PamResult
     let Some(handle) = &variable else {
         return fail(client, "there is no gateway; sshd let the user in without asking the module");
     };
-    // sshd would put it into the session's environment.
+    // sshd would copy it to the session's environment.
     if client.set_variable(paths::HANDLE_VARIABLE, None).is_err() {
         return fail(client, "cannot remove the gateway's handle from the environment");
     }

@@ -1,20 +1,21 @@
-//! What the gateway and the jail answer: one line each. Pure.
+//! Parses the one-line answers of the gateway and the jail.
 
-/// Longest line accepted, in bytes.
+/// Longest accepted line, in bytes.
 pub const MAX_LINE: usize = 2048;
 
-/// The gateway's answer about a token.
+/// The gateway's answer to a login.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The hub says that the token is this user's. The gateway waits for its session under this handle.
+    /// The hub confirms that the token is this user's; the gateway waits to be claimed with this
+    /// handle.
     Granted(String),
-    /// The hub says no; the text is for the user.
+    /// The hub rejects it, with a message for the user.
     Refused(String),
-    /// The hub could not be asked; the text is for the user.
+    /// The hub could not be asked, with a message for the user.
     Unavailable(String),
 }
 
-/// Understands the gateway's line. `None`: it is none of ours, which counts as a failure.
+/// Parses the gateway's line. `None` if it is malformed, which counts as a failure.
 #[must_use]
 pub fn verdict(line: &[u8]) -> Option<Verdict> {
     let (word, rest) = split(line)?;
@@ -26,19 +27,20 @@ pub fn verdict(line: &[u8]) -> Option<Verdict> {
     }
 }
 
-/// What keeps a session apart.
+/// How a session is isolated.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Jail {
-    /// Namespaces, whose first process has this pid.
+    /// In namespaces; this is the pid of their first process.
     Process(libc::pid_t),
-    /// Nothing, for sshd isn't root's; the gateway serves channels under this name.
+    /// Not at all, as sshd runs without root. The gateway serves the session on a socket of this
+    /// name.
     None(String),
 }
 
-/// Understands the jail's line, or why there is none.
+/// Parses the jail's line.
 ///
 /// # Errors
-/// The jail's own words, or that they could not be understood.
+/// The jail's own error message, or that the line is malformed.
 pub fn jail(line: &[u8]) -> Result<Jail, String> {
     match split(line) {
         Some(("ready", pid)) if pid.bytes().all(|b| b.is_ascii_digit()) => match pid.parse() {
@@ -52,10 +54,10 @@ pub fn jail(line: &[u8]) -> Result<Jail, String> {
     }
 }
 
-/// Understands the answer to whether sshd confines a login.
+/// Parses the answer of `jail --is-confined`: whether sshd confines a login.
 ///
 /// # Errors
-/// What is open and what to do, why nobody knows, or that there was no answer.
+/// What sshd leaves open and what to do, why the answer is unknown, or that the line is malformed.
 pub fn confinement(line: &[u8]) -> Result<(), String> {
     match split(line) {
         Some(("confined", "-")) => Ok(()),
@@ -65,7 +67,7 @@ pub fn confinement(line: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Whether `text` has the shape of a handle: 64 lower-case hexadecimal digits.
+/// True if `text` has the shape of a handle: 64 lower-case hexadecimal digits.
 #[must_use]
 pub fn is_handle(text: &str) -> bool {
     text.len() == 64 && is_hex(text)
@@ -80,7 +82,7 @@ fn split(line: &[u8]) -> Option<(&str, &str)> {
     text.trim_end_matches('\n').split_once(' ')
 }
 
-/// U+001F separates the lines of a message; every other control character would be for the terminal.
+/// Makes a message printable: U+001F separates its lines, other control characters are escaped.
 fn message(text: &str) -> String {
     text.split('\u{1f}').map(accounts::text::one_line).collect::<Vec<_>>().join("\n")
 }

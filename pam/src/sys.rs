@@ -1,8 +1,9 @@
-//! The system calls and the functions of libpam and libc that the module needs, with safe signatures.
+//! The system calls and the functions of libpam and libc that the module needs, with safe
+//! signatures.
 //!
-//! Together with [`entry`](crate::entry), which libpam calls, this is all unsafe code of the module. It imports no
-//! other file of it. Where nix has a safe call, that one is used; `getpwnam_r` is called here, because nix reports some
-//! errors as "no such user".
+//! Together with [`entry`](crate::entry), which libpam calls, this is all unsafe code of the
+//! module. It imports no other file of it. Where nix has a safe call, that one is used;
+//! `getpwnam_r` is called here, because nix reports some errors as "no such user".
 #![allow(unsafe_code)]
 
 use accounts::paths::OWN_LOG_SOCKET;
@@ -33,7 +34,8 @@ unsafe extern "C" {
 pub fn putenv(handle: &mut PamHandle, name: &str, value: Option<&str>) -> Result<(), PamResultCode> {
     let text = value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"));
     let text = CString::new(text).map_err(|_| PamResultCode::PAM_BUF_ERR)?;
-    // SAFETY: the handle is libpam's own, exclusively ours during the hook; libpam copies the string.
+    // SAFETY: the handle is libpam's own, exclusively ours during the hook; libpam copies the
+    // string.
     let result = unsafe { pam_putenv(handle, text.as_ptr()) };
     if result == 0 {
         Ok(())
@@ -45,8 +47,8 @@ pub fn putenv(handle: &mut PamHandle, name: &str, value: Option<&str>) -> Result
 /// Reads a variable of the PAM environment (pam_getenv(3)).
 pub fn getenv(handle: &PamHandle, name: &str) -> Option<String> {
     let name = CString::new(name).ok()?;
-    // SAFETY: the handle is libpam's own; the call reads only (its C signature lacks a const). The result
-    // points into the handle's environment and is copied before anything can change that.
+    // SAFETY: the handle is libpam's own; the call reads only (its C signature lacks a const). The
+    // result points into the handle's environment and is copied before anything can change that.
     unsafe {
         let value = pam_getenv(std::ptr::from_ref(handle).cast_mut(), name.as_ptr());
         if value.is_null() { None } else { Some(CStr::from_ptr(value).to_string_lossy().into_owned()) }
@@ -55,8 +57,8 @@ pub fn getenv(handle: &PamHandle, name: &str) -> Option<String> {
 
 /// Logs a line (pam_syslog(3)): facility authpriv, prefix `pam_jupyterhub(SERVICE:TYPE): `.
 ///
-/// `priority` is one of `LOG_ERR` and the like. An sshd that runs without root has no usable /dev/log, so the line goes
-/// to a socket of our own if there is one.
+/// `priority` is one of `LOG_ERR` and the like. An sshd that runs without root has no usable
+/// /dev/log, so the line goes to a socket of our own if there is one.
 pub fn log(handle: &PamHandle, priority: libc::c_int, text: &str) {
     if !is_root() {
         let line = own_line(priority, std::process::id(), text);
@@ -118,7 +120,8 @@ pub fn passwd(user: &str) -> io::Result<Option<Entry>> {
         let shell = if entry.pw_shell.is_null() {
             Vec::new()
         } else {
-            // SAFETY: a found entry's strings are NUL-terminated and lie in `buffer`, which is alive.
+            // SAFETY: a found entry's strings are NUL-terminated and lie in `buffer`, which is
+            // alive.
             unsafe { CStr::from_ptr(entry.pw_shell) }.to_bytes().to_vec()
         };
         let name = if entry.pw_name.is_null() {
@@ -173,7 +176,8 @@ pub fn pidfd(pid: libc::pid_t) -> io::Result<OwnedFd> {
     // SAFETY: takes two integers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match RawFd::try_from(fd) {
-        // SAFETY: the kernel has just given us this descriptor (close-on-exec); nobody else owns it.
+        // SAFETY: the kernel has just given us this descriptor (close-on-exec); nobody else owns
+        // it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
@@ -184,8 +188,8 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// Moves this process into the mount, network, IPC and UTS namespaces of `process`, and its future children into its
-/// pid namespace (setns(2)). All or nothing (Linux 5.8).
+/// Moves this process into the mount, network, IPC and UTS namespaces of `process`, and its future
+/// children into its pid namespace (setns(2)). All or nothing (Linux 5.8).
 ///
 /// The kernel refuses this to a process with threads; sshd's have one.
 pub fn join(process: &OwnedFd) -> io::Result<()> {
@@ -194,9 +198,11 @@ pub fn join(process: &OwnedFd) -> io::Result<()> {
     Ok(setns(process.as_fd(), all)?)
 }
 
-/// Makes the child close, at its exec, every descriptor it inherits from sshd, such as the client's connection.
+/// Makes the child close, at its exec, every descriptor it inherits from sshd, such as the client's
+/// connection.
 pub fn close_inherited(command: &mut Command) {
-    // Marked close-on-exec instead of closed: the pipe by which std reports a failed exec must live until then.
+    // Marked close-on-exec instead of closed: the pipe by which std reports a failed exec must live
+    // until then.
     let close = || {
         // SAFETY: three integers; async-signal-safe, a system call only.
         match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) }
@@ -205,14 +211,15 @@ pub fn close_inherited(command: &mut Command) {
             _ => Err(io::Error::last_os_error()),
         }
     };
-    // SAFETY: the closure allocates nothing and takes no lock, as the time between fork and exec demands.
+    // SAFETY: the closure allocates nothing and takes no lock, as the time between fork and exec
+    // demands.
     unsafe { command.pre_exec(close) };
 }
 
 /// The signal handling that running a child needs. Dropping it restores sshd's own.
 ///
-/// SIGCHLD gets its default, or sshd's handler would reap our child. SIGPIPE is ignored, or a child that dies early
-/// would take sshd with it.
+/// SIGCHLD gets its default, or sshd's handler would reap our child. SIGPIPE is ignored, or a child
+/// that dies early would take sshd with it.
 pub struct Signals {
     child: Option<SigAction>,
     pipe: Option<SigAction>,
@@ -232,7 +239,8 @@ impl Drop for Signals {
     fn drop(&mut self) {
         for (signal, before) in [(Signal::SIGCHLD, self.child), (Signal::SIGPIPE, self.pipe)] {
             if let Some(before) = before {
-                // SAFETY: `before` was in force for this signal; its handler is sshd's own and as safe as it was.
+                // SAFETY: `before` was in force for this signal; its handler is sshd's own and as
+                // safe as it was.
                 let _ = unsafe { sigaction(signal, &before) };
             }
         }

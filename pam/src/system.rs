@@ -1,4 +1,6 @@
-//! What a hook needs of the host, as a trait; the real one looks up accounts and runs our two programs.
+//! The host as a trait, so that hooks can be tested with a scripted fake; and the real one.
+//!
+//! The real one looks up accounts, reads the configuration, and runs the gateway and the jail.
 
 use crate::child::Child;
 use crate::reply::{self, Jail, Verdict};
@@ -10,103 +12,107 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long the gateway may take to verify a token. It gives the hub 9 s of these, or up to 11 s where the hub has to make
-/// the token first.
+/// How long the gateway may take to verify a token. It gives the hub 9 s, or 11 s if the hub has to
+/// make the token first.
 const VERDICT_TIME: Duration = Duration::from_secs(12);
-/// How long it may take to ask sshd whether it confines a login; the program gives it 8 s of these.
+/// How long it may take to ask sshd whether it confines a login. The jail's program gives sshd 8 s.
 const CONFINEMENT_TIME: Duration = Duration::from_secs(10);
-/// Longest request for that: what fits into a pipe.
+/// Longest request to `jail --is-confined`: as much as a pipe takes without blocking.
 const MAX_REQUEST: usize = 4096;
-/// How long the jail may take to be built.
+/// How long building the jail may take.
 const JAIL_TIME: Duration = Duration::from_secs(12);
 
-/// A hub user's account, as the host's own lookup answers.
+/// A hub user's account, as getpwnam(3) returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// The name, which may be in another case than it was looked up by.
+    /// The account's name, which may differ in case from the one that was looked up.
     pub name: String,
-    /// The user's id.
+    /// User id.
     pub uid: u32,
-    /// The primary group's id.
+    /// Primary group id.
     pub gid: u32,
 }
 
-/// Whose account a name is.
+/// Who owns an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// The hub's: its login shell is the session program, which nobody else can have.
+    /// The hub: the login shell is the session program, which no other account has.
     Hub(Account),
-    /// This host's (or its directory's).
+    /// This host, or its directory service.
     Local,
-    /// Nobody's, or the lookup failed: sshd lets nobody in that it cannot look up either.
+    /// There is no such account, or the lookup failed; sshd rejects both, too.
     Nobody,
 }
 
-/// What speaks for a user.
+/// How a user proves who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// A token of the hub, which the gateway verifies.
+    /// With a token of the hub, which the gateway verifies.
     Token,
-    /// A key or certificate, which sshd has checked; the gateway gets a token.
+    /// With a key or certificate, which sshd has checked; the gateway has the hub make a token.
     Key,
 }
 
-/// A login, as far as a Match block of sshd's may look at it.
+/// What sshd's Match blocks can look at in a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confinement {
-    /// The login name as it was typed: `Match User` sees that one.
+    /// The login name as typed, which `Match User` sees.
     pub typed: String,
     /// The account's name, which has the groups.
     pub user: String,
-    /// The client, as sshd names it.
+    /// The client's address.
     pub host: String,
-    /// Both ends of the connection, as in `SSH_CONNECTION`.
+    /// The client's and the server's address and port, as in `SSH_CONNECTION`.
     pub connection: Option<String>,
 }
 
-/// The host.
+/// What the hooks need from the host.
 pub trait System {
-    /// Whose account `user` is.
+    /// Looks up who owns the account `user`.
     fn owner(&self, user: &str) -> Owner;
-    /// Whether the host counts `user` among the group whose members sshd treats as hub users.
+    /// Checks that `user` is in the group whose members sshd's Match block confines.
     ///
     /// # Errors
-    /// What is missing and how to mend it, for the log.
+    /// For the log: what is missing and how to fix it.
     fn in_hub_group(&self, user: &str, gid: u32) -> Result<(), String>;
-    /// Whether sshd, by its own word, confines this login; `gid` is the primary group's.
+    /// Asks sshd whether it confines this login; `gid` is the user's primary group.
     ///
     /// # Errors
-    /// What is open, and how to mend it, for the log; or why nobody knows.
+    /// For the log: what sshd leaves open and how to fix it, or why there is no answer.
     fn is_confined(&self, login: Confinement, gid: u32) -> Result<(), String>;
-    /// The page where users make tokens.
+    /// The URL of the page where users make tokens.
     ///
     /// # Errors
-    /// What is wrong with the configuration (file, key) and how to mend it, for the log.
+    /// For the log: what is wrong with the configuration (file and key) and how to fix it.
     fn token_page(&self) -> Result<String, String>;
-    /// A new name for a login, which all lines of the log about it have: 8 hexadecimal digits. No secret.
+    /// A new name for a login, in all its log lines: 8 hexadecimal digits. Not a secret.
     fn session_id(&self) -> String;
-    /// Has a gateway verify the login named `session`; `request` is the whole text for its standard input.
+    /// Starts a gateway that verifies the login named `session`; `request` is all of its standard
+    /// input.
     ///
     /// # Errors
-    /// For the log: it could not be run, or gave no answer in time, or none that makes sense.
+    /// For the log: it could not be run, did not answer in time, or sent a malformed answer.
     fn verify(&self, proof: Proof, session: &str, request: &[u8]) -> Result<Verdict, String>;
-    /// Has a jail built and moves this process into its namespaces; `request` without the last, empty line. Where sshd isn't
-    /// root's, and the configuration says so, there is no jail but a name under which the gateway serves the session.
+    /// Starts the jail's program and moves this process into the namespaces that it makes.
+    ///
+    /// `request` lacks the lines that only this process knows, and the empty last one. If sshd runs
+    /// without root and the configuration says `session.jail = "none"`, there is no jail, and the
+    /// result is the name of the socket on which the gateway serves the session.
     ///
     /// # Errors
-    /// For the log. This process is then where it was, or in a jail that is being torn down and in which it
-    /// can start no process: either way there is no session.
+    /// For the log. This process is then where it was, or in a jail that is being torn down, in
+    /// which it can start no process: either way there is no session.
     fn enter_jail(&self, request: &str) -> Result<Option<String>, String>;
 }
 
-/// The host that this process runs on.
+/// The host that this process runs on: the real [`System`].
 pub struct Host;
 
 impl System for Host {
     fn owner(&self, user: &str) -> Owner {
         match sys::passwd(user) {
             Ok(Some(entry)) if entry.shell == OsStr::new(paths::SESSION_SHELL) => {
-                // Not UTF-8, and so no name of a hub user, it cannot be.
+                // Always UTF-8: our NSS module made this entry.
                 let name = entry.name.into_string().unwrap_or_default();
                 Owner::Hub(Account { name, uid: entry.uid, gid: entry.gid })
             }
@@ -165,7 +171,7 @@ impl System for Host {
         let mut random = [0; 4];
         let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
         if read.is_err() {
-            // Not a secret, and better than a name that is everybody's.
+            // It isn't a secret, and this is better than the same name for all.
             random = std::process::id().to_be_bytes();
         }
         random.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -195,18 +201,19 @@ impl System for Host {
             .map_err(failed("cannot write to"))?;
         let channels = match reply::jail(&jail.read_line(end).map_err(failed("no answer from"))?)? {
             Jail::Process(first) => {
-                // The program keeps `first` unreaped until it hears from us: the number is that process's.
+                // The program does not reap `first` until we answer, so the pid is still that
+                // process.
                 let first = sys::pidfd(first).map_err(failed("cannot open the process started by"))?;
                 sys::join(&first).map_err(failed("cannot join the namespaces made by"))?;
                 None
             }
-            // Whatever that program thinks it may do: root's sessions are never without one.
+            // Never accept this under root's sshd, whatever the program says.
             Jail::None(_) if sys::is_root() => {
                 return Err(format!("{program} made no jail, and sshd is root's"));
             }
             Jail::None(name) => Some(name),
         };
-        // Until this arrives, a failure here takes the jail down again.
+        // Until the program reads this, it tears the jail down if anything fails here.
         jail.send(b"joined\n").map_err(failed("cannot write to"))?;
         if jail.ended_well() {
             Ok(channels)
@@ -216,7 +223,7 @@ impl System for Host {
     }
 }
 
-/// Reads the configuration. O_NONBLOCK: something else in its place, such as a fifo, must not hang sshd.
+/// Reads the configuration, with O_NONBLOCK, so that a fifo in its place cannot hang sshd.
 fn read_settings(file: &Path) -> Result<Settings, ConfigError> {
     let open = std::fs::File::options()
         .read(true)

@@ -1,22 +1,24 @@
-//! The shape of a token, checked before it goes anywhere.
+//! Checks the shape of a token before it is passed to the gateway.
 
-/// Longest token, in bytes; the gateway has the same limit.
+/// Longest accepted token, in bytes. The gateway has the same limit.
 pub const MAX_TOKEN: usize = 512;
 
-/// Why an answer to the prompt is no token.
+/// Why an answer to the prompt cannot be a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Nothing, or only spaces.
+    /// It is empty or only white space.
     Empty,
-    /// More than [`MAX_TOKEN`] bytes.
+    /// It has more than [`MAX_TOKEN`] bytes.
     TooLong,
-    /// A space, a control character or something outside ASCII within it. sshd's junk password for unknown
-    /// users (`\b\n\r\177INCORRECT`, repeated) is one of these.
+    /// It contains a space, a control character or a character outside ASCII.
+    ///
+    /// So does the junk password that sshd uses for unknown users (`\b\n\r\177INCORRECT`,
+    /// repeated).
     BadCharacter,
 }
 
 impl Shape {
-    /// For the log.
+    /// The reason for the log.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -26,7 +28,7 @@ impl Shape {
         }
     }
 
-    /// For the user: what happened, then what to do.
+    /// The message for the user: what happened, then what to do.
     #[must_use]
     pub fn message(self) -> &'static str {
         match self {
@@ -39,10 +41,10 @@ impl Shape {
     }
 }
 
-/// The token in `answer`, without the white space that a copy and paste brings along at either end.
+/// Returns the token in `answer`, without the white space around it that comes from copy and paste.
 ///
 /// # Errors
-/// [`Shape`], without a word of the answer.
+/// The [`Shape`] says why it is none, without quoting the answer.
 pub fn token(answer: &[u8]) -> Result<&[u8], Shape> {
     let token = answer.trim_ascii();
     if token.is_empty() {
@@ -74,7 +76,7 @@ mod tests {
             assert_eq!(token(empty.as_bytes()), Err(Shape::Empty));
         }
         let junk = b"\x08\n\r\x7fINCORRECT";
-        // sshd cuts its junk to the length of what the client sent.
+        // sshd cuts its junk to the length of the client's answer.
         for length in 1..=junk.len() {
             assert_eq!(token(&junk[..length]), Err(Shape::BadCharacter), "{length}");
         }
