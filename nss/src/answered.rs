@@ -1,34 +1,37 @@
-//! Whom this process was told to be a hub user, which decides who is in group `jupyterhub`.
+//! What this module has answered in this process; it decides who is in group `jupyterhub`.
 //!
-//! glibc asks every module for the groups of every user, local ones too, and gives a name and a gid only. A
-//! local administrator put into the group would be caught by sshd's Match block and lose their shell. Whether
-//! a name is local cannot be found out here: besides /etc/passwd there are LDAP and systemd, which a module
-//! must not ask, and a primary gid such as 100 belongs to local and hub users alike.
+//! glibc asks every module for the groups of every user, local ones too, and tells it a name and a
+//! gid only. If a local administrator were put into the group, sshd's Match block would apply to
+//! them and they would lose their shell. The module cannot find out whether a name is local: apart
+//! from /etc/passwd there are LDAP and systemd, which a module must not ask, and a primary gid such
+//! as 100 belongs to local and hub users alike.
 //!
-//! But sshd looks a user up by name before it asks for the groups, in the same process or in one that this
-//! one was forked from (`getpwnamallow`, then `match_cfg_line_group` and `initgroups`), and glibc asks this
-//! module for a name only after every source before it has denied it. So whoever this module has answered for
-//! is a hub user to this process, and nobody else is. It also means that the groups are told without opening
-//! a file: they cannot fail after the passwd entry was given, which would leave a hub user outside of the
+//! But sshd looks up a user by name before it asks for the groups, in the same process or in a
+//! parent of it (`getpwnamallow`, then `match_cfg_line_group` and `initgroups`), and glibc asks
+//! this module for a name only after every source before it has said no. So the users that this
+//! module has answered for are hub users, and nobody else is. The groups also need no file then, so
+//! they cannot fail after the passwd entry was given, which would leave a hub user outside of the
 //! Match block.
 //!
-//! The first word counts, also the other way round: a name whose groups were asked for before this module had
-//! answered for it belongs to somebody else, and stays theirs in this process. sshd has fixed the account's
-//! uid, shell and Match block by then. Should its directory service fail a moment later, the name must not
-//! become a hub user's in mid-login, or a hub token would open the other account.
+//! The first question counts, in both directions. If the groups of a name are asked for before this
+//! module has answered for it, the name is somebody else's and remains so in this process. By then
+//! sshd has fixed the account's uid, shell and Match block; if the directory service failed a
+//! moment later and the name became a hub user's in mid-login, a hub token would open the other
+//! account.
 //!
-//! And it counts for the whole entry: a user has one uid in a login, also when the home that says the uid can be
-//! looked at once and hangs the next time, and a login waits for such a home once.
+//! The first answer counts for the whole entry. A user has one uid in a login, even if the uid
+//! comes from a home whose file server answers once and hangs the next time; and a login waits for
+//! such a home only once.
 
 use std::sync::Mutex;
 
 use accounts::Passwd;
 
-/// One connection asks for one user. More names are kept in case something else in sshd's process, such as
-/// another PAM module, looks up a name that is unknown on this host.
+/// How many names are kept. A connection asks for one user; other code in sshd's process, such as
+/// another PAM module, may look up a few more that are unknown on this host.
 const MAX: usize = 16;
 
-/// What was said about names in this process.
+/// The answers given in this process. Never waits for its lock.
 pub struct Answers(Mutex<Known>);
 
 struct Known {
@@ -39,21 +42,21 @@ struct Known {
 }
 
 struct Answer {
-    /// The name that was asked for: the entry's, perhaps in another case.
+    /// The name that was asked for, which may differ in case from the entry's.
     asked: String,
     entry: Passwd,
     /// The gid of group `jupyterhub`.
     group: u32,
 }
 
-/// What was said about a name.
+/// What was answered about a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said {
-    /// Nothing yet.
+    /// Nothing so far.
     Nothing,
-    /// It is a hub user's.
+    /// It is a hub user's, with this entry.
     Entry(Passwd),
-    /// It is somebody else's, or this cannot be found out: it must not be answered for.
+    /// It is somebody else's, or the lock was taken: the module must not answer for it.
     NotOurs,
 }
 
@@ -63,9 +66,10 @@ impl Answers {
         Self(Mutex::new(Known { answers: Vec::new(), foreign: Vec::new() }))
     }
 
-    /// What was said about a name in this process.
+    /// What was answered about a name in this process.
     pub fn said(&self, name: &str) -> Said {
-        // Never wait: after a fork in a process with threads nobody would release the lock.
+        // Never wait: if another thread held the lock during a fork, nobody releases it in the
+        // child.
         let Ok(known) = self.0.try_lock() else { return Said::NotOurs };
         if known.foreign.iter().any(|foreign| foreign == name.as_bytes()) {
             return Said::NotOurs;
@@ -76,8 +80,8 @@ impl Answers {
         }
     }
 
-    /// Keeps the answer for the name `asked`, the first for its name. False: it could not be kept, or something was said
-    /// about the name before; it must not be given.
+    /// Keeps the first answer for a name, which was asked for as `asked`. If this returns false, it
+    /// must not be given: it could not be kept, or the name was answered for before.
     #[must_use]
     pub fn remember(&self, asked: &str, entry: &Passwd, group: u32) -> bool {
         let Ok(mut known) = self.0.try_lock() else { return false };
@@ -93,8 +97,9 @@ impl Answers {
         true
     }
 
-    /// The gid of group `jupyterhub`, if the name and its primary gid are those of a hub user. A name that this
-    /// module has not answered for is somebody else's from now on.
+    /// The gid of group `jupyterhub`, if the name and its primary gid are a hub user's.
+    ///
+    /// A name that this module has not answered for is somebody else's from now on.
     pub fn group_of(&self, name: &[u8], primary: u32) -> Option<u32> {
         let mut known = self.0.try_lock().ok()?;
         let of_name = known.answers.iter().find(|answer| answer.entry.name.as_bytes() == name);

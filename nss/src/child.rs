@@ -1,8 +1,9 @@
 //! System calls on a file system that may hang, with a time limit.
 //!
-//! A call on an NFS server that is away may not return for hours, and the login, or every login, would wait for it. So a
-//! child process makes the call and is killed when the time is up. A child that hangs in the kernel and cannot be killed
-//! is left behind: it shares nothing with its parent. A child costs about 0.3 ms, once per login.
+//! A call on an NFS server that is away may not return for hours, and the login, or every login,
+//! would wait for it. So a child process makes the call and is killed when the time is up. A child
+//! that hangs in the kernel and cannot be killed is left behind: it shares nothing with its parent.
+//! A child costs about 0.3 ms, once per login.
 
 use std::fmt;
 use std::io;
@@ -27,7 +28,8 @@ pub enum Failure {
     Broken(io::Error),
 }
 
-/// Runs `work` in a child process and returns its answer. `work` must make system calls only: see [`spawn`].
+/// Runs `work` in a child process and returns its answer. `work` must make system calls only: see
+/// [`spawn`].
 pub fn ask(limit: Duration, work: impl FnOnce() -> Answer) -> Result<Answer, Failure> {
     let deadline = Instant::now() + limit;
     let (answer, from_child) = UnixDatagram::pair().map_err(Failure::Broken)?;
@@ -170,7 +172,8 @@ mod tests {
         SIGCHLDS.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Runs in a process without other tests, because signals, children and descriptors are process-wide.
+    /// Runs in a process without other tests, because signals, children and descriptors are
+    /// process-wide.
     #[test]
     fn the_program_learns_nothing_of_it() {
         let name = "child::tests::alone_the_program_learns_nothing_of_it";

@@ -1,8 +1,8 @@
 //! The C functions that glibc calls (`nss/nss.h`, and "NSS Modules Interface" in its manual).
 //!
-//! They check and fill the C side's pointers; what to answer is decided in [`lookup`]. Each one catches a panic and
-//! answers UNAVAIL: unwinding would take down sshd, or whatever process has called. Together with [`sys`] this
-//! is all unsafe code of the module.
+//! They check and fill the C side's pointers; what to answer is decided in [`lookup`]. Each one
+//! catches a panic and answers UNAVAIL: unwinding would take down sshd, or whatever process has
+//! called. Together with [`sys`] this is all unsafe code of the module.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
@@ -41,8 +41,8 @@ static LOGGED: Mutex<String> = Mutex::new(String::new());
 /// Looks up a user by name, for getpwnam(3).
 ///
 /// # Safety
-/// As glibc calls it: `name` is NULL or a C string, `result` is NULL or may be written, `buffer` is NULL or
-/// may be written for `length` bytes, `errnop` is NULL or may be written.
+/// As glibc calls it: `name` is NULL or a C string, `result` is NULL or may be written, `buffer` is
+/// NULL or may be written for `length` bytes, `errnop` is NULL or may be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _nss_jupyterhub_getpwnam_r(
     name: *const c_char,
@@ -98,12 +98,12 @@ pub unsafe extern "C" fn _nss_jupyterhub_getpwuid_r(
 
 /// Completes the list of a user's groups, for initgroups(3).
 ///
-/// Adds group `jupyterhub` for hub users, and removes the system's groups in which the services before this one have found
-/// their name. Who is a hub user, [`answered`](crate::answered) knows.
+/// Adds group `jupyterhub` for hub users, and removes the system's groups in which the services
+/// before this one have found their name. Who is a hub user, [`answered`](crate::answered) knows.
 ///
 /// # Safety
-/// As glibc calls it: `user` is NULL or a C string; `groupsp` points to memory of malloc(3) for `*size` gids,
-/// the first `*start` of which are set; all pointers are NULL or may be written.
+/// As glibc calls it: `user` is NULL or a C string; `groupsp` points to memory of malloc(3) for
+/// `*size` gids, the first `*start` of which are set; all pointers are NULL or may be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _nss_jupyterhub_initgroups_dyn(
     user: *const c_char,
@@ -134,11 +134,12 @@ pub unsafe extern "C" fn _nss_jupyterhub_initgroups_dyn(
 
 /// Removes the gids from glibc's list that `keep` denies, and returns them.
 ///
-/// After the call glibc reads as many gids as `*start` says, and looks for duplicates only among those that were added
-/// (`internal_getgrouplist`; tried with 2.36 and 2.41).
+/// After the call glibc reads as many gids as `*start` says, and looks for duplicates only among
+/// those that were added (`internal_getgrouplist`; tried with 2.36 and 2.41).
 ///
 /// # Safety
-/// No pointer is NULL but `list`, which has room for `room` gids; the first `*start` of them are set.
+/// No pointer is NULL but `list`, which has room for `room` gids; the first `*start` of them are
+/// set.
 unsafe fn keep_groups(
     keep: impl Fn(gid_t) -> bool,
     start: *mut c_long,
@@ -153,8 +154,8 @@ unsafe fn keep_groups(
     if count == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: not NULL, as there is room for `count` gids, which are set by the caller's contract. Nobody else has the
-    // list during this call.
+    // SAFETY: not NULL, as there is room for `count` gids, which are set by the caller's contract.
+    // Nobody else has the list during this call.
     let gids = unsafe { std::slice::from_raw_parts_mut(list, count) };
     let (kept, out): (Vec<gid_t>, Vec<gid_t>) = gids.iter().partition(|gid| keep(**gid));
     for (place, gid) in gids.iter_mut().zip(&kept) {
@@ -165,7 +166,8 @@ unsafe fn keep_groups(
     Ok(out)
 }
 
-/// Adds a gid to glibc's list, which grows by doubling, as in glibc's own modules, up to `limit` if that is above 0.
+/// Adds a gid to glibc's list, which grows by doubling, as in glibc's own modules, up to `limit` if
+/// that is above 0.
 ///
 /// # Safety
 /// No pointer is NULL; the list is as [`_nss_jupyterhub_initgroups_dyn`] says.
@@ -181,8 +183,8 @@ unsafe fn add_group(
     let (Ok(count), true) = (usize::try_from(used), used <= room && (!list.is_null() || room == 0)) else {
         return BROKEN;
     };
-    // SAFETY: the first `used` gids of the list are set, by the caller's contract; an empty list may be NULL,
-    // of which no slice is made.
+    // SAFETY: the first `used` gids of the list are set, by the caller's contract; an empty list
+    // may be NULL, of which no slice is made.
     let known = count > 0 && unsafe { std::slice::from_raw_parts(list, count) }.contains(&gid);
     if known || (limit > 0 && used >= limit) {
         return Ok(());
@@ -193,7 +195,8 @@ unsafe fn add_group(
         let wanted = if limit > 0 { wanted.min(limit) } else { wanted };
         let bytes = usize::try_from(wanted).ok().and_then(|n| n.checked_mul(size_of::<gid_t>()));
         let Some(bytes) = bytes else { return BROKEN };
-        // SAFETY: the list is NULL or malloc's, by the caller's contract. On failure it stays as it is.
+        // SAFETY: the list is NULL or malloc's, by the caller's contract. On failure it stays as it
+        // is.
         list = unsafe { libc::realloc(list.cast(), bytes) }.cast();
         if list.is_null() {
             return Err((TRY_AGAIN, libc::ENOMEM));
@@ -291,7 +294,8 @@ fn guard(errnop: *mut c_int, call: impl FnOnce() -> Outcome) -> Status {
     });
     let Err((status, errno)) = outcome else { return SUCCESS };
     if !errnop.is_null() {
-        // SAFETY: not NULL, so it may be written, by every entry's contract. It is errno's own address.
+        // SAFETY: not NULL, so it may be written, by every entry's contract. It is errno's own
+        // address.
         unsafe { *errnop = errno };
     }
     status
@@ -329,8 +333,8 @@ unsafe fn fill(entry: &Passwd, result: *mut passwd, buffer: *mut c_char, length:
     if buffer.is_null() || strings.len() > length {
         return Err((TRY_AGAIN, libc::ERANGE));
     }
-    // SAFETY: the buffer may be written for `length` bytes, which is no less than is copied; it is the
-    // caller's and so does not overlap a vector of ours. The offsets lie within what is copied.
+    // SAFETY: the buffer may be written for `length` bytes, which is no less than is copied; it is
+    // the caller's and so does not overlap a vector of ours. The offsets lie within what is copied.
     unsafe {
         std::ptr::copy_nonoverlapping(strings.as_ptr().cast(), buffer, strings.len());
         let [name, password, gecos, dir, shell] = offsets.map(|at| buffer.add(at));

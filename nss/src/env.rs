@@ -1,4 +1,4 @@
-//! Where the module looks: the real places, or a test's.
+//! The files that the module looks at: the host's, or a test's.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -8,32 +8,34 @@ use accounts::paths;
 
 use crate::home;
 
-/// The programs of OpenSSH that look up the login's user: sshd up to 9.7, sshd-session from 9.8 on, and
-/// sshd-auth from 10.0 on; where Debian has them.
+/// The programs of OpenSSH that look up the login's user, with Debian's paths: sshd up to 9.7,
+/// sshd-session since 9.8, sshd-auth since 10.0.
 const SSHD: [&str; 3] = ["/usr/sbin/sshd", "/usr/lib/openssh/sshd-session", "/usr/lib/openssh/sshd-auth"];
 
-/// What proc(5) adds to the name of a program whose file was replaced while it runs, as an upgrade does. Only
-/// root can make a file of that name in these directories, so the suffix is as good as the name.
+/// The suffix that proc(5) adds to the name of a program whose file was replaced while it runs, as
+/// in an upgrade.
+///
+/// A file of that name is no way around: only root can make one in these directories.
 const DELETED: &str = " (deleted)";
 
-/// What the module looks at.
+/// The places that the module looks at.
 pub struct Env {
-    /// The configuration.
+    /// The configuration file.
     pub config: PathBuf,
-    /// group(5).
+    /// The group file, group(5).
     pub group: PathBuf,
-    /// [`paths::UID_DIR`].
+    /// The directory of uids that have had a session, [`paths::UID_DIR`].
     pub uid_dir: PathBuf,
-    /// A link to the program that this process runs.
+    /// A symbolic link to the program that this process runs.
     pub exe: PathBuf,
     /// The uid that must own the configuration and `uid_dir`.
     pub trusted: u32,
-    /// How to find out whose a home is.
+    /// Finds the owner of a home.
     pub owner: fn(&Path, &str) -> home::Owner,
 }
 
 impl Env {
-    /// The files of this host.
+    /// The places on this host.
     pub fn host() -> Self {
         Self {
             config: paths::CONFIG_FILE.into(),
@@ -45,10 +47,11 @@ impl Env {
         }
     }
 
-    /// Whether this process is sshd. Without /proc, as in a chroot, it is not.
+    /// True if this process is sshd; false without /proc, as in a chroot.
     ///
-    /// Somebody who runs another program under one of these names, in a mount namespace of their own, is told
-    /// about hub users too. That gives away nothing: the answer follows from the name and the configuration.
+    /// In a mount namespace of their own, users can give another program one of these names and
+    /// look up hub users with it. That reveals nothing: the answer follows from the name and the
+    /// configuration.
     pub fn is_sshd(&self) -> bool {
         let Ok(exe) = fs::read_link(&self.exe) else { return false };
         let exe = exe.as_os_str().as_bytes();
@@ -90,7 +93,7 @@ pub mod tests {
         fs::set_permissions(&env.config, fs::Permissions::from_mode(0o644)).unwrap();
     }
 
-    /// Makes the process another program.
+    /// Makes the process look like another program.
     pub fn run_as(env: &Env, program: &str) {
         fs::remove_file(&env.exe).unwrap();
         symlink(program, &env.exe).unwrap();

@@ -1,4 +1,4 @@
-//! The configuration and group(5), read with bounds.
+//! Reads the configuration and group(5), with bounds and without ever blocking.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -8,13 +8,13 @@ use std::path::Path;
 use accounts::settings::{self, Settings};
 use accounts::{ConfigError, paths};
 
-/// Largest group(5) that is searched, in bytes.
+/// Largest group file that is read, in bytes.
 const MAX_GROUP: u64 = 8 * 1024 * 1024;
 
 /// Reads the configuration.
 ///
 /// # Errors
-/// It cannot be read, somebody other than `trusted` can write to it, or it holds something that is not allowed.
+/// It cannot be read, a user other than `trusted` can write to it, or a value in it is invalid.
 pub fn settings(path: &Path, trusted: u32) -> Result<Settings, ConfigError> {
     let read = || {
         let file = open(path).map_err(|error| settings::unreadable(&error))?;
@@ -25,11 +25,11 @@ pub fn settings(path: &Path, trusted: u32) -> Result<Settings, ConfigError> {
     read().map_err(|error: ConfigError| error.in_file(path))
 }
 
-/// The gid of group `jupyterhub`.
+/// Looks up the gid of group `jupyterhub`.
 ///
 /// # Errors
-/// The group does not exist, or the file cannot be read. Without the group sshd's Match block would not
-/// apply to hub users.
+/// The file cannot be read, or lacks the group; sshd's Match block would not apply to hub users
+/// then.
 pub fn group_id(path: &Path) -> Result<u32, ConfigError> {
     let read = || {
         let mut bytes = Vec::new();
@@ -49,19 +49,21 @@ pub fn group_id(path: &Path) -> Result<u32, ConfigError> {
     found.map_err(|error| error.in_file(path))
 }
 
-/// Finds a group's gid in the text of group(5): `name:password:gid:members`, the first line counts. Gid 0
-/// and -1 are no answer.
+/// Finds a group's gid in the text of group(5), `name:password:gid:members`; the first line of that
+/// name counts.
+///
+/// Gids 0 and -1 are rejected.
 pub fn find_group(text: &[u8], name: &str) -> Option<u32> {
     let mut lines = text.split(|byte| *byte == b'\n').map(|line| line.split(|byte| *byte == b':'));
     let mut fields = lines.find_map(|mut fields| (fields.next()? == name.as_bytes()).then_some(fields))?;
     let gid = std::str::from_utf8(fields.nth(1)?).ok()?;
-    // FromStr takes a leading +; a gid has none.
+    // FromStr would accept a leading +.
     let digits = !gid.is_empty() && gid.bytes().all(|b| b.is_ascii_digit());
     gid.parse().ok().filter(|gid| digits && *gid != 0 && *gid != u32::MAX)
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // O_NONBLOCK: a fifo in the file's place must not make sshd wait.
+    // O_NONBLOCK: a fifo in the file's place must not block sshd.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }

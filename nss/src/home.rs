@@ -14,8 +14,8 @@ use crate::sys;
 /// How long a file system may take to tell the owner of a home. A login waits for it once.
 pub const LIMIT: Duration = Duration::from_secs(2);
 
-/// The errors (errno(3)) of a file system that is out of order: a network or server that is away, a stale file handle,
-/// a failing disk. The home may well exist.
+/// The errors (errno(3)) of a file system that is out of order: a network or server that is away, a
+/// stale file handle, a failing disk. The home may well exist.
 const OUTAGES: [i32; 13] = [
     libc::EIO,
     libc::ESTALE,
@@ -32,15 +32,17 @@ const OUTAGES: [i32; 13] = [
     libc::ESHUTDOWN,
 ];
 
-/// The uid and gid that own a home, or `None` if it does not exist. An error says, in one line, what is wrong and what to do.
+/// The uid and gid that own a home, or `None` if it does not exist. An error says, in one line,
+/// what is wrong and what to do.
 pub type Owner = Result<Option<(u32, u32)>, String>;
 
 /// Finds the uid and gid that own the directory `relative` beneath `root`.
 ///
-/// `root` is the administrator's and may contain symbolic links. Beneath it none is followed: with a template such as
-/// `{username}/work` a user could point one at another user's home and get that user's uid. For the same reason each
-/// directory between the two must belong to root or to the home's owner: its owner could move another user's directory
-/// there. No read permission is needed: root has none on an NFS export with root_squash.
+/// `root` is the administrator's and may contain symbolic links. Beneath it none is followed: with
+/// a template such as `{username}/work` a user could point one at another user's home and get that
+/// user's uid. For the same reason each directory between the two must belong to root or to the
+/// home's owner: its owner could move another user's directory there. No read permission is needed:
+/// root has none on an NFS export with root_squash.
 ///
 /// # Errors
 /// The home or a directory above it breaks these rules, or the file system does not answer in time.
@@ -91,11 +93,13 @@ struct Way {
 }
 
 impl Way {
-    /// Walks the path, one directory at a time, so that each one was in its parent even if something is moved meanwhile.
+    /// Walks the path, one directory at a time, so that each one was in its parent even if
+    /// something is moved meanwhile.
     fn look(&self) -> io::Result<Found> {
         // A missing root is an error: the whole file system of homes is missing then, not one home.
         let mut directory = self.root.open(None)?;
-        // Owners of the directories between, other than root: the first one, and one that differs from it.
+        // Owners of the directories between, other than root: the first one, and one that differs
+        // from it.
         let mut strangers = [None; 2];
         let mut last = None;
         for name in &self.names {
@@ -129,9 +133,9 @@ impl Name {
         Ok(Self { plain: CString::new(name)?, through: CString::new([name, b"/."].concat())? })
     }
 
-    /// Opens the directory, passing through it first, so that autofs(5) mounts it: the owner of the mount point says
-    /// nothing. That takes search permission, which a squashed root lacks on a private home; such a home is
-    /// mounted already.
+    /// Opens the directory, passing through it first, so that autofs(5) mounts it: the owner of the
+    /// mount point says nothing. That takes search permission, which a squashed root lacks on a
+    /// private home; such a home is mounted already.
     fn open(&self, beneath: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
         let open = |name: &CStr| sys::open_directory(beneath, name);
         match open(&self.through) {

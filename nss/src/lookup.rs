@@ -1,4 +1,4 @@
-//! The look-ups themselves.
+//! Looks up hub users by name and by uid: the module's decisions.
 
 use std::fs;
 use std::io;
@@ -12,34 +12,37 @@ use crate::answered::{Answers, Said};
 use crate::env::Env;
 use crate::files;
 
-/// Why there is no entry.
+/// Why a lookup gives no entry.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no such user.
     NotFound,
-    /// Something is broken; the line is for the log.
+    /// Something is broken, with a line for the log.
     Unavailable(String),
 }
 
-/// An entry, and what the log should tell about it.
+/// The result of a lookup by name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The entry.
+    /// The user's entry.
     pub entry: Passwd,
-    /// Something is not as it should be: a line for the log.
+    /// A line for the log about something that an administrator should fix.
     pub warning: Option<String>,
 }
 
-/// The entry of a user by name, the same in the whole life of this process. In sshd only; elsewhere nothing but
-/// the program's own name is read.
+/// Looks up a user by name: in sshd only, and with the same result for the whole life of a process.
 ///
-/// A name typed with capitals is the hub's without, and so is the entry's: sshd goes by that in DenyUsers, Match Group and
-/// for the groups, so one person is one account. Whether there is a local account of that name cannot be asked here
-/// (answered.rs): the PAM module does, and refuses.
+/// Elsewhere nothing is read but the path of the program itself.
+///
+/// A name typed with capitals gets the entry of the name in lower case. sshd uses the entry's name
+/// for DenyUsers, Match Group and the groups, so one person is one account. Whether there is a
+/// local account of that name cannot be asked here (see [`answered`](crate::answered)): the PAM
+/// module asks, and rejects the login.
 ///
 /// # Errors
-/// Not found: this is not sshd, or the name is not valid. Unavailable: the configuration or the group is broken. `hub.url` may be unset: then the user
-/// gets as far as PAM, which refuses and says which key to set.
+/// Not found: this is not sshd, or the name is not valid. Unavailable: the configuration or the
+/// group is broken. An unset `hub.url` is no error here: PAM rejects the login then, and says which
+/// key to set.
 pub fn by_name(env: &Env, answers: &Answers, name: &[u8]) -> Result<Found, Refusal> {
     let name = login_name(name)?;
     if !env.is_sshd() {
@@ -61,7 +64,7 @@ pub fn by_name(env: &Env, answers: &Answers, name: &[u8]) -> Result<Found, Refus
     if let Some(said) = said(name.as_str()) {
         return said;
     }
-    // Without the group a user would get past sshd's Match block.
+    // Without the group sshd's Match block would not apply to the user.
     let group = files::group_id(&env.group).map_err(|error| Refusal::Unavailable(error.one_line()))?;
     let (ids, warning) = match (&settings.accounts, &settings.homes) {
         (Rule::Home, Some(homes)) => owner_of_home(env, homes, &name)?,
@@ -74,16 +77,17 @@ pub fn by_name(env: &Env, answers: &Answers, name: &[u8]) -> Result<Found, Refus
     if remembered { Ok(Found { entry, warning }) } else { Err(not_ours(&typed)) }
 }
 
-/// The entry of a user by uid, from the link that the user's session has left in [`Env::uid_dir`].
+/// Looks up a user by uid, from the symbolic link that the user's session has left in
+/// [`Env::uid_dir`].
 ///
-/// Every process asks for uids, so a uid without a link costs one system call. The link's own group says
-/// the gid if its owner is the uid. A link that belongs to root leaves the gid to the rule, unless that is `home`:
-/// no process but sshd is made to look at homes.
+/// Every process asks for uids, so for a uid without a link this costs one system call. If the uid
+/// owns the link, the link's group is the gid. For a link of root's the uid rule tells the gid,
+/// unless it is `home`: no process but sshd has to look at homes.
 ///
 /// # Errors
-/// Not found: no hub user may have this uid, it has had no session since boot, it is now another's, or its user's name
-/// looks like a uid.
-/// Unavailable: the directory of links is not root's, or the configuration is broken.
+/// Not found: no hub user may have this uid, it has had no session since boot, another user has it
+/// now, or its user's name looks like a uid. Unavailable: others than root can write to the
+/// directory of links, or the configuration is broken.
 pub fn by_uid(env: &Env, uid: u32) -> Result<Passwd, Refusal> {
     if !uid::is_allowed(uid) {
         return Err(Refusal::NotFound);
@@ -95,7 +99,8 @@ pub fn by_uid(env: &Env, uid: u32) -> Result<Passwd, Refusal> {
     };
     let target = fs::read_link(&path).map_err(broken)?;
     let name = login_name(target.as_os_str().as_encoded_bytes())?;
-    // No account is found by the name outside of sshd: what `ls` shows as 1000's, chown(1) would give to uid 1000.
+    // Outside of sshd no name is found, so chown(1) would take the name `1000`, as shown by `ls`,
+    // for uid 1000.
     if name.looks_like_a_uid() {
         return Err(Refusal::NotFound);
     }
@@ -128,7 +133,7 @@ fn entry(settings: &Settings, name: &LoginName, ids: Ids) -> Result<Passwd, Refu
     Ok(Passwd::new(name, ids, dir))
 }
 
-/// A line for the log about groups of this host that a hub user is not given.
+/// The log line about groups of this host that a hub user does not get.
 pub fn not_passed_on(name: &[u8], gids: &[u32]) -> String {
     let numbers: Vec<String> = gids.iter().map(ToString::to_string).collect();
     format!(
@@ -148,20 +153,24 @@ fn settings(env: &Env) -> Result<Settings, Refusal> {
     files::settings(&env.config, env.trusted).map_err(|error| Refusal::Unavailable(error.one_line()))
 }
 
-/// The ids that the home says. If there is none, or it says none that a hub user may have, they are computed as by
-/// the rule `hash`, with a warning: for a terminal any uid of the user's own will do, and whoever has not started
-/// a server yet has no home. The jail shows a session no home of another uid, should one be there by then.
+/// The uid and gid that own the user's home, for the uid rule `home`, and a warning for the log.
+///
+/// If there is no home, or its owner may not be a hub user, they are computed as with the rule
+/// `hash`. For a terminal any uid that is the user's own will do, and a user who has not started a
+/// server yet has no home. Should a home of another uid be there later, the jail does not show it
+/// to the session.
 fn owner_of_home(env: &Env, homes: &Homes, name: &LoginName) -> Result<(Ids, Option<String>), Refusal> {
     let path = homes
         .template
         .expand(name.user())
         .map_err(|error| Refusal::Unavailable(format!("home of {name}: homes.template: {error}")))?;
     let problem = match ((env.owner)(&homes.root, &path), &homes.create) {
-        // Nobody's home: a name that was being reserved for a new one when its maker was killed. The jail
-        // knows whether it is, and goes on.
+        // Root's: a placeholder, left behind when the program that was creating the home was
+        // killed. The jail recognises it and goes on.
         (Ok(None), create) | (Ok(Some((0, _))), create @ Some(_)) => {
             let owner = create.as_ref().and_then(|create| create.owner);
-            // No warning: anybody can make up names, and those who do log in have the jail tell the log.
+            // No warning, as anybody can make up names. Once the user has logged in, the jail logs
+            // it.
             return Ok((owner.unwrap_or_else(|| Range::DEFAULT.ids(name.user())), None));
         }
         (Ok(Some((uid, gid))), _) => match Ids::new(uid, gid) {
@@ -197,7 +206,7 @@ mod tests {
         }
     }
 
-    /// Tests that change owners are of use to root only, as the tests of a package build are.
+    /// True if the test can change owners, as in a package build.
     fn is_root(env: &Env) -> bool {
         env.trusted == 0
     }
@@ -226,9 +235,9 @@ mod tests {
         configure(&env, "[accounts]\nlower_case = false");
         let capital = find(&env, "Alice").unwrap();
         assert!(capital.name == "Alice" && capital.ids != alice.ids && find(&env, "alice") == Ok(alice));
-        // In the middle of a login nothing changes.
+        // Nothing changes in the middle of a login.
         assert_eq!(by_name(&env, &answers, b"Alice+GPU").unwrap().entry, typed);
-        // Whose groups were asked for first is somebody else's, however the name is typed.
+        // If the groups were asked for first, the name is somebody else's, however it is typed.
         configure(&env, "");
         let answers = Answers::new();
         assert_eq!(answers.group_of(b"bob", 100), None);
@@ -345,7 +354,7 @@ mod tests {
         assert!(line.starts_with("home /srv/homes/alice of alice+gpu: no answer within 2 s. "), "{line}");
         assert!(line.contains("uid 2089708914") && !line.contains('\n'), "{line}");
         assert_eq!(answers.group_of(b"alice+gpu", found.entry.ids.gid()), Some(990));
-        // It is asked once; the user stays who it is in this process.
+        // The home is asked once; the user keeps the entry in this process.
         env.owner = |_, _| Ok(Some((1000, 100)));
         let again = by_name(&env, &answers, b"alice+gpu").unwrap();
         assert_eq!(again, Found { entry: found.entry, warning: None });
@@ -411,7 +420,7 @@ mod tests {
         symlink("alice+gpu", &link).unwrap();
         let entry = by_uid(&env, uid).unwrap();
         assert_eq!((entry.name.as_str(), entry.ids.uid(), entry.ids.gid()), ("alice+gpu", uid, uid));
-        // Recorded by the link's owner: the configuration is not needed.
+        // The link's owner and group say it, so the configuration is not needed.
         if is_root(&env) {
             lchown(&link, Some(uid), Some(100)).unwrap();
             configure(&env, "broken");

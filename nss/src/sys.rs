@@ -1,7 +1,7 @@
 //! The system calls that the module needs, with safe signatures.
 //!
-//! Together with [`entry`](crate::entry), which glibc calls, this is all unsafe code of the module. It imports no other file
-//! of it.
+//! Together with [`entry`](crate::entry), which glibc calls, this is all unsafe code of the module.
+//! It imports no other file of it.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int, c_long};
@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Opens a directory with O_PATH (openat2(2)), which needs no permission to read it.
 ///
-/// Without `beneath`, `name` is an absolute path whose symbolic links are followed. With it, the path must stay below
-/// that directory and have no symbolic link in it (ELOOP). Makes system calls only.
+/// Without `beneath`, `name` is an absolute path whose symbolic links are followed. With it, the
+/// path must stay below that directory and have no symbolic link in it (ELOOP). Makes system calls
+/// only.
 pub fn open_directory(beneath: Option<BorrowedFd<'_>>, name: &CStr) -> io::Result<OwnedFd> {
     // SAFETY: an open_how of zeroes is valid: three numbers.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
@@ -23,7 +24,8 @@ pub fn open_directory(beneath: Option<BorrowedFd<'_>>, name: &CStr) -> io::Resul
         how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
     }
     let at = beneath.map_or(libc::AT_FDCWD, |at| at.as_raw_fd());
-    // SAFETY: `name` is a C string and `how` a struct of the size given; both live through the call.
+    // SAFETY: `name` is a C string and `how` a struct of the size given; both live through the
+    // call.
     let fd =
         unsafe { libc::syscall(libc::SYS_openat2, at, name.as_ptr(), &raw const how, size_of_val(&how)) };
     match c_int::try_from(fd) {
@@ -52,18 +54,20 @@ pub struct Child {
 
 /// Runs `work` in a child process that inherits no descriptor but `keep`.
 ///
-/// The child has no exit signal (clone(2)): the program gets no SIGCHLD, and none of its waits without __WALL finds
-/// it. fork(3) would also run the program's atfork handlers. Locks that other threads hold are never released in the
-/// child, so `work` must make system calls only, and neither allocate nor panic. All signals but SIGKILL and SIGSTOP are
-/// blocked in it, or the program's handlers could run twice.
+/// The child has no exit signal (clone(2)): the program gets no SIGCHLD, and none of its waits
+/// without __WALL finds it. fork(3) would also run the program's atfork handlers. Locks that other
+/// threads hold are never released in the child, so `work` must make system calls only, and neither
+/// allocate nor panic. All signals but SIGKILL and SIGSTOP are blocked in it, or the program's
+/// handlers could run twice.
 pub fn spawn(keep: BorrowedFd<'_>, work: impl FnOnce()) -> io::Result<Child> {
     let flags = c_long::from(libc::CLONE_PIDFD);
     // s390 has the stack before the flags; NULL is the parent's, copied.
     let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
     let mut pidfd: c_int = -1;
-    // SAFETY: sets of signals are numbers, which sigfillset(3) and sigprocmask(2) write. The memory is copied
-    // (no CLONE_VM) and the child never returns from this block, so it is as after fork(2); `pidfd` may be
-    // written, and the two last arguments are not looked at without their flags.
+    // SAFETY: sets of signals are numbers, which sigfillset(3) and sigprocmask(2) write. The memory
+    // is copied (no CLONE_VM) and the child never returns from this block, so it is as after
+    // fork(2); `pidfd` may be written, and the two last arguments are not looked at without their
+    // flags.
     let (pid, error) = unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         let mut before: libc::sigset_t = std::mem::zeroed();
@@ -87,12 +91,15 @@ pub fn spawn(keep: BorrowedFd<'_>, work: impl FnOnce()) -> io::Result<Child> {
     }
 }
 
-/// Detaches the child from its parent: closes all descriptors but `keep`, and has it killed when the parent ends.
+/// Detaches the child from its parent: closes all descriptors but `keep`, and has it killed when
+/// the parent ends.
 ///
-/// One of them may be the client's connection, which would stay open for as long as the child hangs.
+/// One of them may be the client's connection, which would stay open for as long as the child
+/// hangs.
 fn leave_parent(keep: BorrowedFd<'_>) {
     let keep = keep.as_raw_fd().unsigned_abs();
-    // SAFETY: integers only. No owner of a closed descriptor runs in the child, which leaves by _exit(2).
+    // SAFETY: integers only. No owner of a closed descriptor runs in the child, which leaves by
+    // _exit(2).
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if keep > 0 {
@@ -115,7 +122,8 @@ impl Child {
                 -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
                 0 if left > Duration::ZERO => {}
                 1 => {
-                    // SAFETY: integers and NULL. Nobody else waits for the child, so the number is still its.
+                    // SAFETY: integers and NULL. Nobody else waits for the child, so the number is
+                    // still its.
                     unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
                     return true;
                 }
@@ -133,8 +141,9 @@ impl Child {
 
 /// Writes a line to the system log (syslog(3)), with facility authpriv, as sshd and PAM do.
 pub fn log(priority: c_int, text: &CStr) {
-    // SAFETY: the format is a constant with one %s, for which a C string is given. openlog(3) keeps the pointer to its
-    // name, which is static; closelog(3) forgets it. sshd and PAM open the log anew for each line.
+    // SAFETY: the format is a constant with one %s, for which a C string is given. openlog(3) keeps
+    // the pointer to its name, which is static; closelog(3) forgets it. sshd and PAM open the log
+    // anew for each line.
     unsafe {
         libc::openlog(c"nss_jupyterhub".as_ptr(), libc::LOG_PID, libc::LOG_AUTHPRIV);
         libc::syslog(libc::LOG_AUTHPRIV | priority, c"%s".as_ptr(), text.as_ptr());
