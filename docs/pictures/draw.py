@@ -113,14 +113,12 @@ def placed(x, y, width):
 
 def picture(name, width, height, parts):
     """Write an SVG file."""
-    (HERE / name).write_text("\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
-        ' aria-label="A recorded session in a terminal, and what runs where">',
-        f"<style>{STYLE}</style>",
-        '<defs><marker id="end" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
-        '<path d="M0 0L8 4L0 8z" fill="#4b5563"/></marker></defs>',
-        f'<rect width="{width}" height="{height}" rx="12" fill="#f3f4f6"/>',
-        *parts, "</svg>", ""]))
+    start = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
+             ' aria-label="A recorded session in a terminal, and what runs where">')
+    head = ('<defs><marker id="end" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+            '<path d="M0 0L8 4L0 8z" fill="#4b5563"/></marker></defs>')
+    ground = f'<rect width="{width}" height="{height}" rx="12" fill="#f3f4f6"/>'
+    (HERE / name).write_text("\n".join([start, f"<style>{STYLE}</style>", head, ground, *parts, "</svg>", ""]))
 
 
 def main():
