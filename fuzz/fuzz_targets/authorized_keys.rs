@@ -2,7 +2,7 @@
 //! sshd reads it then.
 #![no_main]
 
-use jupyterhub_openssh::keys::line::parse;
+use keys::line::parse;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

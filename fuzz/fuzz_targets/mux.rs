@@ -1,9 +1,9 @@
 //! An agent says anything at all: first as a terminal's text, then as packets that pass the checksum.
 #![no_main]
 
-use jupyterhub_openssh::mux::frame::{self, Packet};
-use jupyterhub_openssh::mux::protocol::kind;
-use jupyterhub_openssh::mux::{Description, Event, Mux};
+use server::mux::frame::{self, Packet};
+use server::mux::protocol::kind;
+use server::mux::{Description, Event, Mux};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use std::time::Instant;

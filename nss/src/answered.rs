@@ -25,7 +25,7 @@
 
 use std::sync::Mutex;
 
-use accounts::Passwd;
+use common::Passwd;
 
 /// How many names are kept. A connection asks for one user; other code in sshd's process, such as
 /// another PAM module, may look up a few more that are unknown on this host.
@@ -120,8 +120,8 @@ impl Answers {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use accounts::LoginName;
-    use accounts::uid::Ids;
+    use common::LoginName;
+    use common::uid::Ids;
 
     fn entry(name: &str, gid: u32) -> Passwd {
         let ids = Ids::new(1000, gid).unwrap();

@@ -9,9 +9,9 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
-use accounts::Passwd;
-use accounts::logfmt::{Event, Line};
-use accounts::uid;
+use common::Passwd;
+use common::logfmt::{Event, Line};
+use common::uid;
 use libc::{gid_t, group, passwd, size_t, uid_t};
 
 use crate::answered::Answers;
@@ -366,8 +366,8 @@ fn log(priority: c_int, line: &str) {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use accounts::LoginName;
-    use accounts::uid::Ids;
+    use common::LoginName;
+    use common::uid::Ids;
     use proptest::prelude::*;
     use std::ptr::null_mut;
 

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use accounts::settings::{self, Settings};
-use accounts::{ConfigError, paths};
+use common::settings::{self, Settings};
+use common::{ConfigError, paths};
 
 /// Largest group file that is read, in bytes.
 const MAX_GROUP: u64 = 8 * 1024 * 1024;
@@ -121,7 +121,7 @@ mod tests {
         assert!(settings(&env.config, env.trusted + 1).is_err());
         fs::set_permissions(&env.config, fs::Permissions::from_mode(0o664)).unwrap();
         assert!(load().is_err());
-        configure(&env, &"#".repeat(accounts::table::MAX_SIZE + 1));
+        configure(&env, &"#".repeat(common::table::MAX_SIZE + 1));
         assert!(load().is_err());
         let real = dir.path().join("real.toml");
         configure(&env, "");

@@ -4,9 +4,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use accounts::homes::Homes;
-use accounts::uid::{self, Ids, Range, Rule};
-use accounts::{LoginName, Passwd, Settings};
+use common::homes::Homes;
+use common::uid::{self, Ids, Range, Rule};
+use common::{LoginName, Passwd, Settings};
 
 use crate::answered::{Answers, Said};
 use crate::env::Env;

@@ -1,7 +1,7 @@
 //! libpam as a trait, so that hooks can be tested with a scripted fake; and the real one.
 
 use crate::sys;
-use accounts::text::one_line;
+use common::text::one_line;
 use pam::constants::{PAM_ERROR_MSG, PAM_PROMPT_ECHO_OFF, PamResultCode};
 use pam::conv::Conv;
 use pam::items::{RHost, Service};

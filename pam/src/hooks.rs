@@ -7,8 +7,8 @@ use crate::client::{Client, Level};
 use crate::reply::{Verdict, is_handle};
 use crate::system::{Account, Confinement, Owner, Proof, System};
 use crate::token;
-use accounts::logfmt::{Event, Line, fields};
-use accounts::{LoginName, paths};
+use common::logfmt::{Event, Line, fields};
+use common::{LoginName, paths};
 use pam::constants::PamResultCode;
 use zeroize::Zeroizing;
 

@@ -84,7 +84,7 @@ fn split(line: &[u8]) -> Option<(&str, &str)> {
 
 /// Makes a message printable: U+001F separates its lines, other control characters are escaped.
 fn message(text: &str) -> String {
-    text.split('\u{1f}').map(accounts::text::one_line).collect::<Vec<_>>().join("\n")
+    text.split('\u{1f}').map(common::text::one_line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! `getpwnam_r` is called here, because nix reports some errors as "no such user".
 #![allow(unsafe_code)]
 
-use accounts::paths::OWN_LOG_SOCKET;
+use common::paths::OWN_LOG_SOCKET;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};

@@ -5,7 +5,7 @@
 use crate::child::Child;
 use crate::reply::{self, Jail, Verdict};
 use crate::sys;
-use accounts::{ConfigError, Settings, paths};
+use common::{ConfigError, Settings, paths};
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -229,8 +229,8 @@ fn read_settings(file: &Path) -> Result<Settings, ConfigError> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(file);
-    let open = open.map_err(|e| accounts::settings::unreadable(&e))?;
-    let found = open.metadata().map_err(|e| accounts::settings::unreadable(&e))?;
-    let text = accounts::settings::read_file(open, found.mode(), found.uid(), 0)?;
+    let open = open.map_err(|e| common::settings::unreadable(&e))?;
+    let found = open.metadata().map_err(|e| common::settings::unreadable(&e))?;
+    let text = common::settings::read_file(open, found.mode(), found.uid(), 0)?;
     Settings::parse(&text)
 }

@@ -2,14 +2,14 @@
 
 use super::job::STACK;
 use super::server_token::ServerToken;
-use crate::config::Config;
-use crate::hub::error::HttpError;
-use crate::hub::http::Http;
-use crate::hub::text::printable;
-use crate::log::Log;
-use crate::metrics::counters::Meter;
-use crate::secret::Token;
-use accounts::{HubUrl, LoginName};
+use common::{HubUrl, LoginName};
+use host::config::Config;
+use host::counters::Meter;
+use host::log::Log;
+use host::secret::Token;
+use hub::error::HttpError;
+use hub::http::{Http, new_http};
+use hub::text::printable;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -225,13 +225,4 @@ impl Access {
         let kept = self.0.http.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(kept);
     }
-}
-
-/// A client as the configuration wants it.
-///
-/// # Errors
-/// Its CA file is not usable.
-pub fn new_http(config: &Config, hub: &HubUrl) -> Result<Http, HttpError> {
-    let settings = &config.settings.hub;
-    Http::new(&format!("{}/", hub.base()), settings.ca_file.as_deref())
 }

@@ -3,13 +3,13 @@
 //! The socket is abstract: it has no file that a killed gateway could leave behind. Anybody on the host can connect, so
 //! only root is heard, and nobody for long.
 
-use crate::control::{AdminReply, AdminRequest};
-use crate::log::{Event, Line, Log};
-use crate::sys::socket;
+use host::log::{Event, Line, Log};
+use host::sys::socket;
 use nix::poll::PollFlags;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use wire::control::{AdminReply, AdminRequest};
 
 /// Callers that are heard at the same time, and those that are looked at in a turn: more than wait in the queue, so that
 /// who fills it keeps nobody out.
@@ -104,8 +104,8 @@ pub fn answer(caller: &OwnedFd, reply: &AdminReply) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::control::{MAX_MESSAGE, SessionStatus};
-    use crate::sys::wait::readable_before;
+    use host::sys::wait::readable_before;
+    use wire::control::{MAX_MESSAGE, SessionStatus};
 
     fn ask(message: &[u8]) -> (Vec<AdminRequest>, Vec<u8>) {
         let name = format!("jupyterhub-openssh-test-admin/{}/{message:?}", std::process::id());

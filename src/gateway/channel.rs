@@ -10,18 +10,18 @@ use super::own_home::OwnHome;
 use super::peer::{BROKEN, Heard, Peer};
 use super::terminal_channel::{Interactive, TerminalChannel};
 use super::transfer::Transfer;
-use crate::config::TerminalMode;
-use crate::control::{FileTool, HomeState, MAX_COMMAND, SessionReply, SessionRequest, Tty};
-use crate::hub::progress::Progress;
-use crate::log::{Event as Logged, Line, Log};
-use crate::mux::{Event, StreamId};
-use crate::sys::socket;
-use crate::terminado::shell::Environment;
+use host::config::TerminalMode;
+use host::log::{Event as Logged, Line, Log};
+use host::sys::socket;
+use hub::progress::Progress;
 use nix::poll::PollFlags;
+use server::mux::{Event, StreamId};
+use server::terminado::shell::Environment;
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
+use wire::control::{FileTool, HomeState, MAX_COMMAND, SessionReply, SessionRequest, Tty};
 
 /// A session that hasn't said everything yet.
 pub struct Asking {

@@ -1,14 +1,14 @@
 //! Waiting for the session that sshd has granted to take this gateway over.
 
-use super::handle::Handle;
-use crate::control::{ClaimReply, ClaimRequest, HomeState, JailReport, MAX_MESSAGE};
-use crate::log::{Event, Line, Log};
-use crate::sys::socket;
-use crate::sys::wait::readable_before;
+use host::log::{Event, Line, Log};
+use host::sys::socket;
+use host::sys::wait::readable_before;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use wire::control::{ClaimReply, ClaimRequest, HomeState, JailReport, MAX_MESSAGE};
+use wire::handle::Handle;
 
 /// How long a claim may be in coming. sshd opens the session at once after the token was accepted; a client that
 /// never gets there must not leave gateways behind for long.
@@ -217,10 +217,11 @@ fn reply(claim: &OwnedFd, reply: &ClaimReply) -> io::Result<()> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use host::sys::random;
 
     fn claim_with(message: &[u8], sockets: usize, owner: u32) -> Result<u32, String> {
         let handle = Handle::parse(&("a".repeat(32) + &"b".repeat(32))).unwrap();
-        let name = Handle::new(None).unwrap().socket_name();
+        let name = Handle::new(&random::bytes().unwrap(), None).socket_name();
         let listener = socket::listen_abstract(&name).unwrap();
         let client = socket::connect_abstract(&name).unwrap();
         let server = socket::accept(listener.as_fd()).unwrap();
@@ -254,7 +255,7 @@ mod tests {
 
     #[test]
     fn strangers_are_refused_and_logged_once() {
-        let handle = Handle::new(None).unwrap();
+        let handle = Handle::new(&random::bytes().unwrap(), None);
         let listener = socket::listen_abstract(&handle.socket_name()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let logger = std::os::unix::net::UnixDatagram::bind(dir.path().join("log")).unwrap();
@@ -281,7 +282,7 @@ mod tests {
     /// What comes of a report, of a jail that leaves, of none, of being asked to end.
     #[test]
     fn the_jail_reports_before_anybody_is_served() {
-        let name = Handle::new(None).unwrap().socket_name();
+        let name = Handle::new(&random::bytes().unwrap(), None).socket_name();
         let listener = socket::listen_abstract(&name).unwrap();
         let (quiet, end) = nix::unistd::pipe().unwrap();
         let after = |message: Option<&[u8]>, terminated: BorrowedFd<'_>| {

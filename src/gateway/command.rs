@@ -7,22 +7,22 @@ use super::output::Output;
 use super::own_home::OwnHome;
 use super::peer::{self, BROKEN, Heard, Peer};
 use super::terminal_channel::Interactive;
-use crate::agent;
-use crate::control::{SessionReply, SessionRequest, Tty};
-use crate::hub::progress::Progress;
-use crate::hub::text::printable;
-use crate::log::{Event as Logged, Line, Log};
-use crate::mux::protocol::MAX_PAYLOAD;
-use crate::mux::{Description, Event, Exit, Part, StreamId, TtyDescription};
-use crate::sys::socket;
-use crate::terminado::shell::Environment;
+use host::log::{Event as Logged, Line, Log};
+use host::sys::socket;
+use hub::progress::Progress;
+use hub::text::printable;
 use nix::poll::PollFlags;
 use nix::sys::socket::{Shutdown, shutdown};
+use server::agent;
+use server::mux::protocol::MAX_PAYLOAD;
+use server::mux::{Description, Event, Exit, Part, StreamId, TtyDescription};
+use server::terminado::shell::Environment;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use wire::control::{SessionReply, SessionRequest, Tty};
 
 /// Credit of a part without a terminal, in bytes.
 const WINDOW: usize = 256 * 1024;
@@ -373,7 +373,7 @@ impl CommandChannel {
         }
     }
 
-    fn set_size(&mut self, size: crate::control::WindowSize) {
+    fn set_size(&mut self, size: wire::control::WindowSize) {
         if let Work::Process { tty: Some(tty), .. } = &mut self.work {
             tty.size = size;
         }

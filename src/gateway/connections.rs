@@ -4,9 +4,9 @@
 //! user's name decides. A gateway opens the file while it is root. What it has locked is free when it has ended, however
 //! that comes; two that come at the same time never get the same byte; and nobody else on the host can take one.
 
-use crate::config::MOST_CONNECTIONS as MOST;
-use accounts::paths::{CONNECTIONS, RUN_DIR};
-use accounts::{UserName, uid};
+use common::paths::{CONNECTIONS, RUN_DIR};
+use common::{UserName, uid};
+use host::config::MOST_CONNECTIONS as MOST;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{DirBuilder, File, OpenOptions};

@@ -1,11 +1,11 @@
 //! The control terminal of one terminal, as far as the gateway has one: opened when it is first needed, closed
-//! when it has not been needed for a while. See [`crate::terminado::control`].
+//! when it has not been needed for a while. See [`server::terminado::control`].
 
 use super::remote::Remote;
-use crate::terminado::codec::{self, Incoming};
-use crate::terminado::control::{Answer, ControlLink};
-use crate::terminado::rest::TerminalName;
-use crate::terminado::socket::{Closed, Event, TerminalSocket};
+use server::terminado::codec::{self, Incoming};
+use server::terminado::control::{Answer, ControlLink};
+use server::terminado::rest::TerminalName;
+use server::terminado::socket::{Closed, Event, TerminalSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 

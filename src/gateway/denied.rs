@@ -1,6 +1,6 @@
 //! What the PAM module is told instead of a grant.
 
-use accounts::ConfigError;
+use common::ConfigError;
 use serde::{Deserialize, Serialize};
 
 /// A login that is not granted. `for_user` has two lines: what happened, what to do; `for_log` one.

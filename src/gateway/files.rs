@@ -2,10 +2,10 @@
 //!
 //! That the token may reach the home is not asked here: there is no session without a login, and no login with a token
 //! that cannot open this user's server. A token that cannot open the server cannot open the home either.
-//! [`crate::hub::model::verify`] is where that stands, its tests and those of [`crate::hub::scopes`] hold it.
+//! [`hub::model::verify`] is where that stands, its tests and those of [`hub::scopes`] hold it.
 
-use crate::config::{Backend, Files};
-use crate::control::{FileTool, HomeFault, HomeState, SessionReply};
+use host::config::{Backend, Files};
+use wire::control::{FileTool, HomeFault, HomeState, SessionReply};
 
 /// Status of a session that gets no files, as sftp(1) and scp(1) know it from other servers.
 const REFUSED: u8 = 1;
@@ -20,7 +20,7 @@ pub fn name(tool: FileTool) -> &'static str {
     }
 }
 
-/// The answer to [`crate::control::SessionRequest::Files`].
+/// The answer to [`wire::control::SessionRequest::Files`].
 #[must_use]
 pub fn answer(tool: FileTool, home: &HomeState, files: &Files) -> SessionReply {
     if files.backend == Backend::Server || tool != FileTool::Sftp && !files.rsync {
@@ -79,7 +79,7 @@ fn fault_text(fault: HomeFault) -> &'static str {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::config::LogLevel;
+    use host::config::LogLevel;
 
     fn files(backend: Backend, rsync: bool) -> Files {
         let sftp_options = vec!["-R".to_owned()];

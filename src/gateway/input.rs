@@ -1,8 +1,8 @@
 //! Input on its way to one remote terminal: made whole characters, and paced.
 
-use crate::terminado::echo::EchoWatch;
-use crate::terminado::pacing::{InputWindow, Unread};
-use crate::terminado::utf8::Utf8Assembler;
+use server::terminado::echo::EchoWatch;
+use server::terminado::pacing::{InputWindow, Unread};
+use server::terminado::utf8::Utf8Assembler;
 use std::time::{Duration, Instant};
 
 /// Memory kept for input that waits, in bytes.
@@ -161,7 +161,7 @@ impl Input {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terminado::pacing::LIMIT;
+    use server::terminado::pacing::LIMIT;
 
     const HOUR: Duration = Duration::from_secs(3600);
 

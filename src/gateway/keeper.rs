@@ -4,23 +4,23 @@
 //! back from the hub when the gateway has ended, in whatever way. Which user that is root tells it, before there is
 //! a gateway. Afterwards it listens to nobody: all that a gateway can do to it is to end.
 
-use super::access::new_http;
 use super::denied::Denied;
 use super::request::KeyLogin;
 use super::{Failed, PROGRAM, termination, trying};
-use crate::config::{Config, HubUrl};
-use crate::hub::http::Http;
-use crate::hub::text::printable;
-use crate::hub::tokens::{self, MintError, Minted, Revoked, Wanted};
-use crate::keys::service_token;
-use crate::log::{Event, Line, Log};
-use crate::rights::Rights;
-use crate::sandbox::{self, Reach};
-use crate::secret::Token;
-use crate::sys::wait::readable_before;
-use crate::sys::{process, socket};
-use accounts::ConfigError;
-use accounts::paths::KEYS_USER;
+use common::ConfigError;
+use common::paths::KEYS_USER;
+use host::config::{Config, HubUrl};
+use host::log::{Event, Line, Log};
+use host::rights::Rights;
+use host::sandbox::{self, Reach};
+use host::secret::Token;
+use host::sys::wait::readable_before;
+use host::sys::{process, socket};
+use hub::http::Http;
+use hub::http::new_http;
+use hub::service_token;
+use hub::text::printable;
+use hub::tokens::{self, MintError, Minted, Revoked, Wanted};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};

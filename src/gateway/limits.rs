@@ -1,6 +1,6 @@
 //! How long a session may be idle, and how long it may last (`[session]`). Pure.
 
-use crate::config::Session;
+use host::config::Session;
 use std::fmt;
 use std::time::{Duration, Instant};
 

@@ -1,22 +1,23 @@
 //! Checking one login and telling the PAM module.
 
-use super::access::{Access, new_http};
+use super::access::Access;
 use super::connections::{Connections, NoRoom};
 use super::denied::Denied;
-use super::handle::Handle;
 use super::keeper::Keeper;
 use super::request::KeyLogin;
 use super::server_token::ServerToken;
 use super::{By, PROGRAM, answer, context, groups, request};
-use crate::config::Config;
-use crate::hub::model::Verified;
-use crate::hub::verify::{DEADLINE, VerifyError, verify};
-use crate::log::{Event, Line, Log};
-use crate::metrics::counters::{Meter, Outcome};
-use crate::secret::Token;
-use accounts::paths::CONNECTIONS;
-use accounts::{ConfigError, LoginName};
+use common::paths::CONNECTIONS;
+use common::{ConfigError, LoginName};
+use host::config::Config;
+use host::counters::{Meter, Outcome};
+use host::log::{Event, Line, Log};
+use host::secret::Token;
+use hub::http::new_http;
+use hub::model::Verified;
+use hub::verify::{DEADLINE, VerifyError, verify};
 use std::time::{Duration, Instant};
+use wire::handle::Handle;
 use zeroize::Zeroizing;
 
 /// Least time for the hub to say whose token it is, however long a new token took. [`DEADLINE`] and this are less than the

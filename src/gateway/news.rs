@@ -3,9 +3,9 @@
 use super::access::Access;
 use super::job::{Jobs, Report};
 use super::remote::{Lost, NoTerminal, Remote};
-use crate::hub::progress::Progress;
-use crate::terminado::control::ControlLink;
-use crate::terminado::socket::TerminalSocket;
+use hub::progress::Progress;
+use server::terminado::control::ControlLink;
+use server::terminado::socket::TerminalSocket;
 use std::panic::AssertUnwindSafe;
 
 /// The number that stands for the link to the agent: channels count from 1.

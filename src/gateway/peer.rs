@@ -1,14 +1,14 @@
 //! The session program of one channel: what it says, and what it is told.
 
-use crate::control::{MAX_MESSAGE, SessionReply, SessionRequest};
-use crate::log::{Event, Line, Log};
-use crate::sys::socket;
-use crate::sys::tty::MAX_TYPED;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use host::log::{Event, Line, Log};
+use host::sys::socket;
+use host::sys::tty::MAX_TYPED;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
+use wire::control::{MAX_MESSAGE, SessionReply, SessionRequest};
 
 /// Status of a session that broke, as ssh(1) reports its own failures.
 pub const BROKEN: u8 = 255;

@@ -3,15 +3,15 @@
 
 use super::access::{Access, Foreign};
 use super::job::Cancel;
-use super::server;
-use crate::hub::error::{Fault, HttpError};
-use crate::hub::http::{Call, Http};
-use crate::hub::locate::locate;
-use crate::hub::progress::Progress;
-use crate::hub::start::{Start, StartError, ensure_running};
-use crate::hub::text::printable;
-use crate::terminado::rest::{self, CreateError, Deleted, Kind, TerminalName};
-use crate::terminado::socket::{ConnectError, TerminalSocket, Tls};
+use super::own_server;
+use hub::error::{Fault, HttpError};
+use hub::http::{Call, Http};
+use hub::locate::locate;
+use hub::progress::Progress;
+use hub::start::{Start, StartError, ensure_running};
+use hub::text::printable;
+use server::terminado::rest::{self, CreateError, Deleted, Kind, TerminalName};
+use server::terminado::socket::{ConnectError, TerminalSocket, Tls};
 use std::io;
 use std::ops::ControlFlow;
 use std::thread::sleep;
@@ -88,7 +88,7 @@ fn make(
     find(http, access);
     let mut created = create(http, access, body);
     if let Err(Creation::Refused(refusal)) = &created {
-        if server::is_down(http, access, *refusal)? {
+        if own_server::is_down(http, access, *refusal)? {
             start(http, access, cancel, on_progress)?;
             find(http, access);
             created = create_when_settled(http, access, body, cancel);
@@ -202,7 +202,7 @@ impl Creation {
         };
         let kind = match refusal {
             CreateError::NotRunning(_) => Kind::Unknown,
-            _ => server::kind(http, access),
+            _ => own_server::kind(http, access),
         };
         let for_user = match (refusal, kind) {
             (CreateError::NotRunning(_), _) => {
@@ -211,7 +211,7 @@ impl Creation {
             }
             (_, Kind::Other(_)) | (CreateError::Unexpected(_) | CreateError::BadAnswer, Kind::Unknown) => {
                 return NoTerminal::new(
-                    server::no_jupyter(access),
+                    own_server::no_jupyter(access),
                     format!("no terminal: {refusal}; {kind}"),
                 );
             }
@@ -265,7 +265,7 @@ fn create_when_settled(
         }
         // What Jupyter says of itself is final.
         let own = matches!(failure, Creation::Refused(refusal) if refusal.may_be_anothers());
-        if own && server::kind(http, access) == Kind::Jupyter {
+        if own && own_server::kind(http, access) == Kind::Jupyter {
             return result;
         }
         sleep(PAUSE);

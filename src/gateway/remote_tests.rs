@@ -1,14 +1,14 @@
 //! Making a terminal against scripted hubs: when is the server started, and when is it not?
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::super::access::new_http;
 use super::*;
-use crate::config::Config;
-use crate::gateway::server_token::ServerToken;
-use crate::hub::fake::{Fake, answer, events, hub_error, send};
-use crate::metrics::counters::Meter;
-use crate::secret::Token;
-use accounts::LoginName;
+use crate::server_token::ServerToken;
+use common::LoginName;
+use host::config::Config;
+use host::counters::Meter;
+use host::secret::Token;
+use hub::fake::{Fake, answer, events, hub_error, send};
+use hub::http::new_http;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
 //! What the PAM module asks of a new gateway: lines on standard input.
 
-use crate::secret::{Token, TokenShape};
-use accounts::LoginName;
+use common::LoginName;
+use host::secret::{Token, TokenShape};
 use std::fmt;
 use zeroize::Zeroizing;
 

@@ -1,9 +1,9 @@
 //! Output of one remote terminal on its way to the client: markers taken out, replays cut, floods skipped.
 
 use super::output::{HIGH, LOW, Output};
-use crate::terminado::marker::{Marker, MarkerFilter, TtyPath};
-use crate::terminado::replay::{ReceivedTail, Replay};
-use crate::terminado::shell::Nonce;
+use server::terminado::marker::{Marker, MarkerFilter, TtyPath};
+use server::terminado::replay::{ReceivedTail, Replay};
+use server::terminado::shell::Nonce;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 

@@ -11,10 +11,9 @@ use super::link::AgentLink;
 use super::news::{LINK, News, Said};
 use super::peer::{Peer, Tally};
 use super::transfer_log::TransferLog;
-use crate::control::{AdminReply, AdminRequest, ChannelStatus, HomeState, SessionStatus};
-use crate::log::{Event, Line, Log};
-use crate::metrics::counters::Counter;
-use crate::sys::{process, socket};
+use host::counters::Counter;
+use host::log::{Event, Line, Log};
+use host::sys::{process, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signalfd::SignalFd;
@@ -23,6 +22,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use wire::control::{AdminReply, AdminRequest, ChannelStatus, HomeState, SessionStatus};
 
 /// Most sessions of one connection. sshd's own limit is `MaxSessions`, 10 by default.
 const MAX_CHANNELS: usize = 64;

@@ -6,11 +6,11 @@
 //! one may do what the server's own may.
 
 use super::access::Access;
-use crate::hub::error::{Fault, HttpError};
-use crate::hub::text::printable;
-use crate::hub::tokens::{self, MintError, Minted, Revoked, Wanted};
-use crate::log::{Event, Line, Log};
-use crate::secret::Token;
+use host::log::{Event, Line, Log};
+use host::secret::Token;
+use hub::error::{Fault, HttpError};
+use hub::text::printable;
+use hub::tokens::{self, MintError, Minted, Revoked, Wanted};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::config::Config;
-use crate::gateway::access::new_http;
-use crate::hub::fake::{Fake, answer, hub_error, send};
-use crate::metrics::counters::Meter;
-use accounts::LoginName;
+use common::LoginName;
+use host::config::Config;
+use host::counters::Meter;
+use hub::fake::{Fake, answer, hub_error, send};
+use hub::http::new_http;
 use std::path::Path;
 
 const NARROW: &str = r#"{"token":"m1nted","id":"a17","expires_at":"2026","user":"alice",

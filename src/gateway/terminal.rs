@@ -6,15 +6,15 @@ use super::control_terminal::ControlTerminal;
 use super::input::Input;
 use super::remote::Remote;
 use super::screen::Screen;
-use crate::control::WindowSize;
-use crate::terminado::codec::{self, Incoming};
-use crate::terminado::control::Answer;
-use crate::terminado::rest::TerminalName;
-use crate::terminado::shell::Nonce;
-use crate::terminado::socket::{Closed, Event, TerminalSocket};
+use server::terminado::codec::{self, Incoming};
+use server::terminado::control::Answer;
+use server::terminado::rest::TerminalName;
+use server::terminado::shell::Nonce;
+use server::terminado::socket::{Closed, Event, TerminalSocket};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
+use wire::control::WindowSize;
 
 /// Messages read in one turn of the loop, so that a flood doesn't keep the keyboard waiting.
 const TURN: usize = 64;
@@ -320,7 +320,7 @@ impl Terminal {
 
     /// Where the control terminal has to look, when it is needed now and isn't there. The caller opens one, and
     /// reports to [`ControlTerminal::opened`].
-    pub fn needs_control(&mut self, now: Instant) -> Option<&crate::terminado::marker::TtyPath> {
+    pub fn needs_control(&mut self, now: Instant) -> Option<&server::terminado::marker::TtyPath> {
         let needed = self.drain_until.is_none() && (self.input.is_stuck(now) || self.screen.is_slow(now));
         let tty = self.screen.tty()?;
         (needed && self.control.need(now)).then_some(tty)

@@ -6,17 +6,17 @@ use super::news::{self, News, Said};
 use super::peer::{self, BROKEN, Heard, Peer};
 use super::remote::{self, Lost};
 use super::terminal::{Standing, Terminal};
-use crate::control::{SessionReply, SessionRequest, WindowSize};
-use crate::hub::progress::Progress;
-use crate::log::{Event as Logged, Line, Log};
-use crate::terminado::control::{self, ControlLink};
-use crate::terminado::rest::{TerminalName, create_body};
-use crate::terminado::shell::{self, Environment, Nonce};
+use host::log::{Event as Logged, Line, Log};
+use hub::progress::Progress;
 use nix::poll::PollFlags;
+use server::terminado::control::{self, ControlLink};
+use server::terminado::rest::{TerminalName, create_body};
+use server::terminado::shell::{self, Environment, Nonce};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
+use wire::control::{SessionReply, SessionRequest, WindowSize};
 
 /// Most of the client's input taken at once, in bytes.
 const INPUT: usize = 8 * 1024;

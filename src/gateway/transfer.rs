@@ -2,13 +2,13 @@
 //! for its end: as long as there is one, the connection is not idle.
 
 use super::peer::Peer;
-use crate::control::SessionReply;
-use crate::log::{Event, Line, Log};
-use crate::sys::wait::readable_before;
-use crate::sys::{pidfd, socket};
+use host::log::{Event, Line, Log};
+use host::sys::wait::readable_before;
+use host::sys::{pidfd, socket};
 use nix::poll::PollFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
+use wire::control::SessionReply;
 
 /// See the module.
 pub struct Transfer {

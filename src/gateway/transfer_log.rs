@@ -4,9 +4,9 @@
 //! the session's own words in front: which session, which user, from where. How many lines there are is up to
 //! the user, as with sftp-server's log on any host.
 
-use crate::config::LogLevel;
-use crate::log::{Event, Line, Log};
-use crate::sys::wait::readable_before;
+use host::config::LogLevel;
+use host::log::{Event, Line, Log};
+use host::sys::wait::readable_before;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};

@@ -8,16 +8,16 @@ use std::thread;
 use std::time::Duration;
 
 /// Answers one connection per request with what the script gives, and remembers the requests.
-pub(crate) struct Fake {
-    pub(crate) base: String,
+pub struct Fake {
+    pub base: String,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 /// Sends an answer; gets the request's head and how many such requests (first line) came before.
-pub(crate) type Script = dyn Fn(&mut TcpStream, &str, usize) + Send + Sync;
+pub type Script = dyn Fn(&mut TcpStream, &str, usize) + Send + Sync;
 
 impl Fake {
-    pub(crate) fn new(script: impl Fn(&mut TcpStream, &str, usize) + Send + Sync + 'static) -> Self {
+    pub fn new(script: impl Fn(&mut TcpStream, &str, usize) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}/base/", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::<String>::new()));
@@ -42,25 +42,25 @@ impl Fake {
     }
 
     /// A server that always says the same.
-    pub(crate) fn saying(status: u16, headers: &str, body: &str) -> Self {
+    pub fn saying(status: u16, headers: &str, body: &str) -> Self {
         let answer = answer(status, headers, body);
         Self::new(move |stream, _, _| send(stream, answer.as_bytes()))
     }
 
     /// The heads of all requests so far.
-    pub(crate) fn requests(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 
     /// The first lines of all requests so far, without the protocol.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let first = |head: &String| head.lines().next().unwrap_or_default().replace(" HTTP/1.1", "");
         self.requests().iter().map(first).collect()
     }
 }
 
 /// An answer; `headers` are lines ended by CR LF.
-pub(crate) fn answer(status: u16, headers: &str, body: &str) -> String {
+pub fn answer(status: u16, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
         body.len()
@@ -68,22 +68,22 @@ pub(crate) fn answer(status: u16, headers: &str, body: &str) -> String {
 }
 
 /// An error as the hub sends it.
-pub(crate) fn hub_error(status: u16, headers: &str, message: &str) -> String {
+pub fn hub_error(status: u16, headers: &str, message: &str) -> String {
     answer(status, headers, &serde_json::json!({"status": status, "message": message}).to_string())
 }
 
 /// An event stream that ends after these events.
-pub(crate) fn events(events: &[&str]) -> String {
+pub fn events(events: &[&str]) -> String {
     let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
     format!("HTTP/1.1 200 X\r\nConnection: close\r\nContent-Type: text/event-stream\r\n\r\n\n\n{body}")
 }
 
-pub(crate) fn send(stream: &mut TcpStream, bytes: &[u8]) {
+pub fn send(stream: &mut TcpStream, bytes: &[u8]) {
     let _ = stream.write_all(bytes).and_then(|()| stream.flush());
 }
 
 /// Sends these bytes one at a time.
-pub(crate) fn drip(stream: &mut TcpStream, bytes: &[u8], pause: Duration) {
+pub fn drip(stream: &mut TcpStream, bytes: &[u8], pause: Duration) {
     for byte in bytes {
         if stream.write_all(&[*byte]).is_err() {
             return;

@@ -4,7 +4,7 @@
 use super::error::{Fault, HttpError};
 use super::http::{Call, Http, Reply, Stream};
 use super::progress::{Event, Parser};
-use crate::secret::Token;
+use host::secret::Token;
 use reqwest::Method;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,9 +2,10 @@
 
 use super::error::{Fault, HttpError};
 use super::text::printable;
-use crate::secret::Token;
-use accounts::HubUrl;
-use accounts::names::quote;
+use common::HubUrl;
+use common::names::quote;
+use host::config::Config;
+use host::secret::Token;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Method, Url, redirect};
@@ -340,6 +341,15 @@ fn read_ca(path: &Path) -> Result<Vec<Certificate>, String> {
         Ok(certificates) => Ok(certificates),
         Err(why) => Err(printable(&format!("not PEM: {why}"), 200)),
     }
+}
+
+/// A client as the configuration wants it.
+///
+/// # Errors
+/// Its CA file is not usable.
+pub fn new_http(config: &Config, hub: &HubUrl) -> Result<Http, HttpError> {
+    let settings = &config.settings.hub;
+    Http::new(&format!("{}/", hub.base()), settings.ca_file.as_deref())
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ fn paths_are_encoded_and_never_climb() {
     assert_eq!(http.token_page(), "https://hub.example.org/base/hub/token");
 }
 
-/// `quote` is compared with JupyterHub's own in accounts/tests/vectors.rs. Here: nothing changes it on its way.
+/// `quote` is compared with JupyterHub's own in src/common/tests/vectors.rs. Here: nothing changes it on its way.
 #[test]
 fn a_name_is_written_as_jupyterhub_writes_it() {
     let http = Http::new("https://hub.example.org/", None).unwrap();

@@ -2,12 +2,12 @@
 //! (`subdomain_host`).
 //!
 //! Every JupyterHub tells it as a server's `url`, once the server is active. A token that may not read servers learns
-//! it from the hub's redirect to the server. Either is only what somebody says: see [`accounts::HubUrl::at_host_of`].
+//! it from the hub's redirect to the server. Either is only what somebody says: see [`common::HubUrl::at_host_of`].
 
 use super::error::{Fault, HttpError};
 use super::http::{Call, Http};
 use super::model::{self, ServerState};
-use crate::secret::Token;
+use host::secret::Token;
 use std::time::Duration;
 
 /// Asks the hub where the server is; `server` is empty for the default server. `None`: it does not say, as the server

@@ -58,7 +58,7 @@ pub struct Verified {
     pub may_start: bool,
     /// What the server was doing when the hub answered.
     pub state: ServerState,
-    /// Where the user's servers are, in the hub's words: see [`accounts::HubUrl::at_host_of`]. `None`: none of them is
+    /// Where the user's servers are, in the hub's words: see [`common::HubUrl::at_host_of`]. `None`: none of them is
     /// active, or the token may not read them.
     pub address: Option<String>,
     /// The groups that the user is a member of; `None`: the token may not read them.

@@ -7,7 +7,7 @@ use super::model::{self, Refusal, ServerState};
 use super::progress::{Event, Progress};
 use super::reply::{self, Answer};
 use super::text::unstopped;
-use crate::secret::Token;
+use host::secret::Token;
 use reqwest::Method;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};

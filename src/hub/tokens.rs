@@ -7,7 +7,7 @@ use super::json;
 use super::reply::hub_message;
 use super::scopes::Target;
 use super::text::{printable, unstopped};
-use crate::secret::Token;
+use host::secret::Token;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};

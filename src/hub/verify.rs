@@ -4,7 +4,7 @@ use super::error::HttpError;
 use super::http::{Call, Http};
 use super::model::{self, Refusal, Verified};
 use super::reply::hub_message;
-use crate::secret::Token;
+use host::secret::Token;
 use std::time::Duration;
 
 /// Time for the hub's answer. sshd's user waits, and the PAM module gives up a few seconds later.

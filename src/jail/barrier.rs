@@ -10,7 +10,7 @@
 //! terminal by it (ttyname(3)), and pam_selinux the context.
 
 use super::{Failure, step};
-use crate::sys::mount::{self, Flags, Tree};
+use host::sys::mount::{self, Flags, Tree};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -92,7 +92,7 @@ fn build() -> io::Result<()> {
 mod tests {
     use super::super::mounter::tests::{leave, root};
     use super::*;
-    use crate::sys::process::in_child;
+    use host::sys::process::in_child;
     use nix::sched::{CloneFlags, setns};
     use nix::unistd::{Gid, Uid, setgid, setuid};
     use std::io::ErrorKind;

@@ -2,10 +2,10 @@
 
 use super::plan::Plan;
 use super::{Failure, readable, step};
-use crate::homes::mounted::automounts;
-use crate::sys::mount::{self, Flags, Tree};
-use crate::sys::{pidfd, process};
-use accounts::paths::RUN_DIR;
+use common::paths::RUN_DIR;
+use host::homes::mounted::automounts;
+use host::sys::mount::{self, Flags, Tree};
+use host::sys::{pidfd, process};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -249,7 +249,7 @@ fn hide_lastlog(empty: &Path) -> Result<(), Failure> {
 mod tests {
     use super::super::mounter::tests::{leave, never_answers, root};
     use super::*;
-    use crate::sys::process::in_child;
+    use host::sys::process::in_child;
     use std::os::unix::fs::symlink;
 
     /// Also through a link, and whatever lies on top of what: a file system that would never answer isn't asked.

@@ -1,17 +1,18 @@
 //! Process 1 of a session's pid namespace: builds the view as root, then watches as nobody in particular.
 
 use super::request::Request;
-use super::{Failure, Session, barrier, readable, trees, uids, view};
-use crate::control::{ClaimReply, ClaimRequest, MAX_MESSAGE};
-use crate::sandbox;
-use crate::sys::{namespace, process, socket};
-use accounts::paths::{GATEWAY_SOCKET, JAIL_DIR, LOG_SOCKET};
+use super::{Failure, Session, barrier, readable, trees, view};
+use common::paths::{GATEWAY_SOCKET, JAIL_DIR, LOG_SOCKET};
+use host::sandbox;
+use host::sys::{namespace, process, socket};
+use host::uids;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use wire::control::{ClaimReply, ClaimRequest, MAX_MESSAGE};
 
 /// How long the gateway may take to answer a claim; it does nothing else at that time.
 const CLAIM_TIME: Duration = Duration::from_secs(3);

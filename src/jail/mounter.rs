@@ -8,11 +8,10 @@
 
 use super::plan::Plan;
 use super::{Failure, why};
-use crate::config::Share;
-use crate::control::{HomeFault, MAX_MESSAGE};
-use crate::homes::{self, Fault};
-use crate::sys::mount::{Flags, Tree};
-use crate::sys::{pidfd, process, socket};
+use host::config::Share;
+use host::homes::{self, Fault};
+use host::sys::mount::{Flags, Tree};
+use host::sys::{pidfd, process, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -23,6 +22,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use wire::control::{HomeFault, MAX_MESSAGE};
 
 /// How long killed processes may take to end. One that cannot be killed (a kernel that waits without regard to signals)
 /// is left to the system.

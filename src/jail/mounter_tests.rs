@@ -5,16 +5,16 @@
 use super::super::request::Request;
 use super::super::trees;
 use super::*;
-use crate::config::Config;
-use crate::control::{HomeState, JailReport};
-use crate::sys::mount;
-use crate::sys::process::in_child;
+use host::config::Config;
+use host::sys::mount;
+use host::sys::process::in_child;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+use wire::control::{HomeState, JailReport};
 
 /// The uid of the tests' alice.
 const UID: u32 = 20_001;

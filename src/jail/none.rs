@@ -6,16 +6,16 @@
 use super::init::{claim, watch};
 use super::request::Request;
 use super::{Failure, JOIN_TIME, caller, connect_gateway, read_line, why};
-use crate::control::{HomeState, JailReport};
-use crate::rights::Rights;
-use crate::sandbox;
-use crate::sys::{pidfd, process, socket};
-use accounts::paths::CHANNELS_SOCKET_PREFIX;
+use common::paths::CHANNELS_SOCKET_PREFIX;
+use host::rights::Rights;
+use host::sandbox;
+use host::sys::{pidfd, process, socket};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use wire::control::{HomeState, JailReport};
 
 /// Joins the gateway, starts who watches sshd, and tells the caller where the session finds the gateway.
 pub fn serve(request: &Request, rights: Rights) -> Result<(), Failure> {

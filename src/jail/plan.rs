@@ -1,11 +1,11 @@
 //! What of this host's files a session is to see: its home, and shares.
 
 use super::request::Request;
-use crate::config::{Backend, Config, Share};
-use crate::homes;
-use accounts::UserName;
-use accounts::homes::Homes;
-use accounts::uid::{Ids, Rule};
+use common::UserName;
+use common::homes::Homes;
+use common::uid::{Ids, Rule};
+use host::config::{Backend, Config, Share};
+use host::homes;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

@@ -4,7 +4,7 @@
 //! `/etc/ld.so.cache`, and so finds each under its name in the same directory.
 
 use super::elf;
-use accounts::paths::{RSYNC, SCP, SESSION_SHELL, SFTP_SERVER};
+use common::paths::{RSYNC, SCP, SESSION_SHELL, SFTP_SERVER};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};

@@ -1,7 +1,7 @@
 //! What the PAM module asks for: five `key value` lines, then an empty one. Pure.
 
-use accounts::LoginName;
-use accounts::uid::Ids;
+use common::LoginName;
+use common::uid::Ids;
 use std::fmt;
 use std::str::FromStr;
 

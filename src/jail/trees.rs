@@ -4,14 +4,14 @@
 use super::mounter::{Item, Order, Parcel};
 use super::plan::Plan;
 use super::{Failure, readable, view};
-use crate::control::{HomeFault, HomeState, JailReport, MAX_MESSAGE};
-use crate::homes::{self, Fault, bounded};
-use crate::sys::mount::Tree;
-use crate::sys::socket;
+use host::homes::{self, Fault, bounded};
+use host::sys::mount::Tree;
+use host::sys::socket;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use wire::control::{HomeFault, HomeState, JailReport, MAX_MESSAGE};
 
 /// Most notes in a report, and most bytes in each.
 const MAX_NOTES: usize = 16;

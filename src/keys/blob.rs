@@ -61,13 +61,10 @@ pub fn encode(blob: &[u8]) -> String {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub(super) mod tests {
+mod tests {
     use super::*;
+    use crate::examples::{ECDSA, ED25519};
     use proptest::prelude::*;
-
-    pub const ED25519: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIFzan38J6HR+FBfEANQcR35EYrD30Lg2EicJ/V6YaQXM";
-    pub const ECDSA: &str = "AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBBzzpwUvIWSviCaL36/hPb5hia5P96TVw0SzH\
-                             fuBukyXL8O3UXv2C6ZgnUq8HBrWCaexo+t8vUpkYMl6EBuGVMM=";
 
     /// A blob of a type with `length` further bytes.
     fn blob(kind: &str, length: usize) -> Vec<u8> {

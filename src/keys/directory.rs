@@ -1,8 +1,8 @@
 //! The source `file`: a directory of the administrator's, with a file for each user.
 
 use super::file;
-use crate::homes::open::open_dir;
-use accounts::UserName;
+use common::UserName;
+use host::homes::open::open_dir;
 use nix::errno::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;

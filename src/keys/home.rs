@@ -1,13 +1,13 @@
 //! The source `home`: `.ssh/authorized_keys` in the user's home on this host.
 
 use super::file;
-use crate::control::HomeFault;
-use crate::homes;
-use accounts::UserName;
-use accounts::homes::Homes;
+use common::UserName;
+use common::homes::Homes;
+use host::homes;
 use nix::errno::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;
+use wire::control::HomeFault;
 
 /// Reads it as the process that this is, which should be the user's (`uid`): root may not be able to read it where it is
 /// on a file server. `None`: there is none. May wait for as long as the file system does.
@@ -41,7 +41,7 @@ mod tests {
 
     fn look(root: &Path, uid: u32) -> Result<Option<Vec<u8>>, String> {
         let text = format!("[homes]\nroot = '{}'", root.display());
-        let homes = accounts::Settings::parse(&text).unwrap().homes.unwrap();
+        let homes = common::Settings::parse(&text).unwrap().homes.unwrap();
         read(&homes, &UserName::parse("alice").unwrap(), uid)
     }
 

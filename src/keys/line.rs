@@ -2,7 +2,7 @@
 
 use super::blob::{self, BlobError};
 use super::options::{self, Judged};
-use accounts::error::excerpt;
+use common::error::excerpt;
 use std::fmt;
 
 /// A key that a user has listed. Shown, it is the line for sshd, without its end.
@@ -176,8 +176,8 @@ impl std::error::Error for Refused {}
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::blob::tests::{ECDSA, ED25519};
     use super::*;
+    use crate::examples::{ECDSA, ED25519};
     use proptest::prelude::*;
 
     /// The line for sshd.

@@ -4,7 +4,7 @@
 //! out where the key is worth no more without it, and the key is refused where it would be.
 
 use super::line::Refused;
-use accounts::error::excerpt;
+use common::error::excerpt;
 
 /// What becomes of an option, and of its key.
 #[derive(Clone, Copy)]

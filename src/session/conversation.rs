@@ -8,16 +8,16 @@ use super::gateway::{Broken, Gateway};
 use super::progress::{Style, Waiting};
 use super::signals::{Heard, Signals};
 use super::{End, environment};
-use crate::control::{MAX_COMMAND, SessionReply, SessionRequest, Tty};
-use crate::sys::{process, tty};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use host::sys::{process, tty};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
+use wire::control::{MAX_COMMAND, SessionReply, SessionRequest, Tty};
 
 /// What is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

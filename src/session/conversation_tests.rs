@@ -2,15 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
-use crate::control::{MAX_MESSAGE, WindowSize};
-use crate::sys::process::in_child;
-use crate::sys::socket;
+use host::sys::process::in_child;
+use host::sys::socket;
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::{Signal, raise};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+use wire::control::{MAX_MESSAGE, WindowSize};
 
 const SIZE: Winsize = Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
 

@@ -47,7 +47,7 @@ fn write_all_within(fd: BorrowedFd<'_>, mut bytes: &[u8], patience: Duration) ->
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::sys::socket::set_nonblocking;
+    use host::sys::socket::set_nonblocking;
     use std::fs::File;
     use std::io::Read;
     use std::os::fd::AsFd;

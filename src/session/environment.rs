@@ -1,6 +1,6 @@
 //! What of its environment a session passes on. Pure.
 
-use crate::environment::{MAX_VARIABLES, may_be_value, may_travel};
+use host::environment::{MAX_VARIABLES, may_be_value, may_travel};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -63,8 +63,8 @@ pub fn own() -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{MAX_MESSAGE, SessionRequest, Tty, WindowSize};
-    use crate::environment::{MAX_NAME, MAX_VALUE};
+    use host::environment::{MAX_NAME, MAX_VALUE};
+    use wire::control::{MAX_MESSAGE, SessionRequest, Tty, WindowSize};
 
     fn passed(all: &[(&str, &str)]) -> Vec<String> {
         let all = all.iter().map(|(name, value)| ((*name).into(), (*value).into()));

@@ -3,10 +3,9 @@
 use super::expand::expand;
 use super::gateway::{Broken, Gateway};
 use super::{End, transfer};
-use crate::control::{FileTool, SessionReply, SessionRequest};
-use crate::environment::is_locale;
-use crate::sys::process;
-use accounts::paths::LOG_SOCKET;
+use common::paths::LOG_SOCKET;
+use host::environment::is_locale;
+use host::sys::process;
 use nix::sys::stat::{Mode, umask};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -15,6 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, io};
+use wire::control::{FileTool, SessionReply, SessionRequest};
 
 /// Variables that the programs get: where the client is (sftp-server logs it), who the user is, the locale. Not HOME:
 /// rsync would read `~/.popt` before it looks at its arguments, and in that file its user can give `--server` any

@@ -1,9 +1,8 @@
 //! The session's end of the socket to its gateway.
 
-use crate::control::{MAX_MESSAGE, SessionReply, SessionRequest};
-use crate::sandbox::Reach;
-use crate::sys::socket;
-use accounts::paths::{CHANNELS_SOCKET_PREFIX, CHANNELS_VARIABLE, GATEWAY_SOCKET};
+use common::paths::{CHANNELS_SOCKET_PREFIX, CHANNELS_VARIABLE, GATEWAY_SOCKET};
+use host::sandbox::Reach;
+use host::sys::socket;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt;
@@ -11,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use wire::control::{MAX_MESSAGE, SessionReply, SessionRequest};
 
 /// How long the gateway may take to answer a question. It does not ask anybody else.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn without_a_jail_a_session_reaches_its_gateway_and_nothing_else() {
-        use crate::sys::process::{harden, in_child};
+        use host::sys::process::{harden, in_child};
         assert!(in_child(|| {
             let name = std::process::id().to_string();
             let [own, others] =

@@ -1,7 +1,7 @@
 //! What a session asks for, and what it gets: a pure decision.
 
 use super::transfer;
-use crate::control::FileTool;
+use wire::control::FileTool;
 
 /// What is to be done for a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

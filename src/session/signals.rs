@@ -1,6 +1,6 @@
 //! Signals: those that a session passes on to the process, and those that it ends by.
 
-use crate::sys::process;
+use host::sys::process;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
@@ -108,7 +108,7 @@ pub fn die_of(name: &str) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::sys::process::in_child;
+    use host::sys::process::in_child;
     use nix::sys::signal::raise;
 
     #[test]

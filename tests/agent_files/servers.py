@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-FILES = Path(__file__).resolve().parents[2] / "src/agent/files.py"
+FILES = Path(__file__).resolve().parents[2] / "src/server/agent/files.py"
 #: Where distributions have OpenSSH's; None where there is none.
 STOCK = next((path for path in ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server",
                                 "/usr/lib/ssh/sftp-server") if os.access(path, os.X_OK)), None)

@@ -34,7 +34,7 @@ for line in sys.stdin:
 @pytest.mark.parametrize("venv", ["venv", "venv-old1", "venv-old6"])
 def test_names_are_escaped_as_by_jupyterhub(hub, venv, suite):
     """The vectors that the Rust code is compared with are what JupyterHub 6, 2 and 1 write into their URLs."""
-    lines = (REPOSITORY / "accounts/tests/vectors.tsv").read_text().splitlines()
+    lines = (REPOSITORY / "src/common/tests/vectors.tsv").read_text().splitlines()
     names, _, _, segments = zip(*(line.split("\t")[:4] for line in lines if not line.startswith("#")))
     done = hub.box.run(f"/mnt/hub/{venv}/bin/python", "-c", ESCAPE, input="\n".join(names), timeout=60)
     assert done.stdout.splitlines() == list(segments)

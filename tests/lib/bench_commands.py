@@ -45,7 +45,7 @@ class Wire:
     It starts where the gateway does, in the bastion's network, and goes through the hub's proxy as the gateway does.
     """
 
-    #: As often as ours, in a flood (src/terminado/socket.rs): one for each message slows the server.
+    #: As often as ours, in a flood (src/server/terminado/socket.rs): one for each message slows the server.
     PONG_GAP = 0.002
     PONG = b"\x8a\x80\0\0\0\0"
 

@@ -13,24 +13,37 @@ from lib.paths import REPOSITORY
 
 #: What a module that every process, or root's sshd, loads must not bring along.
 HEAVY = {"reqwest", "hyper", "native-tls", "openssl", "openssl-sys", "rustls", "tokio", "mio", "async-std", "smol",
-         "futures", "clap", "tungstenite", "jupyterhub-openssh", "syslog", "rayon", "ureq", "curl", "serde", "serde_json"}
+         "futures", "clap", "tungstenite", "syslog", "rayon", "ureq", "curl", "serde", "serde_json"}
+#: What connects to somewhere: no part of the small programs.
+TLS = {"reqwest", "hyper", "native-tls", "openssl", "openssl-sys", "rustls", "tokio", "tungstenite", "clap",
+       "hub", "server", "gateway", "admin"}
+#: What does I/O.
+IO = {"nix", "libc", "rustix"}
 FORBIDDEN = {
-    "nss_jupyterhub": HEAVY | {"pam_jupyterhub"},
-    "pam_jupyterhub": HEAVY | {"nss_jupyterhub"},
-    # Anything that does I/O.
-    "accounts": HEAVY | {"nix", "libc", "rustix", "pam_jupyterhub", "nss_jupyterhub"},
+    "nss_jupyterhub": HEAVY | {"host", "pam_jupyterhub"},
+    "pam_jupyterhub": HEAVY | {"host", "nss_jupyterhub"},
+    "common": HEAVY | IO,
+    "wire": (HEAVY | IO) - {"serde"},
+    "host": TLS,
+    "keys": TLS,
+    "jail": TLS | {"keys"},
+    "session": TLS | {"keys"},
+    "authorized-keys": TLS,
+    # Neither speaks with users' servers.
+    "hub": {"server", "keys", "clap", "tungstenite"},
+    "hub-keys": {"server", "gateway", "clap", "tungstenite"},
+    # The administrator's commands are no part of a gateway's source.
+    "gateway": {"admin", "clap", "keys"},
 }
-#: Modules of the root package: (files, what they must not name).
+#: (files, what they must not name).
 INNER = (
-    ("src/hub", r"crate::session\b|super::super::session\b"),
-    ("src/jail", r"crate::hub\b|reqwest|native_tls|tungstenite"),
-    ("src/session", r"crate::hub\b|reqwest|native_tls|tungstenite"),
-    ("accounts/src", r"std::(fs|net::(Tcp|Udp|ToSocket)|process|thread)"),
+    ("src/common", r"std::(fs|net::(Tcp|Udp|ToSocket)|process|thread)"),
+    ("src/wire", r"std::(fs|net|process|thread)"),
     ("nss/src", r"std::(net|thread|process)\b"),
     ("pam/src", r"std::(net|thread)\b"),
 )
 #: The only files with unsafe code.
-UNSAFE = re.compile(r"src/sys/\w+\.rs|(nss|pam)/src/(entry|sys)\.rs")
+UNSAFE = re.compile(r"src/host/sys/\w+\.rs|(nss|pam)/src/(entry|sys)\.rs")
 
 
 def tree(package):
@@ -49,7 +62,7 @@ def without_tests(text):
 
 def sources():
     """The Rust files of the repository, with their paths as written in messages."""
-    for top in ("accounts", "nss", "pam", "src"):
+    for top in ("nss", "pam", "src"):
         for file in sorted((REPOSITORY / top).rglob("*.rs")):
             if "target" not in file.parts:
                 yield str(file.relative_to(REPOSITORY)), file.read_text()

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes accounts/tests/vectors.tsv from the real escapism and kubespawner.
+"""Writes src/common/tests/vectors.tsv from the real escapism and kubespawner.
 
 Run it where both are installed (pip install escapism jupyterhub-kubespawner), and commit the result:
 
-    python3 tests/vectors/make_vectors.py > accounts/tests/vectors.tsv
+    python3 tests/vectors/make_vectors.py > src/common/tests/vectors.tsv
 """
 
 import hashlib

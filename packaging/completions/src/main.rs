@@ -14,7 +14,7 @@ fn main() -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "name the directory to write to"));
     };
     std::fs::create_dir_all(&directory)?;
-    let mut command = shown(&jupyterhub_openssh::cli::command());
+    let mut command = shown(&admin::cli::command());
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut command, NAME, &directory)?;
     }
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn hidden_commands_are_not_offered() {
-        let whole = jupyterhub_openssh::cli::command();
+        let whole = admin::cli::command();
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut made = Vec::new();
             clap_complete::generate(shell, &mut shown(&whole), NAME, &mut made);

@@ -10,9 +10,9 @@ mod rsync;
 mod scp;
 mod words;
 
-use crate::control::FileTool;
 pub use own_home::own_home;
 use std::fmt;
+use wire::control::FileTool;
 pub use words::Word;
 
 /// Most words of a command.

@@ -1,0 +1,44 @@
+//! Is /etc/jupyterhub-openssh/config.toml complete and right?
+
+use super::Finding;
+use common::paths::CONFIG_FILE;
+use host::config::Config;
+use host::rights::Rights;
+
+const TOPIC: &str = "configuration";
+
+/// Reads the configuration as every login does; without one there is little else to check.
+pub fn check() -> (Option<Config>, Vec<Finding>) {
+    // Two lines as everywhere: what is wrong and where, and what to do about it.
+    let broken = |error: common::ConfigError| {
+        let text = error.to_string();
+        let (what, remedy) = text.split_once('\n').unwrap_or((&text, "See jupyterhub-openssh.toml(5)."));
+        Finding::error(TOPIC, what, remedy)
+    };
+    let mut findings = Vec::new();
+    let rights = Rights::of_this_process();
+    let config = Config::load();
+    let unsuited = config.as_ref().ok().and_then(|config| rights.suit(config).err());
+    // A bastion's own user is as good as root where sshd isn't root's.
+    let ours = rights == Rights::Root || rights.own_sshd_config().is_some();
+    if !ours {
+        findings.push(Finding::unknown(
+            TOPIC,
+            "not run as root: much of what follows cannot be found out",
+            "sudo jupyterhub-openssh check",
+        ));
+    }
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
+            findings.push(broken(error));
+            return (None, findings);
+        }
+    };
+    findings.push(match config.hub_url() {
+        Ok(hub) => Finding::fine(TOPIC, format_args!("{CONFIG_FILE} is in order; the hub is {hub}")),
+        Err(error) => broken(error),
+    });
+    findings.extend(unsuited.filter(|_| ours).map(broken));
+    (Some(config), findings)
+}

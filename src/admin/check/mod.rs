@@ -1,0 +1,282 @@
+//! `jupyterhub-openssh check`: tells the administrator what is wrong with this bastion, and how to mend it.
+//!
+//! | file | concern |
+//! |---|---|
+//! | [`finding`], [`report`] | what was found, and how it is shown |
+//! | [`configuration`], [`login`], [`files`], [`uids`], [`homes`], [`mounts`], [`shares`], [`keys`] | config.toml and what it needs on this host |
+//! | [`installed`], [`nss`], [`pam`], [`sshd`], [`block`], [`freshness`], [`service_unit`], [`logger`] | what the package is plugged into |
+//! | [`hub`], [`port`], [`websocket`], [`service`], [`probe`], [`answer`] | the way to the hub |
+//! | [`user`], [`token`], [`prompt`] | one login, followed through all of it |
+//! | [`run`] | a program of the system |
+//!
+//! Facts are gathered by few functions, each with a deadline, and judged by pure ones. What may never answer is asked in a
+//! child process, which is ended when its time is over; what comes from the network is read in one without privileges.
+
+mod answer;
+mod block;
+mod configuration;
+mod files;
+mod finding;
+mod freshness;
+mod homes;
+mod hub;
+mod installed;
+mod keys;
+mod logger;
+mod login;
+mod mounts;
+mod nss;
+mod pam;
+mod port;
+mod probe;
+mod prompt;
+mod report;
+mod run;
+mod service;
+mod service_unit;
+mod shares;
+mod sshd;
+mod token;
+mod uids;
+mod user;
+mod websocket;
+
+use ::hub::http::Http;
+use ::hub::http::new_http;
+use ::hub::service_token;
+use common::{LoginName, paths};
+use finding::Finding;
+use host::child::forked;
+use host::config::Config;
+use host::secret::Token;
+use host::sys::process;
+use nix::unistd::{Uid, User, geteuid, isatty};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a file system may take to answer: a file server that hangs must not hang the administrator too.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the parts on this host, those of the hub, and a token may take; all together are less than 20 s.
+const HOST_TIME: Duration = Duration::from_secs(7);
+const HUB_TIME: Duration = Duration::from_secs(7);
+const TOKEN_TIME: Duration = Duration::from_secs(4);
+/// How much longer the process is waited for in which they are.
+const GRACE: Duration = Duration::from_millis(500);
+/// Longest answer of such a process, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// Runs every check, says what was found, and returns the exit status: 0 when all is in order, 1 when something may be
+/// wrong or could not be found out, 2 when something is. `user` is a login to follow.
+#[must_use]
+pub fn run(user: Option<&str>, json: bool) -> u8 {
+    let mut shown = Shown { json, ..Shown::default() };
+    let (config, findings) = configuration::check();
+    shown.add(findings);
+    let login = match user.map(user::parse) {
+        Some(Err(finding)) => {
+            shown.add(vec![finding]);
+            None
+        }
+        Some(Ok(login)) => Some(match &config {
+            Some(config) => config.settings.canonical(login),
+            None => login,
+        }),
+        None => None,
+    };
+    let reached = config.as_ref().is_some_and(|config| {
+        let mut findings = hub(config, login.as_ref());
+        // Not a finding of its own: nothing at the hub needs mending for it.
+        let reached = findings.iter().any(|finding| finding.topic == REACHED);
+        findings.retain(|finding| finding.topic != REACHED);
+        shown.add(findings);
+        reached
+    });
+    shown.add(host(config.as_ref(), login.as_ref()));
+    if let (Some(config), Some(login), true) = (&config, &login, reached) {
+        shown.add(with_token(config, login));
+    }
+    shown.finish(user)
+}
+
+/// What was found so far. Lines are shown at once, the object at the end.
+#[derive(Default)]
+struct Shown {
+    findings: Vec<Finding>,
+    json: bool,
+}
+
+impl Shown {
+    fn add(&mut self, findings: Vec<Finding>) {
+        if !self.json {
+            let out = io::stdout();
+            // no-color.org: set and not empty.
+            let colours = isatty(out.as_fd()).unwrap_or(false)
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            let mut out = out.lock();
+            for finding in &findings {
+                // Whoever reads this may have stopped reading (EPIPE).
+                let _ = out.write_all(report::lines(finding, colours).as_bytes());
+            }
+            let _ = out.flush();
+        }
+        self.findings.extend(findings);
+    }
+
+    fn finish(self, user: Option<&str>) -> u8 {
+        let text =
+            if self.json { report::json(&self.findings, user) } else { report::summary(&self.findings) };
+        let _ = writeln!(io::stdout(), "{text}");
+        report::exit_status(&self.findings)
+    }
+}
+
+/// Topic of what a process says when the hub can be asked more.
+const REACHED: &str = "";
+
+/// The way to the hub, and what it says of its service and of a user's keys.
+fn hub(config: &Config, login: Option<&LoginName>) -> Vec<Finding> {
+    let service = config.keys.service_token_file.as_deref().and_then(|file| service_token::read(file).ok());
+    // The service token is in its memory: it runs as the user who may read that.
+    in_child("hub", HUB_TIME, Some(paths::KEYS_USER), || {
+        let (mut findings, reached) = hub::check(config);
+        if !reached {
+            return findings;
+        }
+        findings.push(Finding::fine(REACHED, ""));
+        if config.keys.is_on() {
+            findings.extend(at_the_hub(config, |http| {
+                let mut findings: Vec<Finding> =
+                    service.iter().flat_map(|token| service::check(http, token, &config.keys)).collect();
+                findings.extend(
+                    login.iter().flat_map(|login| token::keys(config, http, service.as_ref(), login)),
+                );
+                findings
+            }));
+        }
+        findings
+    })
+}
+
+/// Asks for a token of the user's, and tries it.
+fn with_token(config: &Config, login: &LoginName) -> Vec<Finding> {
+    let skipped =
+        |what: String| vec![Finding::info(user::TOPIC, what, "Give one at the prompt, or on standard input")];
+    let token: Token = match prompt::ask(&format!("Token of {} to try (empty: none): ", login.user())) {
+        prompt::Typed::Token(token) => token,
+        prompt::Typed::Nothing => return skipped("no token was tried".to_owned()),
+        prompt::Typed::Wrong(why) => return skipped(format!("what was given is no token: {why}")),
+    };
+    in_child(user::TOPIC, TOKEN_TIME, Some(paths::GATEWAY_USER), || {
+        at_the_hub(config, |http| token::check(config, http, login, &token))
+    })
+}
+
+fn at_the_hub(config: &Config, work: impl FnOnce(&Http) -> Vec<Finding>) -> Vec<Finding> {
+    let Ok(hub) = config.hub_url() else { return Vec::new() };
+    match new_http(config, hub) {
+        Ok(http) => work(&http),
+        Err(error) => vec![hub::no_answer("hub", &error)],
+    }
+}
+
+/// This host: each topic in a thread, which is left behind when its time is over.
+fn host(config: Option<&Config>, login: Option<&LoginName>) -> Vec<Finding> {
+    let (config, login) = (config.cloned(), login.cloned());
+    in_child("host", HOST_TIME, None, move || {
+        type Topic = (&'static str, Box<dyn FnOnce() -> Vec<Finding> + Send>);
+        let keys_on = config.as_ref().map(|config| config.keys.is_on());
+        let remote = config.as_ref().is_some_and(|config| keys::are_remote(&config.keys));
+        let name = login.as_ref().map(|login| login.as_str().to_owned());
+        let mut topics: Vec<Topic> = vec![
+            ("package", Box::new(move || installed::check(remote))),
+            ("nss", Box::new(nss::check)),
+            (
+                "sshd",
+                Box::new(move || {
+                    let (mut findings, service) = sshd::check(name.as_deref(), keys_on);
+                    findings.extend(pam::check(&service));
+                    findings
+                }),
+            ),
+            ("systemd", Box::new(service_unit::check)),
+            ("log", Box::new(logger::check)),
+        ];
+        if let Some(config) = config {
+            type Check = fn(&Config) -> Vec<Finding>;
+            let checks: [(&'static str, Check); 6] = [
+                ("accounts", uids::check),
+                ("homes", homes::check),
+                ("files", files::check),
+                ("shares", shares::check),
+                ("login", login::check),
+                ("keys", keys::check),
+            ];
+            for (topic, check) in checks {
+                let config = config.clone();
+                topics.push((topic, Box::new(move || check(&config))));
+            }
+            if let Some(login) = login {
+                topics.push((user::TOPIC, Box::new(move || user::check(&config, &login))));
+            }
+        }
+        let end = Instant::now() + HOST_TIME;
+        let asked: Vec<_> = topics
+            .into_iter()
+            .map(|(topic, check)| {
+                let (answer, answers) = channel();
+                thread::spawn(move || answer.send(check()));
+                (topic, answers)
+            })
+            .collect();
+        asked
+            .into_iter()
+            .flat_map(|(topic, answers)| {
+                let left = end.saturating_duration_since(Instant::now());
+                answers.recv_timeout(left).unwrap_or_else(|_| vec![late(topic, "no answer in time", HANGS)])
+            })
+            .collect()
+    })
+}
+
+/// What to do about something that doesn't answer.
+const HANGS: &str = "See what hangs: ps -eo pid,stat,wchan:20,args";
+
+fn late(topic: &str, why: &str, remedy: &str) -> Finding {
+    Finding::unknown(topic, format_args!("could not be found out: {why}"), remedy)
+}
+
+/// Does `work` in a child process, which can be ended whatever it waits for; as a user without privileges if one is named
+/// and this is root.
+fn in_child(
+    topic: &str,
+    within: Duration,
+    user: Option<&str>,
+    work: impl FnOnce() -> Vec<Finding>,
+) -> Vec<Finding> {
+    let ids = match user.filter(|_| geteuid().is_root()).map(User::from_name) {
+        None => None,
+        Some(Ok(Some(user))) if user.uid != Uid::from_raw(0) => Some((user.uid.as_raw(), user.gid.as_raw())),
+        Some(_) => {
+            return vec![late(
+                topic,
+                "a system user of the package's is missing",
+                "See what is said under package",
+            )];
+        }
+    };
+    let answer = forked::ask(within + GRACE, MAX_ANSWER, || {
+        if let Some((uid, gid)) = ids {
+            process::drop_privileges(uid, gid).map_err(|error| format!("cannot drop privileges: {error}"))?;
+        }
+        serde_json::to_vec(&work()).map(Some).map_err(|error| error.to_string())
+    });
+    match answer {
+        Ok(bytes) => serde_json::from_slice(&bytes.unwrap_or_default())
+            .unwrap_or_else(|_| vec![late(topic, "no answer", HANGS)]),
+        // What follows is meant for a file system.
+        Err(why) => vec![late(topic, why.split(": look after").next().unwrap_or(&why), HANGS)],
+    }
+}

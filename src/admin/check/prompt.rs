@@ -1,0 +1,140 @@
+//! Asking for a token to try: without an echo on a terminal, otherwise from standard input.
+
+use host::secret::{MAX_TOKEN, Token};
+use host::sys::tty::RawMode;
+use host::sys::wait::readable;
+use nix::unistd::{isatty, read};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// How long standard input may keep us waiting where nobody types.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long somebody may take to paste a token.
+const TYPING: Duration = Duration::from_secs(300);
+
+/// What has come of it.
+#[derive(Debug)]
+pub enum Typed {
+    /// A token.
+    Token(Token),
+    /// Nothing was given, or it was broken off.
+    Nothing,
+    /// It is no token: why.
+    Wrong(&'static str),
+}
+
+/// Asks. The prompt goes to standard error, which leaves standard output to the findings.
+pub fn ask(question: &str) -> Typed {
+    let stdin = io::stdin();
+    let fd = stdin.as_fd();
+    let terminal = isatty(fd).unwrap_or(false);
+    let mut line = Line::new();
+    if !terminal {
+        read_line(fd, &mut line, Instant::now() + PATIENCE);
+        return line.typed();
+    }
+    let mut err = io::stderr();
+    match RawMode::enter(fd) {
+        Ok((raw, before)) => {
+            let before = Zeroizing::new(before);
+            let _ = write!(err, "{question}").and_then(|()| err.flush());
+            if !before.iter().any(|byte| line.take(*byte)) {
+                read_line(fd, &mut line, Instant::now() + TYPING);
+            }
+            drop(raw);
+            let _ = writeln!(err);
+        }
+        // Without the modes of a terminal the token would be seen.
+        Err(_) => line.broken = true,
+    }
+    line.typed()
+}
+
+fn read_line(fd: BorrowedFd<'_>, line: &mut Line, end: Instant) {
+    let mut byte = Zeroizing::new([0; 1]);
+    while readable(fd, end).unwrap_or(false) {
+        match read(fd, byte.as_mut_slice()) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                if byte.first().is_some_and(|byte| line.take(*byte)) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A line that is being typed.
+struct Line {
+    /// Never grows beyond what was reserved: that would leave a copy behind.
+    text: Zeroizing<Vec<u8>>,
+    too_long: bool,
+    broken: bool,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { text: Zeroizing::new(Vec::with_capacity(MAX_TOKEN)), too_long: false, broken: false }
+    }
+
+    /// Takes a byte; whether that was the end.
+    fn take(&mut self, byte: u8) -> bool {
+        match byte {
+            b'\r' | b'\n' => return true,
+            // Ctrl-C and Ctrl-D, which a raw terminal gives as they are.
+            0x03 | 0x04 => {
+                self.broken = true;
+                return true;
+            }
+            0x08 | 0x7f => {
+                self.text.pop();
+            }
+            // Ctrl-U: all of it.
+            0x15 => self.text.clear(),
+            _ if self.text.len() < MAX_TOKEN => self.text.push(byte),
+            _ => self.too_long = true,
+        }
+        false
+    }
+
+    fn typed(&self) -> Typed {
+        let Ok(text) = std::str::from_utf8(&self.text) else { return Typed::Wrong("it is not text") };
+        match text.trim_ascii() {
+            _ if self.too_long => Typed::Wrong("it is too long for a token"),
+            _ if self.broken => Typed::Nothing,
+            "" => Typed::Nothing,
+            text => Token::parse(text).map_or(Typed::Wrong("it holds what a token does not"), Typed::Token),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(bytes: &[u8]) -> Result<String, &'static str> {
+        let mut line = Line::new();
+        let _ = bytes.iter().any(|byte| line.take(*byte));
+        match line.typed() {
+            Typed::Token(token) => Ok(token.expose().to_owned()),
+            Typed::Nothing => Err(""),
+            Typed::Wrong(why) => Err(why),
+        }
+    }
+
+    #[test]
+    fn a_line_is_a_token_or_none() {
+        assert_eq!(typed(b"secret\nmore").as_deref(), Ok("secret"));
+        assert_eq!(typed(b" secret \r").as_deref(), Ok("secret"));
+        assert_eq!(typed(b"wrong\x15secrex\x7ft\n").as_deref(), Ok("secret"));
+        for nothing in [&b""[..], b"\n", b"   \n", b"secret\x03", b"secret\x04"] {
+            assert_eq!(typed(nothing), Err(""));
+        }
+        assert!(typed(b"a b\n").is_err() && typed(b"\xff\n").is_err() && typed(b"\x1b[A\n").is_err());
+        assert_eq!(typed(&vec![b'a'; MAX_TOKEN]).map(|text| text.len()), Ok(MAX_TOKEN));
+        assert_eq!(typed(&vec![b'a'; MAX_TOKEN + 1]), Err("it is too long for a token"));
+    }
+}

@@ -1,4 +1,0 @@
-//! /usr/lib/jupyterhub-openssh/session
-fn main() {
-    std::process::exit(jupyterhub_openssh::session::run().into());
-}

@@ -1,0 +1,68 @@
+//! Is the user's server there, and is it a Jupyter? What answers in its place cannot always tell; the hub can.
+
+use super::access::Access;
+use super::remote::{NoTerminal, server_path};
+use hub::error::{Fault, HttpError};
+use hub::http::{Call, Http};
+use hub::model::{ServerState, Verified};
+use hub::verify::{VerifyError, verify};
+use server::terminado::rest::{self, CreateError, Kind};
+use std::time::Duration;
+
+/// Time for the hub's word on the server.
+const ASK: Duration = Duration::from_secs(9);
+/// Time for the server's word on what it is.
+const KIND: Duration = Duration::from_secs(5);
+
+/// Whether the server has to be started, after it has refused to make a terminal.
+///
+/// The hub's proxy passes what is for a server that isn't there to the hub, or, for a named one, to the user's default
+/// server: Jupyter's 404 then says nothing about it. So the hub is asked unless the answer is clear.
+///
+/// # Errors
+/// The hub accepts the token no more.
+pub fn is_down(http: &Http, access: &Access, refusal: CreateError) -> Result<bool, NoTerminal> {
+    if let CreateError::NotRunning(_) = refusal {
+        return Ok(true);
+    }
+    match verify(http, access.hub_token(), access.user(), access.server(), ASK) {
+        Ok(Verified { state: ServerState::Ready, .. }) => Ok(false),
+        // A token that may neither see nor start it: where no Jupyter answers, the hub's refusal says what to do.
+        Ok(Verified { state: ServerState::Unknown, may_start, .. }) => {
+            Ok(may_start || kind(http, access) != Kind::Jupyter)
+        }
+        Ok(_) => Ok(true),
+        // To start it is to sit this out, and the hub then says whether it runs.
+        Err(VerifyError::Unavailable { .. }) => Ok(true),
+        Err(VerifyError::Refused(why)) => Err(NoTerminal::new(
+            "The hub does not accept your login any more.\nLog in again.",
+            format!("no terminal: {refusal}; {}", why.for_log()),
+        )),
+    }
+}
+
+/// What the server is, by what it answers where Jupyter tells its version.
+pub fn kind(http: &Http, access: &Access) -> Kind {
+    let place = access.server_hub().ok().and_then(|hub| http.at(&hub).ok());
+    let Some(http) = place else { return Kind::Unknown };
+    let path = server_path(access, &[rest::VERSION]);
+    match access.server_token().and_then(|token| http.call(&token, Call::get(&path, KIND))) {
+        Ok(reply) => rest::interpret_version(reply.status, &reply.body),
+        Err(HttpError { fault: Fault::Redirect { status, .. }, .. }) => Kind::Other(status),
+        Err(HttpError { fault: Fault::TooLarge(_), .. }) => Kind::Other(200),
+        Err(_) => Kind::Unknown,
+    }
+}
+
+/// For the user of a server that is no Jupyter: what happened, what to do.
+pub fn no_jupyter(access: &Access) -> String {
+    let what = "What runs as your server is not Jupyter, or wants a login of its own: no terminal or command can run in it.";
+    if access.config().serves_homes() {
+        format!("{what}\nUse it in your browser; sftp and scp to this host reach your files all the same.")
+    } else {
+        format!(
+            "{what}\nUse it in your browser, or start a Jupyter server in its place at {}.",
+            access.home_page()
+        )
+    }
+}

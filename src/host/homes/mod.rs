@@ -1,0 +1,102 @@
+//! The homes on this host: found without trusting their users, made when they are missing, limited in size.
+//!
+//! A home may be on a file server that has stopped answering, so every function here that takes a path or a
+//! descriptor of a home may wait for ever. Call them where a deadline can put an end to it: the jail in a child
+//! that it kills, the administrator's programs in a thread that they stop waiting for.
+
+pub mod claim;
+pub mod create;
+pub mod mounted;
+pub mod open;
+pub mod quota;
+
+use common::text::one_line;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use wire::control::HomeFault;
+
+pub use create::create;
+pub use open::{open, open_root};
+
+/// Longest detail of a fault, in bytes.
+const MAX_DETAIL: usize = 500;
+
+/// Why there is no home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Why, in kind: what the user is told depends on it.
+    pub kind: HomeFault,
+    /// Why, in detail, with the path: one line for the log, printable and bounded.
+    pub detail: String,
+}
+
+impl Fault {
+    /// A fault; the detail is made printable and cut.
+    #[must_use]
+    pub fn new(kind: HomeFault, detail: &str) -> Self {
+        Self { kind, detail: bounded(detail, MAX_DETAIL) }
+    }
+
+    /// What an error on `what` means. A server that was waited for as long as the mount options say, and that did
+    /// not answer, is told from one that answered.
+    #[must_use]
+    pub fn of_error(what: &str, error: nix::Error) -> Self {
+        use nix::errno::Errno;
+        let kind = match error {
+            Errno::ETIMEDOUT
+            | Errno::EHOSTDOWN
+            | Errno::EHOSTUNREACH
+            | Errno::ENETDOWN
+            | Errno::ENETUNREACH
+            | Errno::ECONNREFUSED
+            | Errno::ENOTCONN => HomeFault::NoAnswer,
+            _ => HomeFault::Failed,
+        };
+        Self::new(kind, &format!("{what}: {}", error.desc()))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// One printable line of at most `bytes` bytes.
+#[must_use]
+pub fn bounded(text: &str, bytes: usize) -> String {
+    let mut line = one_line(text);
+    if line.len() > bytes {
+        let mut end = bytes.saturating_sub('…'.len_utf8());
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_printable_and_bounded() {
+        let fault = Fault::new(HomeFault::Failed, &format!("a\n\x1b{}", "ü".repeat(1000)));
+        assert!(fault.detail.starts_with("a; \\u{1b}ü") && fault.detail.ends_with('…'), "{fault}");
+        assert!(fault.detail.len() <= MAX_DETAIL);
+        assert_eq!(bounded("abc", 3), "abc");
+        assert_eq!(bounded("ab€d", 6), "ab€d");
+        assert_eq!(bounded("abcd€", 6), "abc…");
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_told_from_one_that_refuses() {
+        use nix::errno::Errno;
+        assert_eq!(Fault::of_error("x", Errno::ETIMEDOUT).kind, HomeFault::NoAnswer);
+        assert_eq!(Fault::of_error("x", Errno::ESTALE).kind, HomeFault::Failed);
+    }
+}

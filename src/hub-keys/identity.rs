@@ -1,0 +1,167 @@
+//! Who this program is: the system user [`KEYS_USER`] and nobody else, whoever has started it.
+//!
+//! sshd runs AuthorizedKeysCommand as the user who wants to log in. That user may not see the service token, so the
+//! file of this program is marked set-user-ID and set-group-ID (execve(2)).
+
+use common::paths::KEYS_USER;
+use host::sandbox::limits;
+use host::sys::process;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, User, chdir, getresgid, getresuid, seteuid, setresgid, setresuid};
+use std::convert::Infallible;
+use std::env;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Goes on as if started by nobody in particular: no descriptors but the standard ones, no variables, `/` as the working
+/// directory, files for nobody else, no timers, no signals ignored or blocked, and no limits that would make it fail.
+///
+/// Variables can be taken out of a running process only while nothing reads them, which no safe function can
+/// promise. So the program starts itself anew without them; the command that uses it gives it none.
+///
+/// # Errors
+/// The system's; `QuotaExceeded` when the caller leaves it too little.
+pub fn forget_caller() -> io::Result<()> {
+    process::forget_callers_signals()?;
+    process::close_from(3)?;
+    limits::raise()?;
+    chdir("/")?;
+    umask(Mode::from_bits_truncate(0o077));
+    if env::vars_os().next().is_some() {
+        restart().map(|never| match never {})?;
+    }
+    // OpenSSL then looks trusted certificates up by their hash in /etc/ssl/certs as they are needed. Otherwise
+    // native-tls has it parse the file of all of them: 50 ms for every key that a client offers.
+    process::set_variable("SSL_CERT_FILE", "/dev/null")
+}
+
+fn restart() -> io::Result<Infallible> {
+    // Whatever has become of the file's name: this is the program that runs.
+    Err(Command::new("/proc/self/exe").args(env::args_os().skip(1)).env_clear().exec())
+}
+
+/// Becomes [`KEYS_USER`] for good, and returns the uid of whoever has started this program.
+///
+/// The caller's supplementary groups stay, unless that is root: to drop them takes a privilege that this program never has.
+/// It opens no file that the caller names, so they open nothing.
+///
+/// # Errors
+/// The program's file is not marked as it must be, or the system does not heed the mark. One line for the log; the program
+/// must end then.
+pub fn become_keys_user() -> Result<u32, String> {
+    let user = User::from_name(KEYS_USER)
+        .map_err(|why| format!("cannot look up the system user {KEYS_USER}: {}", why.desc()))?
+        .ok_or_else(|| format!("the system user {KEYS_USER} is missing; reinstall the package"))?;
+    become_user(user.uid, user.gid)
+}
+
+fn become_user(uid: Uid, gid: Gid) -> Result<u32, String> {
+    let failed = |why: io::Error| format!("cannot become the system user {KEYS_USER}: {why}");
+    let (uids, gids) =
+        (getresuid().map_err(|e| failed(e.into()))?, getresgid().map_err(|e| failed(e.into()))?);
+    if uids.real.is_root() {
+        // Started by root, with the mark or without it: the way of all who have root to give up.
+        seteuid(uids.real).map_err(|e| failed(e.into()))?;
+        process::drop_privileges(uid.as_raw(), gid.as_raw()).map_err(failed)?;
+        return Ok(0);
+    }
+    if uids.effective != uid || gids.effective != gid || uid.is_root() {
+        return Err(format!(
+            "this program does not run as the system user {KEYS_USER}: its file must belong to {KEYS_USER}:{KEYS_USER} \
+             with mode 6755, on a file system without nosuid, and its caller must not run under no_new_privs; \
+             reinstall the package"
+        ));
+    }
+    setresgid(gid, gid, gid).map_err(|e| failed(e.into()))?;
+    setresuid(uid, uid, uid).map_err(|e| failed(e.into()))?;
+    // After the change of uid, which would take it back.
+    process::harden().map_err(failed)?;
+    prove(uid, gid, uids.real, gids.real).map_err(failed)?;
+    Ok(uids.real.as_raw())
+}
+
+/// Checks that this process is nobody but the user, and that the caller's ids cannot be had back.
+fn prove(uid: Uid, gid: Gid, caller: Uid, callers_group: Gid) -> io::Result<()> {
+    let left = |what: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, what.to_owned()));
+    if caller != uid && setresuid(caller, caller, caller).is_ok() {
+        return left("the caller's uid could be taken back");
+    }
+    if callers_group != gid && setresgid(callers_group, callers_group, callers_group).is_ok() {
+        return left("the caller's gid could be taken back");
+    }
+    let (uids, gids) = (getresuid()?, getresgid()?);
+    if [uids.real, uids.effective, uids.saved] != [uid; 3]
+        || [gids.real, gids.effective, gids.saved] != [gid; 3]
+    {
+        return left("the uids or gids are not the ones asked for");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use host::sys::process::in_child;
+    use nix::sys::prctl;
+
+    const KEYS: (Uid, Gid) = (Uid::from_raw(54_321), Gid::from_raw(54_321));
+    const ALICE: (Uid, Gid) = (Uid::from_raw(20_001), Gid::from_raw(20_002));
+
+    fn is_root() -> bool {
+        Uid::effective().is_root()
+    }
+
+    /// What execve(2) of a marked file makes of a process of alice's.
+    fn start_as(uid: Uid, gid: Gid) {
+        setresgid(ALICE.1, gid, gid).unwrap();
+        setresuid(ALICE.0, uid, uid).unwrap();
+    }
+
+    #[test]
+    fn a_user_who_starts_it_is_known_and_gone() {
+        if !is_root() {
+            return;
+        }
+        assert!(in_child(|| {
+            start_as(KEYS.0, KEYS.1);
+            assert_eq!(become_user(KEYS.0, KEYS.1), Ok(20_001));
+            assert_eq!(getresuid().unwrap().real, KEYS.0);
+            assert!(!prctl::get_dumpable().unwrap());
+        }));
+    }
+
+    #[test]
+    fn without_the_mark_it_goes_no_further() {
+        if !is_root() {
+            return;
+        }
+        for (uid, gid) in [(ALICE.0, ALICE.1), (KEYS.0, ALICE.1), (ALICE.0, KEYS.1)] {
+            assert!(in_child(|| {
+                start_as(uid, gid);
+                assert!(become_user(KEYS.0, KEYS.1).is_err_and(|why| why.contains("mode 6755")));
+            }));
+        }
+        // A system user that is root would be worse than none.
+        assert!(in_child(|| assert!(become_user(Uid::from_raw(0), KEYS.1).is_err())));
+    }
+
+    #[test]
+    fn root_who_starts_it_is_gone_as_well() {
+        if !is_root() {
+            return;
+        }
+        for marked in [true, false] {
+            assert!(in_child(|| {
+                if marked {
+                    setresgid(Gid::from_raw(0), KEYS.1, KEYS.1).unwrap();
+                    setresuid(Uid::from_raw(0), KEYS.0, KEYS.0).unwrap();
+                }
+                assert_eq!(become_user(KEYS.0, KEYS.1), Ok(0));
+                assert_eq!(getresuid().unwrap().saved, KEYS.0);
+                assert!(setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_err());
+            }));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! /usr/lib/jupyterhub-openssh/hub-keys
+fn main() {
+    hub_keys::run()
+}
