@@ -1,6 +1,6 @@
 """What each process of a connection may still do: a test for each row of the table in docs/threats.md.
 
-What a forbidden call does is tried by the unit tests of src/sandbox, in a process that is confined in the same way. Here is
+What a forbidden call does is tried by the unit tests of src/host/sandbox, in a process that is confined in the same way. Here is
 shown that the processes of real sessions are, and that nothing of theirs is refused.
 """
 
@@ -22,7 +22,7 @@ from lib.wait import wait_for
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 #: Filter mode of seccomp(2), in /proc/PID/status.
 FILTERED = "2"
-#: Soft and hard limits of processes that speak with the network, as in src/sandbox/limits.rs.
+#: Soft and hard limits of processes that speak with the network, as in src/host/sandbox/limits.rs.
 LIMITS = {"Max data size": 1 << 30, "Max open files": 1024, "Max file size": 1 << 20, "Max core file size": 0,
           "Max msgqueue size": 0}
 CONFIG = BY_HOME + keys_table("home", token_lifetime=600)

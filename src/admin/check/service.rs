@@ -105,7 +105,7 @@ fn asks_hub(keys: &Keys) -> bool {
     keys.sources.contains(&Source::Hub)
 }
 
-/// What the README has the service's role given.
+/// The scopes that docs/keys.md gives the role of the service.
 fn wanted(keys: &Keys) -> Vec<String> {
     let hub: &[&str] = if asks_hub(keys) { &["admin:auth_state", "read:users:name"] } else { &[] };
     ["tokens"].iter().chain(hub).map(|scope| (*scope).to_owned()).collect()
