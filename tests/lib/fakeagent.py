@@ -22,6 +22,8 @@ class FakeTerminal:
         self._connection, self.nonce = connection, nonce
         self._incoming, self._typed = b"", ""
         self.number = self.expected = 0
+        #: How many bytes have been sent in frames.
+        self.sent = 0
         #: Every packet that the gateway has sent so far.
         self.heard = []
 
@@ -56,6 +58,7 @@ class FakeTerminal:
         head = bytes((length,)) if length < 126 else (b"\x7e" + length.to_bytes(2, "big") if length < 65536
                                                        else b"\x7f" + length.to_bytes(8, "big"))
         self._connection.sendall(bytes((0x80 | kind,)) + head + data)
+        self.sent += length
 
     def print(self, text):
         """Print text in the terminal."""

@@ -79,6 +79,8 @@ def check_window_change(place):
     program = "$| = 1; $SIG{WINCH} = sub { system q(stty size) }; print qq(ready\\n); sleep 1 while 1"
     with place.terminal(f"perl -e '{program}'") as child:
         child.expect_exact("ready")
+        # Before that OpenSSH's multiplexing client does not yet pass on sizes either.
+        wait_raw(child)
         for rows, columns in ((30, 100), (50, 200), (10, 20)):
             child.setwinsize(rows, columns)
             child.expect_exact(f"{rows} {columns}\r\n")
