@@ -176,10 +176,10 @@ class Bastion:
         """What is there now; two states are equal when nothing was left over."""
         everything = self.box.processes()
         names = tuple(sorted(one.name for one in everything if one.name not in ("systemd-tmpfiles",)))
-        found = self.box.run("find", "/run", "/tmp", "/var/tmp", "/dev/shm", "/var/crash", "-xdev", check=False).stdout
         ignored = re.compile(r"/run/(motd.*|utmp|utmp\.lock|sudo(/.*)?|adduser|jupyterhub-openssh/(connections|(uids|pts|confined)(/.*)?))$")
-        files = tuple(sorted(line for line in found.splitlines() if not ignored.match(line)))
-        return State(names, tuple(self.box.mounts()), len(self.box.namespaces()),
+        files = tuple(sorted(path for top in ("/run", "/tmp", "/var/tmp", "/dev/shm", "/var/crash")
+                             for path in self.box.files_below(top) if not ignored.match(path)))
+        return State(names, tuple(self.box.mounts()), len(self.box.namespaces(everything)),
                      tuple(self.box.abstract_sockets()), files)
 
     def wait_state(self, before, timeout=20.0):

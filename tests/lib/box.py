@@ -1,7 +1,9 @@
 """A sandbox with its own processes, files, host name and network; gone without a trace when closed."""
 
+import contextlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +122,22 @@ class Box:
     def _mounting(self, call, *arguments):
         run([sys.executable, "-I", "-S", "-B", "-c", MOUNTING, str(self.pid), call, json.dumps(arguments)])
 
+    def files_below(self, top):
+        """The directory and all files in it and in its directories, as far as they are of one file system."""
+        outside = str(self.path("/"))
+        try:
+            device = os.lstat(outside + top).st_dev
+        except FileNotFoundError:
+            return
+        waiting = [top]
+        while waiting:
+            path = waiting.pop()
+            yield path
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                status = os.lstat(outside + path)
+                if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
+                    waiting += (f"{path}/{name}" for name in os.listdir(outside + path))
+
     def processes(self):
         """The processes inside, nested namespaces included, without the sandbox's own first process."""
         return [one for one in processes.inside(self.pid_namespace) if one.pid != self.pid]
@@ -134,10 +152,10 @@ class Box:
         table = Path(f"/proc/{self.pid}/net/unix").read_text().splitlines()[1:]
         return sorted(fields[7] for fields in map(str.split, table) if len(fields) > 7 and fields[7].startswith("@"))
 
-    def namespaces(self):
-        """All network, mount and pid namespaces that processes inside are in."""
+    def namespaces(self, running=None):
+        """All network, mount and pid namespaces that processes inside (`running`) are in."""
         found = set()
-        for one in [*self.processes(), processes.process(self.pid)]:
+        for one in [*(self.processes() if running is None else running), processes.process(self.pid)]:
             found.update((kind, one.namespace(kind)) for kind in ("net", "mnt", "pid"))
         return {item for item in found if item[1]}
 

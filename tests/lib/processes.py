@@ -72,12 +72,9 @@ def process(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
             stat = file.read()
-        uid = os.stat(f"/proc/{pid}").st_uid
         with open(f"/proc/{pid}/status") as file:
-            for line in file:
-                if line.startswith("Uid:"):
-                    uid = int(line.split()[2])
-    except (OSError, ValueError):
+            uid = next(int(line.split()[2]) for line in file if line.startswith("Uid:"))
+    except (OSError, StopIteration):
         return None
     name = stat[stat.index("(") + 1 : stat.rindex(")")]
     state, parent = stat[stat.rindex(")") + 2 :].split()[:2]
