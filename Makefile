@@ -1,6 +1,6 @@
 # `make help` lists the targets. CARGO_TARGET_DIR is honoured where set.
 .DEFAULT_GOAL := help
-.PHONY: help deb lint unit test demo bench soak lintian reproducible clean
+.PHONY: help deb lint unit test quick demo bench soak lintian reproducible clean
 
 help: ## This list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -23,6 +23,9 @@ reproducible: ## Build the package twice, in different circumstances, and compar
 
 test: ## Lints, unit tests and end-to-end tests on Debian 12 and 13 (as root)
 	@tests/run
+
+quick: ## Lints, unit tests and some end-to-end tests, in a few minutes: while working (as root)
+	@tests/run quick
 
 demo: ## A real JupyterHub and a bastion in a sandbox, a terminal and an sftp session shown (as root; Ctrl-C ends it)
 	@tests/demo
