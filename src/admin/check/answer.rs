@@ -1,48 +1,55 @@
-//! An HTTP answer, taken apart far enough to be judged. Pure.
+//! Parses an HTTP response as far as `check` judges it: status, headers, start of the body.
+//!
+//! The response comes from whatever listens at the configured address, so headers are made
+//! printable and cut short.
 
-/// Longest piece of a header that is repeated, in characters.
+use httparse::{EMPTY_HEADER, ParserConfig, Response, Status};
+use std::time::UNIX_EPOCH;
+
+/// Longest header value that is kept, in characters.
 const MAX_SHOWN: usize = 200;
+/// Most headers in a response.
+const MAX_HEADERS: usize = 128;
 
-/// Status, headers and the start of the body.
+/// An HTTP response: status, headers and the start of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     headers: Vec<(String, String)>,
-    /// As it came: chunks and all.
+    /// The body as received, with chunk sizes if it is chunked.
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// Reads what has come so far; `None`: the head isn't there as a whole, or it is no HTTP.
+    /// Parses what has been received so far; `None` if the head is incomplete or this is not
+    /// HTTP/1.
+    ///
+    /// Malformed header lines are skipped, and so are values with control characters.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
-        let (head, body) = bytes.split_at(end + 4);
-        let head = String::from_utf8_lossy(head);
-        let mut lines = head.lines();
-        let mut words = lines.next()?.split(' ');
-        if !words.next()?.starts_with("HTTP/1.") {
-            return None;
-        }
-        let status = words.next()?.parse().ok()?;
-        let headers = lines.filter_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            Some((name.trim().to_ascii_lowercase(), ::hub::text::printable(value.trim(), MAX_SHOWN)))
+        let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+        let mut response = Response::new(&mut headers);
+        let mut lenient = ParserConfig::default();
+        lenient.ignore_invalid_headers_in_responses(true);
+        let Ok(Status::Complete(length)) = lenient.parse_response(&mut response, bytes) else { return None };
+        let headers = response.headers.iter().map(|header| {
+            let value = String::from_utf8_lossy(header.value);
+            (header.name.to_ascii_lowercase(), ::hub::text::printable(value.trim(), MAX_SHOWN))
         });
-        Some(Self { status, headers: headers.collect(), body: body.to_vec() })
+        Some(Self { status: response.code?, headers: headers.collect(), body: bytes.get(length..)?.to_vec() })
     }
 
-    /// A header by its name in lower case; printable and cut short.
+    /// The value of the first header of a name, which is given in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether more of the body is to come.
+    /// True if nothing of the body is missing.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        // Nothing of what follows is an answer to us.
+        // What follows is no body but another protocol.
         self.status == 101
             || self
                 .header("content-length")
@@ -50,7 +57,8 @@ impl Answer {
                 .is_some_and(|length| self.body.len() >= length)
     }
 
-    /// The JSON object in the body, if there is one; also when it came in chunks, as short ones do in one.
+    /// The JSON object in the body, if there is one. Chunked bodies work, as a short one is a
+    /// single chunk.
     #[must_use]
     pub fn object(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
         let start = self.body.iter().position(|byte| *byte == b'{')?;
@@ -59,29 +67,12 @@ impl Answer {
     }
 }
 
-/// The time that an HTTP date names, in seconds since 1970: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
+/// Parses an HTTP date such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7) into seconds since
+/// 1970.
 #[must_use]
 pub fn seconds(date: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let words: Vec<&str> = date.split_whitespace().collect();
-    let [_, day, month, year, time, "GMT"] = words[..] else { return None };
-    let number =
-        |text: &str, most: i64| text.parse::<i64>().ok().filter(|number| (0..=most).contains(number));
-    let month = i64::try_from(MONTHS.iter().position(|name| *name == month)?).ok()? + 1;
-    let (day, year) = (number(day, 31)?, number(year, 9999)?);
-    let mut parts = time.split(':');
-    let (hour, minute, second) =
-        (number(parts.next()?, 23)?, number(parts.next()?, 59)?, number(parts.next()?, 60)?);
-    // Days since 1970-03-01 in a calendar that starts in March, so that a leap day is a year's last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100)
-        + year.div_euclid(400)
-        + (153 * month + 2) / 5
-        + day
-        - 1
-        - 719_468;
-    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
+    let time = httpdate::parse_http_date(date.trim()).ok()?;
+    time.duration_since(UNIX_EPOCH).ok()?.as_secs().try_into().ok()
 }
 
 #[cfg(test)]
@@ -93,13 +84,17 @@ mod tests {
     #[test]
     fn a_head_is_taken_apart() {
         let answer = Answer::parse(
-            b"HTTP/1.1 302 Found\r\nLocation:  /x\x1b[2J \r\nX: a:b\r\nbad\r\ncontent-length: 2\r\n\r\nab",
+            b"HTTP/1.1 302 Found\r\nLocation:  /x \r\nX: a:b\r\nbad\r\nY: \xc2\x9b2J!\r\nZ: a\x1b[2J\r\n\
+              content-length: 2\r\n\r\nab",
         )
         .unwrap();
         assert_eq!(
             (answer.status, answer.header("location"), answer.header("x")),
             (302, Some("/x"), Some("a:b"))
         );
+        // A terminal's control sequence: C1 passes as UTF-8 and is made harmless, ESC makes the
+        // header malformed.
+        assert_eq!((answer.header("y"), answer.header("z")), (Some("2J!"), None));
         assert!(answer.is_whole() && answer.body == b"ab");
         assert!(!Answer::parse(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\na").unwrap().is_whole());
         assert!(Answer::parse(b"HTTP/1.1 101 Switching\r\n\r\n").unwrap().is_whole());
@@ -110,6 +105,7 @@ mod tests {
             b"HTTP/1.1\r\n\r\n",
             b"HTTP/1.1 x y\r\n\r\n",
             b"HTTP/1.1 99999 y\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n{}\r\n".replace("{}", &"a: b\r\n".repeat(MAX_HEADERS + 1)).as_bytes(),
         ] {
             assert_eq!(Answer::parse(bad), None);
         }
@@ -134,6 +130,9 @@ mod tests {
             ("Thu, 29 Feb 2024 12:00:00 GMT", 1_709_208_000),
             ("Sun, 22 Nov 2026 09:46:41 GMT", 1_795_340_801),
             ("Mon, 01 Mar 2100 00:00:00 GMT", 4_107_542_400),
+            // The two obsolete forms, which a recipient has to accept.
+            ("Sunday, 06-Nov-94 08:49:37 GMT", 784_111_777),
+            ("Sun Nov  6 08:49:37 1994", 784_111_777),
         ] {
             assert_eq!(seconds(date), Some(expected), "{date}");
         }
@@ -144,7 +143,7 @@ mod tests {
             "Sun, 06 Foo 1994 08:49:37 GMT",
             "Sun, 06 Nov 99999999999999999999 08:49:37 GMT",
             "Sun, 06 Nov 1994 8 GMT",
-            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun, 06 Nov 1969 08:49:37 GMT",
         ] {
             assert_eq!(seconds(bad), None, "{bad}");
         }

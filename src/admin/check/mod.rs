@@ -44,15 +44,15 @@ mod websocket;
 use ::hub::http::Http;
 use ::hub::http::new_http;
 use ::hub::service_token;
+use anstream::{AutoStream, ColorChoice};
 use common::{LoginName, paths};
 use finding::Finding;
 use host::child::forked;
 use host::config::Config;
 use host::secret::Token;
 use host::sys::process;
-use nix::unistd::{Uid, User, geteuid, isatty};
+use nix::unistd::{Uid, User, geteuid};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -112,9 +112,8 @@ impl Shown {
     fn add(&mut self, findings: Vec<Finding>) {
         if !self.json {
             let out = io::stdout();
-            // no-color.org: set and not empty.
-            let colours = isatty(out.as_fd()).unwrap_or(false)
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            // As for clap's own output: on a terminal that has them, unless NO_COLOR is set.
+            let colours = AutoStream::choice(&out) != ColorChoice::Never;
             let mut out = out.lock();
             for finding in &findings {
                 // Whoever reads this may have stopped reading (EPIPE).

@@ -1,6 +1,7 @@
 //! What is shown: lines for people, or an object for programs.
 
 use super::finding::{Finding, Severity, worst};
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 /// Everything is in order.
@@ -51,14 +52,15 @@ pub fn json(findings: &[Finding], user: Option<&str>) -> String {
 /// A finding for people: a line, and another one with what to do.
 #[must_use]
 pub fn lines(finding: &Finding, colours: bool) -> String {
-    let (on, off) = match finding.severity {
-        _ if !colours => ("", ""),
-        Severity::Ok => ("\x1b[32m", "\x1b[0m"),
-        Severity::Info => ("\x1b[36m", "\x1b[0m"),
-        Severity::Unknown | Severity::Warning => ("\x1b[33m", "\x1b[0m"),
-        Severity::Error => ("\x1b[1;31m", "\x1b[0m"),
+    let style = match finding.severity {
+        _ if !colours => Style::new(),
+        Severity::Ok => AnsiColor::Green.on_default(),
+        Severity::Info => AnsiColor::Cyan.on_default(),
+        Severity::Unknown | Severity::Warning => AnsiColor::Yellow.on_default(),
+        Severity::Error => AnsiColor::Red.on_default().bold(),
     };
-    let mut text = format!("{on}{:<8}{off} {}: {}\n", finding.severity.as_str(), finding.topic, finding.what);
+    let severity = finding.severity.as_str();
+    let mut text = format!("{style}{severity:<8}{style:#} {}: {}\n", finding.topic, finding.what);
     if let Some(remedy) = &finding.remedy {
         text += &format!("{:9}> {remedy}\n", "");
     }

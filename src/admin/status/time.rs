@@ -1,6 +1,12 @@
-//! Times for people and for programs. Pure.
+//! Formats times: short durations for people, RFC 3339 for programs.
 
-/// A number of seconds in its two largest units: `7s`, `1m1s`, `2h`, `3d4h`.
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The last second of the year 9999, after which RFC 3339 has no dates.
+const LAST: i64 = 253_402_300_799;
+
+/// Formats a number of seconds with its two largest units: `7s`, `1m1s`, `2h`, `3d4h`.
 pub fn short(seconds: u64) -> String {
     let units = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
     let Some(first) = units.iter().position(|(size, _)| seconds >= *size) else { return "0s".to_owned() };
@@ -15,28 +21,13 @@ pub fn short(seconds: u64) -> String {
     text
 }
 
-/// Seconds since 1970 as RFC 3339 has them, in UTC.
+/// Formats seconds since 1970 as RFC 3339 does, in UTC. Later times than its last are cut off to
+/// that.
 pub fn rfc3339(seconds: u64) -> String {
-    let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
-    // The Gregorian calendar repeats after 400 years.
-    let mut year = 1970 + 400 * (days / 146_097);
-    days %= 146_097;
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", days + 1)
+    let seconds = i64::try_from(seconds).unwrap_or(LAST).min(LAST);
+    // Every time from 1970 to LAST has a date.
+    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -73,6 +64,8 @@ mod tests {
         ] {
             assert_eq!(rfc3339(seconds), text);
         }
-        assert!(rfc3339(u64::MAX).ends_with('Z'));
+        for late in [LAST.unsigned_abs(), LAST.unsigned_abs() + 1, u64::MAX] {
+            assert_eq!(rfc3339(late), "9999-12-31T23:59:59Z");
+        }
     }
 }

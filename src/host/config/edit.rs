@@ -1,52 +1,32 @@
-//! Writes `hub.url` into the text of a configuration and leaves every other byte of it alone.
+//! Sets `hub.url` in the text of a configuration and leaves every other byte of it alone.
+//!
+//! Where the value stands, the parser of the configuration says, which knows the place of every
+//! value in the text.
 
+use std::ops::Range;
 use std::path::Path;
 
 use common::{ConfigError, HubUrl};
+use toml::de::DeTable;
 
 use super::Config;
 
-/// The text with another `hub.url`: in place of the one that it sets, or of the comment that shows how to, or in a
-/// table of its own.
+/// Returns the text with another `hub.url`.
 ///
-/// What comes out is read again: it has this address, and says the same as before in all else. A text with a mistake
-/// can only be mended so if its only mistake is the address.
+/// The new value replaces the old one. If there is none, it goes to the commented-out example in
+/// `[hub]`, or else below `[hub]`, which is added if need be.
+///
+/// The result is parsed again: it must have this address and be the same as before otherwise. A
+/// text with a mistake is only accepted if the mistake is the address.
 ///
 /// # Errors
-/// No such change was found: the text has other mistakes, or sets the address in an unusual form.
+/// The text has other mistakes, or has `hub` in a form to which no address can be added.
 pub fn with_hub_url(text: &str, url: &HubUrl, path: &Path) -> Result<String, ConfigError> {
     let before = Config::from_str(text, path);
     if before.as_ref().is_ok_and(|before| before.settings.hub.url.as_ref() == Some(url)) {
         return Ok(text.to_owned());
     }
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let line = format!("url = \"{}\"\n", url.base());
-    let hub = lines.iter().position(|line| line.split('#').next().unwrap_or_default().trim() == "[hub]");
-    let made = match hub {
-        Some(at) => {
-            let table = || {
-                lines
-                    .iter()
-                    .enumerate()
-                    .skip(at + 1)
-                    .take_while(|(_, line)| !line.trim_start().starts_with('['))
-            };
-            let is_set = |line: &str| sets_url(line);
-            let is_shown = |line: &str| line.strip_prefix('#').is_some_and(sets_url);
-            let mut found = table().find(|(_, line)| is_set(line));
-            if found.is_none() {
-                found = table().find(|(_, line)| is_shown(line));
-            }
-            match found {
-                Some((at, old)) => {
-                    let indent = &old[..old.len() - old.trim_start_matches([' ', '\t']).len()];
-                    [lines[..at].concat(), format!("{indent}{line}"), lines[at + 1..].concat()].concat()
-                }
-                None => [with_end(&lines[..=at].concat()), line, lines[at + 1..].concat()].concat(),
-            }
-        }
-        None => format!("{}\n[hub]\n{line}", with_end(text)),
-    };
+    let made = with_value(text, &format!("\"{}\"", url.base()));
     let same = |after: &Config| match &before {
         Ok(before) => {
             let mut expected = before.clone();
@@ -67,12 +47,40 @@ pub fn with_hub_url(text: &str, url: &HubUrl, path: &Path) -> Result<String, Con
     }
 }
 
-/// Whether a line sets the key `url`.
+/// Returns the text with another value for `hub.url`, without checking what comes out.
+fn with_value(text: &str, value: &str) -> String {
+    // Recoverable: a text whose only mistake is the address can be mended.
+    let (document, _) = DeTable::parse_recoverable(text);
+    let hub = document.get_ref().get_key_value("hub");
+    let old = hub.and_then(|(_, hub)| hub.get_ref().as_table()?.get("url"));
+    if let Some(old) = old {
+        return replaced(text, old.span(), value);
+    }
+    let line = format!("url = {value}\n");
+    let Some((name, _)) = hub else { return format!("{}\n[hub]\n{line}", with_end(text)) };
+    let header = name.span().end;
+    let body = text[header..].find('\n').map_or(text.len(), |length| header + length + 1);
+    let mut at = body;
+    for shown in text[body..].split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('[')) {
+        if shown.strip_prefix('#').is_some_and(sets_url) {
+            return replaced(text, at..at + shown.len(), &line);
+        }
+        at += shown.len();
+    }
+    [&with_end(&text[..body]), &line, &text[body..]].concat()
+}
+
+/// Returns the text with another piece in place of `range`.
+fn replaced(text: &str, range: Range<usize>, piece: &str) -> String {
+    [&text[..range.start], piece, &text[range.end..]].concat()
+}
+
+/// True if a line sets the key `url`.
 fn sets_url(line: &str) -> bool {
     line.trim_start().strip_prefix("url").is_some_and(|rest| rest.trim_start().starts_with('='))
 }
 
-/// The text with a line feed at its end, unless it is empty.
+/// Returns the text with a line feed at its end, unless it is empty.
 fn with_end(text: &str) -> String {
     if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
 }
@@ -111,7 +119,7 @@ mod tests {
             ("[terminal]\nmode = 'plain'", "[terminal]\nmode = 'plain'\n\n[hub]\nurl = \"http://h\"\n"),
             (
                 "[hub] # ours\n  url='http://a'\nstart_timeout = 60",
-                "[hub] # ours\n  url = \"http://h\"\nstart_timeout = 60",
+                "[hub] # ours\n  url=\"http://h\"\nstart_timeout = 60",
             ),
             ("[hub]", "[hub]\nurl = \"http://h\"\n"),
             (
@@ -122,6 +130,11 @@ mod tests {
                 "[hub]\n# url = 'http://b'\nurl = 'http://a'\n",
                 "[hub]\n# url = 'http://b'\nurl = \"http://h\"\n",
             ),
+            ("[hub]\r\nurl = 'http://a' # the old one\r\n", "[hub]\r\nurl = \"http://h\" # the old one\r\n"),
+            ("[hub]\nurl = '''\nhttp://a''' # old\n", "[hub]\nurl = \"http://h\" # old\n"),
+            ("[hub]\n\"url\" = 'http://a'\n", "[hub]\n\"url\" = \"http://h\"\n"),
+            ("hub = { url = 'http://a' }\n", "hub = { url = \"http://h\" }\n"),
+            ("# é\nhub.url = 'http://a'\n", "# é\nhub.url = \"http://h\"\n"),
             ("hub.url='HTTP://h/'", "hub.url='HTTP://h/'"),
             // An address that is wrong is the one mistake that can be mended.
             ("[hub]\nurl = 'hub'\n", "[hub]\nurl = \"http://h\"\n"),
@@ -134,10 +147,8 @@ mod tests {
     #[test]
     fn what_cannot_be_changed_is_said() {
         for (text, message) in [
-            ("hub = { url = 'http://a' }\n", "in a form that cannot be changed\nChange it with an editor."),
-            ("hub.url = 'http://a'\n", "in a form that cannot be changed"),
-            ("[hub]\n\"url\" = 'http://a'\n", "in a form that cannot be changed"),
-            ("[hub]\nurl = '''\nhttp://a'''\n", "in a form that cannot be changed"),
+            ("hub = { start_timeout = 60 }\n", "in a form that cannot be changed\nChange it with an editor."),
+            ("hub.start_timeout = 60\n", "in a form that cannot be changed"),
             ("[hub]\nurll = 'http://a'\n", "key `hub.urll`: unknown key"),
             ("[hubs]\n", "key `hubs`: unknown table"),
         ] {
