@@ -144,12 +144,18 @@ class Bastion:
 
     def _running(self, *programs):
         """Processes of programs. Jails show files by mounts of their own, so that not the path tells, but the file."""
-        files, names = set(), tuple(program.removeprefix("/usr") for program in programs)
+        files = set()
         for program in programs:
             with contextlib.suppress(FileNotFoundError):
                 status = self.box.path(program).stat()
                 files.add((status.st_dev, status.st_ino))
-        return [one for one in self.box.processes()
+        return self._of(self.box.processes(), files, programs)
+
+    @staticmethod
+    def _of(processes, files, programs):
+        """Those processes that run one of the files, or one of the programs that was deleted meanwhile."""
+        names = tuple(program.removeprefix("/usr") for program in programs)
+        return [one for one in processes
                 if one.file() in files or one.executable().removesuffix(" (deleted)").endswith(names)]
 
     def gateways(self):

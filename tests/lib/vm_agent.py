@@ -102,13 +102,25 @@ def call(function, *arguments, **options):
     return getattr({"os": os, "shutil": shutil}[module], name)(*arguments, **options)
 
 
+def users_processes():
+    """Every process but the kernel's own, which are most of a machine's: of these as little as possible is read."""
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{int(entry)}/stat", "rb") as file:
+                of_the_kernel = entry == "2" or file.read().rpartition(b")")[2].split()[1] == b"2"
+        except (OSError, ValueError):
+            continue
+        one = None if of_the_kernel else processes.process(entry)
+        if one and one.state not in "ZX":
+            yield one
+
+
 def running():
     """Every process but the kernel's own, with its program and its command line."""
     found = []
-    for one in processes.all_processes().values():
-        if one.pid != 2 and one.parent != 2 and one.state not in "ZX":
-            found.append([one.pid, one.parent, one.name, one.state, one.uid, one.executable(), one.command_line(),
-                          one.file(), [one.namespace(kind) for kind in ("net", "mnt", "pid")]])
+    for one in users_processes():
+        found.append([one.pid, one.parent, one.name, one.state, one.uid, one.executable(), one.command_line(),
+                      one.file(), [one.namespace(kind) for kind in ("net", "mnt", "pid")]])
     return found
 
 
@@ -124,13 +136,50 @@ def abstract_sockets():
     return sorted(fields[7] for fields in map(str.split, table) if len(fields) > 7 and fields[7].startswith("@"))
 
 
+def files_of(programs):
+    """(device, inode) of each program that is there."""
+    found = []
+    for program in programs:
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(program)
+            found.append((status.st_dev, status.st_ino))
+    return found
+
+
+def below(directories):
+    """The directories and everything below them, on their file systems only; what `find -xdev` prints."""
+    found = []
+    for top in directories:
+        with contextlib.suppress(FileNotFoundError):
+            device = os.lstat(top).st_dev
+            found.append(top)
+            for folder, folders, files in os.walk(top):
+                found += [os.path.join(folder, name) for name in (*folders, *files)]
+                folders[:] = [name for name in folders if _device(os.path.join(folder, name)) == device]
+    return found
+
+
+def _device(directory):
+    try:
+        return os.lstat(directory).st_dev
+    except OSError:
+        return None
+
+
+def look(programs, directories=()):
+    """Several looks in one answer: the files of programs, what runs, mounts, sockets, and what is below directories."""
+    return {"programs": files_of(programs), "running": running(), "mounts": mounts(), "sockets": abstract_sockets(),
+            "files": below(directories)}
+
+
 def signal(pid, number):
     """kill(2); nothing happens when the process has gone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
-REQUESTS = {one.__name__: one for one in (run, start, path, write, call, running, mounts, abstract_sockets, signal)}
+REQUESTS = {one.__name__: one for one in (run, start, path, write, call, running, files_of, look, mounts, abstract_sockets,
+                                           signal)}
 
 
 def read_journal(connection):

@@ -24,7 +24,14 @@ HOMES = '[homes]\nroot = "/srv/quota"\nmissing = "create"\nquota = ["1M", "2M"]\
 MEGABYTE = 1 << 20
 
 
-@pytest.fixture(scope="module", params=KINDS)
+def of(*kinds):
+    """Runs a test with file systems of these kinds; for the others nothing is made."""
+    others = pytest.mark.skip("for " + ", ".join(kinds))
+    return pytest.mark.parametrize("filesystem", [
+        pytest.param(kind, marks=() if kind in kinds else others) for kind in KINDS], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def filesystem(request, shared_bastion):
     """A file system of this kind, mounted."""
     make, options, report = KINDS[request.param]
@@ -46,11 +53,6 @@ def place(bastion, hub, users, filesystem):
     return users.place("alice", Home(bastion.box.output, "/srv/quota/alice"), (1000, 100) if shared else None)
 
 
-def only(filesystem, *kinds):
-    if filesystem[0] not in kinds:
-        pytest.skip("for " + ", ".join(kinds))
-
-
 def owned(place):
     """The place, whose owner is known once the home is made."""
     place.owner = tuple(map(int, place.home.run("stat", "-c", "%u %g", place.home.path).split()))
@@ -67,8 +69,8 @@ def limits(bastion, report):
     return found
 
 
+@of(*PROJECTS, "ext4-user")
 def test_limits_are_set_when_a_home_is_made(bastion, place, filesystem, users):
-    only(filesystem, *PROJECTS, "ext4-user")
     sftp(place, "ls")
     assert [one[1:] for one in limits(bastion, filesystem[1])] == [(1024, 2048)], bastion.box.shell(filesystem[1])
     filechecks.check_ownership(owned(place))
@@ -77,17 +79,17 @@ def test_limits_are_set_when_a_home_is_made(bastion, place, filesystem, users):
     assert [one[1:] for one in limits(bastion, filesystem[1])] == [(1024, 2048)] * 2
 
 
+@of(*PROJECTS)
 def test_df_shows_the_limit(place, filesystem):
     """By project; a user's quota isn't the file system's size (statvfs(3) knows nothing of it)."""
-    only(filesystem, *PROJECTS)
     sftp(place, "ls")
     size = int(sftp(place, "df").stdout.splitlines()[-1].split()[0])
     assert size in (1024, 2048)
 
 
+@of(*PROJECTS, "ext4-user")
 def test_a_full_home(bastion, place, filesystem, users):
     """The client is told, what was there stays whole, others are not concerned, and there is room after a removal."""
-    only(filesystem, *PROJECTS, "ext4-user")
     with place.scratch() as here:
         (here / "small").write_bytes(b"precious" * 1000)
         (here / "large").write_bytes(b"x" * 3 * MEGABYTE)
@@ -108,8 +110,8 @@ def test_a_full_home(bastion, place, filesystem, users):
         assert place.home.read("again") == b"precious" * 1000
 
 
+@of(*PROJECTS, "ext4-user")
 def test_status_lists_homes_and_their_usage(bastion, place, filesystem):
-    only(filesystem, *PROJECTS, "ext4-user")
     with place.scratch() as here:
         (here / "file").write_bytes(b"x" * 600 * 1024)
         sftp(place, f"put {here}/file file")
@@ -119,18 +121,18 @@ def test_status_lists_homes_and_their_usage(bastion, place, filesystem):
     assert re.search(r"60\d ?K|0\.[56]\d* ?M", line) and re.search(r"\b1(\.0)? ?M", line) and re.search(r"\b2(\.0)? ?M", line), said
 
 
+@of("ext4-none")
 def test_without_quotas_no_home_is_made(bastion, place, filesystem):
     """Rather than homes without the limits that the administrator asked for."""
-    only(filesystem, "ext4-none")
     mark = bastion.syslog.mark()
     assert sftp(place, "ls", check=False).returncode
     bastion.syslog.wait(r"user=alice .*quota", mark)
     assert "alice" not in bastion.box.run("ls", "/srv/quota").stdout
 
 
+@of("ext4-user")
 def test_a_shared_uid_needs_projects(bastion, hub, place, filesystem):
     """By user, one home would use up what all others may hold."""
-    only(filesystem, "ext4-user")
     bastion.configure(hub.url, SHARED + HOMES, reload=False)
     mark = bastion.syslog.mark()
     assert sftp(place, "ls", check=False).returncode
