@@ -116,13 +116,8 @@ def jupyter(hub, agents):
 
 
 @pytest.mark.only("bookworm")
-def test_bulk(place):
-    print("up, down, both: {:.1f} s, {:.1f} s, {:.1f} s".format(*commandchecks.check_bulk(place)))
-
-
-@pytest.mark.only("bookworm")
-def test_a_gigabyte_each_way(bastion, hub, place, agents):
-    """And neither end remembers any of it."""
+def test_many_bytes_each_way(bastion, hub, place, agents):
+    """They arrive unchanged, and neither end remembers any of them: there are many times more than both may hold."""
     highest = {}
 
     def look():
@@ -134,7 +129,7 @@ def test_a_gigabyte_each_way(bastion, hub, place, agents):
     server = jupyter(hub, agents)
     before = resident(server)
     with Watching(look), Responsiveness(Jupyter(hub, "alice"), limit=2.0):
-        print("up, down, both: {:.1f} s, {:.1f} s, {:.1f} s".format(*commandchecks.check_bulk(place, 1 << 30)))
+        print("up, down, both: {:.1f} s, {:.1f} s, {:.1f} s".format(*commandchecks.check_bulk(place)))
     print({name: f"{size >> 10} KB" for name, size in highest.items()},
           f"server: {(resident(server) - before) >> 10} KB more")
     assert highest["gateway"] <= GATEWAY and highest["agent"] <= AGENT, highest

@@ -7,6 +7,7 @@ import pytest
 from lib import filechecks
 from lib.agents import Agents, peak, proportional
 from lib.clientchecks import rsync_command
+from lib.commandchecks import FULL
 from lib.files import local_home
 from lib.hub import HUB_UID
 from lib.place import Place, sftp
@@ -14,6 +15,9 @@ from lib.shellplace import ShellPlace
 from lib.storage import FIXED
 
 pytestmark = pytest.mark.only("trixie")
+
+#: Many times more than the gateway or the agent may hold.
+BIG = (300 << 20) if FULL else (100 << 20)
 
 needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no /dev/fuse")
 
@@ -55,7 +59,7 @@ def test_a_big_file(bastion, hub, place):
     agents = Agents(lambda: hub.server_processes("alice"))
     noting = Noting(**place.__dict__)
     with noting.master():
-        print("up and down: {:.1f} s, {:.1f} s".format(*filechecks.check_big_file(noting, 300 << 20)))
+        print("up and down: {:.1f} s, {:.1f} s".format(*filechecks.check_big_file(noting, BIG)))
         highest[1] = peak(agents.agent())
     print("gateway, agent: {} KB, {} KB".format(*(size >> 10 for size in highest)))
     assert highest[0] <= 8 << 20 and highest[1] <= 25 << 20, highest

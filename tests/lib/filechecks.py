@@ -207,6 +207,22 @@ def check_big_file(place, size=4 << 30, seconds=240):
 
 
 @leaves_nothing
+def check_beyond_four_gigabytes(place):
+    """Offsets that need more than 32 bits; the file is sparse, so that it costs no time."""
+    end = (4 << 30) + 12_345
+    place.home.run("truncate", "-s", str(end), place.home.at("large"))
+    place.home.run("chown", "{}:{}".format(*place.owner), place.home.at("large"))
+    with place.paramiko() as files:
+        with files.open("large", "r+") as file:
+            file.seek(end)
+            file.write(b"behind")
+            file.seek(end - 3)
+            assert file.read(100) == b"\0\0\0behind"
+        assert files.stat("large").st_size == end + 6
+    assert place.home.run("tail", "-c", "9", place.home.at("large")) == b"\0\0\0behind"
+
+
+@leaves_nothing
 def check_broken_transfer(place, size=64 << 20, breaking=None, under_way=None):
     """The client is killed in mid-put (or `breaking(client)` ends it): what arrived is a prefix, reput completes it.
 
