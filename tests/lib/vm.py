@@ -516,7 +516,7 @@ class MachineBastion(Bastion):
         """What is there now of sessions: our processes and sshd's, mounts, namespaces, sockets, files."""
         programs = (paths.PROGRAM, paths.JAIL_PROGRAM, paths.SESSION_SHELL, paths.SFTP_SERVER)
         seen = self.box.look(programs, ("/run/jupyterhub-openssh", "/tmp"))
-        sessions = [*self._of(seen["running"], seen["programs"], programs),
+        sessions = [*self._of_sessions(seen, programs),
                     *(one for one in seen["running"] if one.name == "sshd")]
         ignored = re.compile(r"/run/jupyterhub-openssh/(connections|(uids|pts|confined)(/.*)?)$|/tmp/systemd-private-")
         return State(tuple(sorted(one.name for one in sessions)),
@@ -526,8 +526,12 @@ class MachineBastion(Bastion):
                      tuple(sorted(line for line in seen["files"] if not ignored.match(line))))
 
     def _running(self, *programs):
-        seen = self.box.look(programs)
-        return self._of(seen["running"], seen["programs"], programs)
+        return self._of_sessions(self.box.look(programs), programs)
+
+    def _of_sessions(self, seen, programs):
+        """Those processes that run one of the programs, but for what the timer runs each minute, whoever is logged in."""
+        return [one for one in self._of(seen["running"], seen["programs"], programs)
+                if one.command_line().split()[1:2] != ["metrics"]]
 
     def close(self):
         """Stop reading the log and end the machine."""
