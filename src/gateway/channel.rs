@@ -3,15 +3,15 @@
 use super::access::Access;
 use super::command::{CommandChannel, Work};
 use super::files;
-use super::job::Jobs;
 use super::link::AgentLink;
-use super::news::{News, Said};
+use super::news::News;
 use super::own_home::OwnHome;
 use super::peer::{BROKEN, Heard, Peer};
 use super::terminal_channel::{Interactive, TerminalChannel};
 use super::transfer::Transfer;
+use super::turn::Turn;
 use host::config::TerminalMode;
-use host::log::{Event as Logged, Line, Log};
+use host::log::{Event as Logged, Line};
 use host::sys::socket;
 use hub::progress::Progress;
 use nix::poll::PollFlags;
@@ -124,36 +124,36 @@ impl Channel {
     }
 
     /// Does everything that can be done now.
-    pub fn drive(&mut self, link: &mut AgentLink, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    pub fn drive(&mut self, link: &mut AgentLink, turn: &mut Turn<'_>) {
         loop {
             let id = self.id();
             match self {
-                Self::Asking(asking) => match asking.hear(jobs, log, now) {
+                Self::Asking(asking) => match asking.hear(turn) {
                     Some(next) => *self = next,
                     None => return,
                 },
-                Self::Terminal(terminal) => return terminal.drive(jobs, log, now),
+                Self::Terminal(terminal) => return terminal.drive(turn),
                 Self::Command(command) => {
-                    command.drive(link, jobs, log, now);
+                    command.drive(link, turn);
                     if !command.is_plain() {
                         return;
                     }
                     let access = link.access().clone();
                     let Self::Command(command) = std::mem::replace(self, Self::Done(id)) else { return };
                     if let Some(asked) = command.into_interactive() {
-                        *self = Self::Terminal(Box::new(TerminalChannel::new(asked, access, jobs, log, now)));
+                        *self = Self::Terminal(Box::new(TerminalChannel::new(asked, access, turn)));
                     }
                 }
-                Self::Transfer(transfer) => return transfer.look(log, now),
+                Self::Transfer(transfer) => return transfer.look(turn.log, turn.now),
                 Self::Done(_) => return,
             }
         }
     }
 
     /// The agent has said something about its stream.
-    pub fn event(&mut self, event: Event, link: &mut AgentLink, log: &mut Log, now: Instant) {
+    pub fn event(&mut self, event: Event, link: &mut AgentLink, turn: &mut Turn<'_>) {
         if let Self::Command(command) = self {
-            command.event(event, link, log, now);
+            command.event(event, link, turn);
         }
     }
 
@@ -165,18 +165,18 @@ impl Channel {
     }
 
     /// A job of this channel has reported.
-    pub fn news(&mut self, news: News, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    pub fn news(&mut self, news: News, turn: &mut Turn<'_>) {
         if let Self::Terminal(terminal) = self {
-            terminal.news(news, jobs, log, now);
+            terminal.news(news, turn);
         }
     }
 
     /// The connection has ended: whatever it had over there is closed.
-    pub fn session_gone(&mut self, link: &mut AgentLink, jobs: &Jobs<Said>, now: Instant) {
+    pub fn session_gone(&mut self, link: &mut AgentLink, turn: &mut Turn<'_>) {
         match self {
             Self::Asking(asking) => *self = Self::Done(asking.peer.id()),
-            Self::Terminal(terminal) => terminal.session_gone(jobs, now),
-            Self::Command(command) => command.session_gone(link, now),
+            Self::Terminal(terminal) => terminal.session_gone(turn),
+            Self::Command(command) => command.session_gone(link, turn.now),
             // It ends with the jail.
             Self::Transfer(transfer) => *self = Self::Done(transfer.id()),
             Self::Done(_) => {}
@@ -184,21 +184,14 @@ impl Channel {
     }
 
     /// An administrator, or a limit, ends the session: two lines for the user.
-    pub fn end_for(
-        &mut self,
-        why: &str,
-        link: &mut AgentLink,
-        jobs: &Jobs<Said>,
-        log: &mut Log,
-        now: Instant,
-    ) {
+    pub fn end_for(&mut self, why: &str, link: &mut AgentLink, turn: &mut Turn<'_>) {
         match self {
             Self::Asking(asking) => {
-                asking.peer.end(log, BROKEN, Some(why.to_owned()), now);
+                asking.peer.end(BROKEN, Some(why.to_owned()), turn);
                 *self = Self::Done(asking.peer.id());
             }
-            Self::Terminal(terminal) => terminal.end_for(why, jobs, log, now),
-            Self::Command(command) => command.end_for(why, link, log, now),
+            Self::Terminal(terminal) => terminal.end_for(why, turn),
+            Self::Command(command) => command.end_for(why, link, turn),
             Self::Transfer(_) | Self::Done(_) => {}
         }
     }
@@ -233,14 +226,14 @@ impl Channel {
 
 impl Asking {
     /// What becomes of it, as soon as it has said that.
-    fn hear(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) -> Option<Channel> {
+    fn hear(&mut self, turn: &mut Turn<'_>) -> Option<Channel> {
         let gone = Some(Channel::Done(self.peer.id()));
         if let Some(exec) = &self.exec {
             let command = match self.peer.hear_bytes(exec.length) {
                 Ok(command) => command?,
                 Err(_) => return gone,
             };
-            return self.exec.take().map_or(gone, |exec| self.exec(exec, command, log, now));
+            return self.exec.take().map_or(gone, |exec| self.exec(exec, command, turn));
         }
         let (request, descriptors) = match self.peer.hear() {
             Heard::Request(request, descriptors) => (request, descriptors),
@@ -250,11 +243,16 @@ impl Asking {
         match request {
             SessionRequest::Shell { tty, environment } => {
                 self.peer.set_kind("shell");
-                log.info(opened(self.peer.id(), "shell"));
+                turn.log.info(opened(self.peer.id(), "shell"));
                 let plain = self.access.config().terminal.mode == TerminalMode::Plain;
                 match tty {
-                    Some(tty) if plain => self.plain(&tty, &environment, descriptors, jobs, log, now),
-                    tty => self.command(Work::Process { command: None, tty }, descriptors, &environment, now),
+                    Some(tty) if plain => self.plain(&tty, &environment, descriptors, turn),
+                    tty => self.command(
+                        Work::Process { command: None, tty },
+                        descriptors,
+                        &environment,
+                        turn.now,
+                    ),
                 }
             }
             SessionRequest::Exec { length, tty, environment } => {
@@ -262,29 +260,29 @@ impl Asking {
                 let Some(length) = length else { return gone };
                 let exec = Exec { length, tty, environment, descriptors };
                 if length == 0 {
-                    return self.exec(exec, Vec::new(), log, now);
+                    return self.exec(exec, Vec::new(), turn);
                 }
                 self.exec = Some(exec);
-                self.hear(jobs, log, now)
+                self.hear(turn)
             }
             SessionRequest::Sftp { environment } => {
                 self.peer.set_kind(files::name(FileTool::Sftp));
                 let umask = self.access.config().files.umask;
                 let own_home = OwnHome::new(self.access.login().as_str());
-                self.command(Work::Files { umask, own_home }, descriptors, &environment, now)
+                self.command(Work::Files { umask, own_home }, descriptors, &environment, turn.now)
             }
-            SessionRequest::Files { tool, command } => self.serve_files(tool, &command, log, now),
+            SessionRequest::Files { tool, command } => self.serve_files(tool, &command, turn),
             SessionRequest::Ready { .. } | SessionRequest::Resize { .. } => gone,
             SessionRequest::Signal { .. } => gone,
         }
     }
 
-    fn exec(&mut self, exec: Exec, command: Vec<u8>, log: &mut Log, now: Instant) -> Option<Channel> {
+    fn exec(&mut self, exec: Exec, command: Vec<u8>, turn: &mut Turn<'_>) -> Option<Channel> {
         let Exec { tty, environment, descriptors, .. } = exec;
         // What it is may be private: sshd doesn't log it either.
         self.peer.set_kind("command");
-        log.info(opened(self.peer.id(), "command"));
-        self.command(Work::Process { command: Some(command), tty }, descriptors, &environment, now)
+        turn.log.info(opened(self.peer.id(), "command"));
+        self.command(Work::Process { command: Some(command), tty }, descriptors, &environment, turn.now)
     }
 
     /// `self` is given up with these: what comes takes its place.
@@ -310,9 +308,7 @@ impl Asking {
         tty: &Tty,
         offered: &BTreeMap<String, String>,
         descriptors: Vec<OwnedFd>,
-        jobs: &Jobs<Said>,
-        log: &mut Log,
-        now: Instant,
+        turn: &mut Turn<'_>,
     ) -> Option<Channel> {
         let gone = Some(Channel::Done(self.peer.id()));
         let Ok([stdin, stdout, _]) = <[OwnedFd; 3]>::try_from(descriptors) else { return gone };
@@ -320,22 +316,22 @@ impl Asking {
             return gone;
         }
         let environment = Environment::of(offered);
-        let (stdin, stdout, peer) = (stdin.into(), stdout.into(), self.take_peer(now));
+        let (stdin, stdout, peer) = (stdin.into(), stdout.into(), self.take_peer(turn.now));
         let asked = Interactive { peer, stdin, stdout, size: tty.size, environment };
-        Some(Channel::Terminal(Box::new(TerminalChannel::new(asked, self.access.clone(), jobs, log, now))))
+        Some(Channel::Terminal(Box::new(TerminalChannel::new(asked, self.access.clone(), turn))))
     }
 
     /// The session becomes a program that serves files, asks again for them elsewhere, or ends.
-    fn serve_files(&mut self, tool: FileTool, command: &str, log: &mut Log, now: Instant) -> Option<Channel> {
+    fn serve_files(&mut self, tool: FileTool, command: &str, turn: &mut Turn<'_>) -> Option<Channel> {
         let id = self.peer.id();
         let opened = opened(id, files::name(tool));
         // rsync and scp tell the log nothing of what they do: their command line says which way and which paths.
-        log.info(if tool == FileTool::Sftp { opened } else { opened.with("command", command) });
+        turn.log.info(if tool == FileTool::Sftp { opened } else { opened.with("command", command) });
         match files::answer(tool, &self.home, &self.access.config().files) {
             SessionReply::Exit { status, message } => {
                 let why = message.as_deref().and_then(|text| text.lines().next()).unwrap_or_default();
-                log.warning(Line::new(Logged::ChannelRefused).with("channel", id).with("reason", why));
-                self.peer.end(log, status, message, now);
+                turn.log.warning(Line::new(Logged::ChannelRefused).with("channel", id).with("reason", why));
+                self.peer.end(status, message, turn);
                 Some(Channel::Done(id))
             }
             SessionReply::Elsewhere => {
@@ -344,7 +340,7 @@ impl Asking {
             }
             reply => {
                 self.peer.set_kind(files::name(tool));
-                Some(match Transfer::start(self.take_peer(now), &reply) {
+                Some(match Transfer::start(self.take_peer(turn.now), &reply) {
                     Some(transfer) => Channel::Transfer(transfer),
                     None => Channel::Done(id),
                 })

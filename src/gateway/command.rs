@@ -1,13 +1,12 @@
 //! A session whose work is a stream of the agent: a command, a shell, or files in the user's server.
 
-use super::job::Jobs;
 use super::link::{AgentLink, Standing};
-use super::news::Said;
 use super::output::Output;
 use super::own_home::OwnHome;
 use super::peer::{self, BROKEN, Heard, Peer};
 use super::terminal_channel::Interactive;
-use host::log::{Event as Logged, Line, Log};
+use super::turn::Turn;
+use host::log::{Event as Logged, Line};
 use host::sys::socket;
 use hub::progress::Progress;
 use hub::text::printable;
@@ -265,34 +264,34 @@ impl CommandChannel {
     }
 
     /// Does everything that can be done now.
-    pub fn drive(&mut self, link: &mut AgentLink, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        self.hear_session(link, log, now);
+    pub fn drive(&mut self, link: &mut AgentLink, turn: &mut Turn<'_>) {
+        self.hear_session(link, turn);
         if self.is_left() {
-            return self.session_gone(link, now);
+            return self.session_gone(link, turn.now);
         }
         if matches!(self.phase, Phase::Waiting) {
-            self.wait(link, jobs, log, now);
+            self.wait(link, turn);
         }
-        self.check_link(link, log, now);
-        self.read_client(link, now);
-        self.write_client(link, now);
+        self.check_link(link, turn);
+        self.read_client(link, turn.now);
+        self.write_client(link, turn.now);
         let drained = !self.output.is_waiting() && !self.error.is_waiting();
         if let (Phase::Ending { exit }, true) = (&mut self.phase, drained) {
             let exit = exit.take();
-            self.finish(exit, log, now);
+            self.finish(exit, turn);
         }
     }
 
     /// The agent has said something about the stream.
-    pub fn event(&mut self, event: Event, link: &mut AgentLink, log: &mut Log, now: Instant) {
+    pub fn event(&mut self, event: Event, link: &mut AgentLink, turn: &mut Turn<'_>) {
         match event {
             Event::Data(stream, part, bytes) => {
                 let sink = self.sink(part);
                 if sink.file.is_some() {
                     sink.output.push(&bytes);
-                    self.write_client(link, now);
+                    self.write_client(link, turn.now);
                 } else {
-                    link.mux().consumed(stream, part, bytes.len(), now);
+                    link.mux().consumed(stream, part, bytes.len(), turn.now);
                 }
             }
             Event::Stop(_) => self.stdin = None,
@@ -302,12 +301,12 @@ impl CommandChannel {
             }
             Event::Refused(_, why) => {
                 let why = printable(&why, 200);
-                log.warning(
+                turn.log.warning(
                     Line::new(Logged::ChannelRefused).with("channel", self.id()).with("reason", &why),
                 );
                 let text =
                     format!("Your server could not run this: {why}.\nTry again, or restart your server.");
-                self.end(log, BROKEN, Some(text), now);
+                self.end(BROKEN, Some(text), turn);
             }
             Event::Eof(_, part) if self.tty().is_none() => {
                 self.sink(part).complete = true;
@@ -333,33 +332,33 @@ impl CommandChannel {
 
     // --- the session program ---
 
-    fn hear_session(&mut self, link: &mut AgentLink, log: &mut Log, now: Instant) {
+    fn hear_session(&mut self, link: &mut AgentLink, turn: &mut Turn<'_>) {
         loop {
             let request = match self.peer.hear() {
                 Heard::Request(request, _) => request,
                 Heard::Nothing => return,
-                Heard::Gone => return self.session_gone(link, now),
+                Heard::Gone => return self.session_gone(link, turn.now),
             };
             let stream = self.stream(link);
             match request {
                 SessionRequest::Ready { size, typed } if matches!(self.phase, Phase::Attaching) => {
-                    let Some(typed) = peer::typed(&typed) else { return self.session_gone(link, now) };
+                    let Some(typed) = peer::typed(&typed) else { return self.session_gone(link, turn.now) };
                     self.set_size(size);
-                    self.open(&typed, link, now);
+                    self.open(&typed, link, turn.now);
                 }
                 SessionRequest::Resize { size } => {
                     self.set_size(size);
                     if let Some(stream) = stream {
-                        link.mux().resize(stream, size.rows, size.cols, now);
+                        link.mux().resize(stream, size.rows, size.cols, turn.now);
                     }
                 }
                 SessionRequest::Signal { name } => {
                     let known = name.len() <= 16 && name.bytes().all(|b| b.is_ascii_alphanumeric());
                     match (stream, known) {
-                        (Some(stream), true) => link.mux().signal(stream, &name, now),
+                        (Some(stream), true) => link.mux().signal(stream, &name, turn.now),
                         // There is no process yet: it is the session that ends.
                         (None, true) if matches!(self.phase, Phase::Waiting | Phase::Attaching) => {
-                            self.peer.end_by_signal(log, name, now);
+                            self.peer.end_by_signal(name, turn);
                             return self.done();
                         }
                         _ => {}
@@ -368,7 +367,7 @@ impl CommandChannel {
                 // Too late: the agent was lost meanwhile.
                 SessionRequest::Ready { .. } => {}
                 // Only our own program talks here; whatever else does gets no second chance.
-                _ => return self.session_gone(link, now),
+                _ => return self.session_gone(link, turn.now),
             }
         }
     }
@@ -389,10 +388,10 @@ impl CommandChannel {
     }
 
     /// An administrator, or a limit, ends the session: it is told so, and its process hung up.
-    pub fn end_for(&mut self, why: &str, link: &mut AgentLink, log: &mut Log, now: Instant) {
+    pub fn end_for(&mut self, why: &str, link: &mut AgentLink, turn: &mut Turn<'_>) {
         if self.peer.is_there() {
-            self.peer.end(log, BROKEN, Some(why.to_owned()), now);
-            self.session_gone(link, now);
+            self.peer.end(BROKEN, Some(why.to_owned()), turn);
+            self.session_gone(link, turn.now);
         }
     }
 
@@ -402,8 +401,8 @@ impl CommandChannel {
         &self.peer
     }
 
-    fn end(&mut self, log: &mut Log, status: u8, message: Option<String>, now: Instant) {
-        self.peer.end(log, status, message, now);
+    fn end(&mut self, status: u8, message: Option<String>, turn: &mut Turn<'_>) {
+        self.peer.end(status, message, turn);
         self.done();
     }
 
@@ -412,23 +411,23 @@ impl CommandChannel {
         (self.stdin, self.output.file, self.error.file) = (None, None, None);
     }
 
-    fn finish(&mut self, exit: Option<Exit>, log: &mut Log, now: Instant) {
+    fn finish(&mut self, exit: Option<Exit>, turn: &mut Turn<'_>) {
         match exit {
-            Some(Exit::Status(status)) => self.end(log, status, None, now),
+            Some(Exit::Status(status)) => self.end(status, None, turn),
             Some(Exit::Signal(signal)) => {
-                self.peer.end_by_signal(log, signal, now);
+                self.peer.end_by_signal(signal, turn);
                 self.done();
             }
-            None => self.end(log, BROKEN, Some(NO_EXIT.to_owned()), now),
+            None => self.end(BROKEN, Some(NO_EXIT.to_owned()), turn),
         }
     }
 
     // --- the agent ---
 
-    fn wait(&mut self, link: &mut AgentLink, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn wait(&mut self, link: &mut AgentLink, turn: &mut Turn<'_>) {
         let first = !std::mem::replace(&mut self.asked, true);
         let shell = matches!(self.work, Work::Process { command: None, tty: Some(_) });
-        link.want(first && !(shell && link.is_hopeless()), jobs, log, now);
+        link.want(first && !(shell && link.is_hopeless()), turn);
         match link.standing() {
             Standing::Making => {}
             Standing::Ready if self.tty().is_some() => {
@@ -438,13 +437,13 @@ impl CommandChannel {
             Standing::Ready => {
                 // Nothing is shown of a start any more.
                 self.peer.tell(&SessionReply::Attach);
-                self.open(&[], link, now);
+                self.open(&[], link, turn.now);
             }
             Standing::Failed(failure) => {
                 if shell && failure.plain {
                     self.phase = Phase::Plain;
                 } else {
-                    self.end(log, BROKEN, Some(failure.for_user), now);
+                    self.end(BROKEN, Some(failure.for_user), turn);
                 }
             }
         }
@@ -470,15 +469,15 @@ impl CommandChannel {
     }
 
     /// Ends with the agent, if that is lost; tells somebody at a terminal of a connection that is.
-    fn check_link(&mut self, link: &AgentLink, log: &mut Log, now: Instant) {
+    fn check_link(&mut self, link: &AgentLink, turn: &mut Turn<'_>) {
         match self.phase {
             Phase::Running { generation, .. } if generation != link.generation() => {
-                self.lose(link, log, now);
+                self.lose(link, turn);
             }
-            Phase::Attaching if !matches!(link.standing(), Standing::Ready) => self.lose(link, log, now),
+            Phase::Attaching if !matches!(link.standing(), Standing::Ready) => self.lose(link, turn),
             Phase::Running { .. } if self.tty().is_some() => {
                 let lost = link.lost_since();
-                if !self.noticed && lost.is_some_and(|at| now >= at + NOTICE) {
+                if !self.noticed && lost.is_some_and(|at| turn.now >= at + NOTICE) {
                     self.noticed = true;
                     self.notice("connection to your server lost; reconnecting for up to 60 s");
                 } else if self.noticed && lost.is_none() {
@@ -490,9 +489,9 @@ impl CommandChannel {
         }
     }
 
-    fn lose(&mut self, link: &AgentLink, log: &mut Log, now: Instant) {
+    fn lose(&mut self, link: &AgentLink, turn: &mut Turn<'_>) {
         let message = link.failure().map(|failure| failure.for_user.clone());
-        self.end(log, BROKEN, Some(message.unwrap_or_else(|| NO_EXIT.to_owned())), now);
+        self.end(BROKEN, Some(message.unwrap_or_else(|| NO_EXIT.to_owned())), turn);
     }
 
     /// Tells somebody at a terminal something, on a line of its own.

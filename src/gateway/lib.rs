@@ -31,6 +31,7 @@ mod terminal; // one remote terminal
 mod terminal_channel; // a session that is a plain terminal
 mod transfer; // a session that has become a program which serves files
 mod transfer_log; // what is done to files, for the log
+mod turn; // what everything that acts in a turn of the loop needs
 
 use admin::Admin;
 use claim::Unclaimed;
@@ -157,11 +158,12 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     let expected = claim::Expected { handle: &handle, user: access.login().as_str(), owner: rights.owner() };
     match claim::wait(&listener, terminated.as_fd(), &expected, groups, &mut log) {
         Ok(claimed) => {
-            let about = serve::About { session: handle.session_id().to_owned(), peer, connections };
+            let about = serve::About { session: handle.session_id().to_owned(), peer };
             // Nobody else is to come; the name vanishes with its last descriptor.
             drop((listener, handle));
             let admin = Admin::new(admin, rights.owner());
-            serve::serve(claimed, admin, about, access.clone(), terminated, &mut log);
+            let kept = serve::Kept { admin, connections, terminated };
+            serve::serve(claimed, kept, about, access.clone(), &mut log);
         }
         Err(why @ (Unclaimed::Nobody | Unclaimed::AskedToEnd)) => {
             log.info(Line::new(Event::SessionFailed).with("reason", why));

@@ -2,11 +2,12 @@
 //! it. It owns the agent's terminal; the channels speak through [`AgentLink::mux`].
 
 use super::access::Access;
-use super::job::{Cancel, Jobs};
-use super::news::{self, LINK, News, Said};
+use super::job::Cancel;
+use super::news::{self, LINK, News};
 use super::remote::{self, Lost, RECONNECT, Remote};
 use super::terminal_channel::{FAULT, NO_THREAD};
-use host::log::{Event as Logged, Line, Log};
+use super::turn::Turn;
+use host::log::{Event as Logged, Line};
 use hub::text::printable;
 use nix::poll::PollFlags;
 use server::agent::{self, Marker, Markers};
@@ -174,14 +175,14 @@ impl AgentLink {
 
     /// A channel needs the link: makes it, if there is none. What failed is tried `again` for a channel that asks for the
     /// first time.
-    pub fn want(&mut self, again: bool, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    pub fn want(&mut self, again: bool, turn: &mut Turn<'_>) {
         let again = again || self.failure.is_none();
         if matches!(self.phase, Phase::Idle) && again {
             self.failure = None;
-            self.make(jobs, log, now);
+            self.make(turn);
         }
         // It is about to be used.
-        self.idle = now;
+        self.idle = turn.now;
     }
 
     /// How it stands.
@@ -286,9 +287,9 @@ impl AgentLink {
     }
 
     /// Moves what has come from the agent into [`AgentLink::event`].
-    pub fn read(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    pub fn read(&mut self, turn: &mut Turn<'_>) {
         self.agent.unfinished = true;
-        self.work_off(jobs, log, now);
+        self.work_off(turn);
         for _ in 0..TURN {
             // What has been heard is acted upon before more is: so nobody can make it pile up here.
             if self.agent.mux.has_events() || !self.agent.backlog.0.is_empty() {
@@ -302,32 +303,32 @@ impl AgentLink {
                     self.agent.unfinished = false;
                     break;
                 }
-                Err(closed) => return self.dropped(&closed, jobs, log, now),
+                Err(closed) => return self.dropped(&closed, turn),
             };
             match codec::decode(&text) {
-                Ok(Incoming::Stdout(text)) => self.hear(text, jobs, log, now),
+                Ok(Incoming::Stdout(text)) => self.hear(text, turn),
                 Ok(Incoming::Setup | Incoming::Other) => {}
-                Ok(Incoming::Disconnect) => return self.ended(jobs, log, now),
+                Ok(Incoming::Disconnect) => return self.ended(turn),
                 Err(_) => {
                     let closed = Closed::Protocol("a message was not understood".into());
-                    return self.dropped(&closed, jobs, log, now);
+                    return self.dropped(&closed, turn);
                 }
             }
         }
-        self.check_time(jobs, log, now);
+        self.check_time(turn);
     }
 
     /// What is due without anything having come.
-    fn check_time(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn check_time(&mut self, turn: &mut Turn<'_>) {
         match self.phase {
-            Phase::Booting { since, .. } | Phase::Greeting { since } if now >= since + BOOT => {
+            Phase::Booting { since, .. } | Phase::Greeting { since } if turn.now >= since + BOOT => {
                 let why = format!("the agent did not greet within {} s", BOOT.as_secs());
-                self.fail(NOT_STARTED, true, &why, jobs, log, now);
+                self.fail(NOT_STARTED, true, &why, turn);
             }
             Phase::Booting { since, printed, typed: false }
-                if now >= printed.map_or(since + MUTE, |at| at + QUIET) =>
+                if turn.now >= printed.map_or(since + MUTE, |at| at + QUIET) =>
             {
-                log.info(Line::of(
+                turn.log.info(Line::of(
                     Logged::Agent,
                     "the server did not take our command for its terminal: it is typed",
                 ));
@@ -338,23 +339,23 @@ impl AgentLink {
                 }
             }
             Phase::Live
-                if self.agent.lost.is_some_and(|at| now >= at + RECONNECT) && !self.is_heard_again() =>
+                if self.agent.lost.is_some_and(|at| turn.now >= at + RECONNECT) && !self.is_heard_again() =>
             {
-                self.fail(NOT_RECONNECTED, false, "the agent does not answer", jobs, log, now);
+                self.fail(NOT_RECONNECTED, false, "the agent does not answer", turn);
             }
-            Phase::Live if now >= self.silent_at() => {
+            Phase::Live if turn.now >= self.silent_at() => {
                 let why = Closed::Lost(std::io::ErrorKind::TimedOut.into());
-                self.dropped(&why, jobs, log, now);
+                self.dropped(&why, turn);
             }
-            Phase::Live if !self.agent.mux.has_streams() && now >= self.idle + IDLE => {
-                log.info(Line::of(Logged::Agent, "unused: ended"));
-                self.end(jobs, log, now);
+            Phase::Live if !self.agent.mux.has_streams() && turn.now >= self.idle + IDLE => {
+                turn.log.info(Line::of(Logged::Agent, "unused: ended"));
+                self.end(turn);
             }
-            Phase::Ending { until } if now >= until => self.let_go(jobs, now),
+            Phase::Ending { until } if turn.now >= until => self.let_go(turn),
             _ => {}
         }
         if self.agent.mux.has_streams() {
-            self.idle = now;
+            self.idle = turn.now;
         }
         if self.is_heard_again() {
             self.agent.lost = None;
@@ -367,62 +368,65 @@ impl AgentLink {
     }
 
     /// The next event of a stream.
-    pub fn event(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) -> Option<mux::Event> {
+    pub fn event(&mut self, turn: &mut Turn<'_>) -> Option<mux::Event> {
         loop {
             match self.agent.mux.event()? {
                 mux::Event::Hello(hello) => {
                     self.hopeless = false;
-                    log.info(Line::of(Logged::Agent, "greeted").with("python", printable(&hello.python, 60)));
+                    turn.log.info(
+                        Line::of(Logged::Agent, "greeted").with("python", printable(&hello.python, 60)),
+                    );
                     self.agent.hello = Some(hello);
                     if matches!(self.phase, Phase::Greeting { .. }) {
                         self.phase = Phase::Live;
                     }
-                    self.idle = now;
+                    self.idle = turn.now;
                 }
                 mux::Event::Bye(why) => {
                     if !matches!(self.phase, Phase::Ending { .. }) {
                         let why = format!("the agent has ended: {}", printable(&why, 200));
-                        self.fail(AGENT_ENDED, false, &why, jobs, log, now);
+                        self.fail(AGENT_ENDED, false, &why, turn);
                     }
                 }
-                mux::Event::Noise(noise) => self.noise(&noise, jobs, log, now),
+                mux::Event::Noise(noise) => self.noise(&noise, turn),
                 event => return Some(event),
             }
         }
     }
 
-    fn noise(&mut self, noise: &[u8], jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn noise(&mut self, noise: &[u8], turn: &mut Turn<'_>) {
         let text = String::from_utf8_lossy(noise);
         let Some(nonce) = self.agent.nonce.clone() else { return };
-        self.hear_last_words(&nonce, &text, jobs, log, now);
+        self.hear_last_words(&nonce, &text, turn);
         if agent::is_marker(&nonce, &text) {
             return;
         }
         self.agent.noises += 1;
         if self.agent.noises <= LOGGED_NOISE {
-            log.info(Line::of(Logged::Agent, format_args!("its terminal shows: {}", printable(&text, 100))));
+            turn.log
+                .info(Line::of(Logged::Agent, format_args!("its terminal shows: {}", printable(&text, 100))));
         }
     }
 
     /// The guardian or the loader may say that there is no agent.
-    fn hear_last_words(&mut self, nonce: &Nonce, text: &str, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn hear_last_words(&mut self, nonce: &Nonce, text: &str, turn: &mut Turn<'_>) {
         let greeting = matches!(self.phase, Phase::Greeting { .. });
         if agent::is_gone(nonce, text) {
             if greeting || matches!(self.phase, Phase::Live) {
-                self.fail(AGENT_ENDED, false, "the agent was killed or has crashed", jobs, log, now);
+                self.fail(AGENT_ENDED, false, "the agent was killed or has crashed", turn);
             }
         } else if greeting && agent::is_bad_source(nonce, text) {
-            self.fail(NOT_STARTED, true, NO_SOURCE, jobs, log, now);
+            self.fail(NOT_STARTED, true, NO_SOURCE, turn);
         }
     }
 
     /// Sends what the channels have queued.
-    pub fn write(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    pub fn write(&mut self, turn: &mut Turn<'_>) {
         if let Err(violation) = self.agent.mux.check() {
-            return self.fail(BROKE_PROTOCOL, false, &violation.to_string(), jobs, log, now);
+            return self.fail(BROKE_PROTOCOL, false, &violation.to_string(), turn);
         }
-        if let Err(closed) = self.try_write(now) {
-            self.dropped(&closed, jobs, log, now);
+        if let Err(closed) = self.try_write(turn.now) {
+            self.dropped(&closed, turn);
         }
     }
 
@@ -458,45 +462,45 @@ impl AgentLink {
     }
 
     /// The connection is over: so is the agent.
-    pub fn end(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    pub fn end(&mut self, turn: &mut Turn<'_>) {
         match self.phase {
             Phase::Idle | Phase::Ending { .. } => {}
             // What the job brings is deleted then.
             Phase::Opening => self.agent.cancel.cancel(),
             Phase::Live => {
                 self.agent.mux.bye("the SSH connection has ended");
-                self.phase = Phase::Ending { until: now + GOODBYE };
-                self.write(jobs, log, now);
+                self.phase = Phase::Ending { until: turn.now + GOODBYE };
+                self.write(turn);
             }
             Phase::Booting { .. } | Phase::Greeting { .. } | Phase::Reconnecting => {
                 self.agent.cancel.cancel();
-                self.let_go(jobs, now);
+                self.let_go(turn);
             }
         }
     }
 
     /// A job has reported.
-    pub fn news(&mut self, news: News, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    pub fn news(&mut self, news: News, turn: &mut Turn<'_>) {
         self.jobs = self.jobs.saturating_sub(1);
         match news {
-            News::Opened(Ok(remote)) => self.opened(remote, jobs, log, now),
+            News::Opened(Ok(remote)) => self.opened(remote, turn),
             News::Opened(Err(why)) => {
                 self.phase = Phase::Idle;
                 self.failure = Some(Failure { for_user: why.for_user, plain: false });
                 self.generation += 1;
                 if !self.agent.cancel.is_cancelled() {
-                    log.warning(Line::new(Logged::Server).with("reason", &why.for_log));
+                    turn.log.warning(Line::new(Logged::Server).with("reason", &why.for_log));
                 }
             }
             News::Reconnected(Ok(mut socket)) if matches!(self.phase, Phase::Reconnecting) => {
-                log.info(Line::new(Logged::Link).with("outcome", "reconnected"));
+                turn.log.info(Line::new(Logged::Link).with("outcome", "reconnected"));
                 self.access.meter().reconnected();
                 socket.set_longest_message(MAX_MESSAGE);
                 self.agent.socket = Some(socket);
                 self.agent.pending = None;
                 self.agent.unfinished = true;
-                self.agent.mux.reconnected(now);
-                self.agent.resumed = Some(now);
+                self.agent.mux.reconnected(turn.now);
+                self.agent.resumed = Some(turn.now);
                 self.phase = Phase::Live;
             }
             News::Reconnected(Err(lost)) if matches!(self.phase, Phase::Reconnecting) => {
@@ -506,17 +510,17 @@ impl AgentLink {
                         (NOT_RECONNECTED, format!("agent not reconnected within 60 s: {why}"))
                     }
                 };
-                self.fail(text, false, &why, jobs, log, now);
+                self.fail(text, false, &why, turn);
             }
-            News::Deleted(Ok(())) => log.info(Line::of(Logged::Terminal, "agent's terminal closed")),
-            News::Deleted(Err(why)) => log.warning(Line::of(
+            News::Deleted(Ok(())) => turn.log.info(Line::of(Logged::Terminal, "agent's terminal closed")),
+            News::Deleted(Err(why)) => turn.log.warning(Line::of(
                 Logged::Terminal,
                 format_args!("agent's terminal may be left open: {why}"),
             )),
             News::Failed => {
-                log.error(Line::of(Logged::Fault, "a job failed: please report this as a bug"));
+                turn.log.error(Line::of(Logged::Fault, "a job failed: please report this as a bug"));
                 if matches!(self.phase, Phase::Opening | Phase::Reconnecting) {
-                    self.fail(FAULT, false, "a job failed", jobs, log, now);
+                    self.fail(FAULT, false, "a job failed", turn);
                 }
             }
             News::Progress(_) | News::Reconnected(_) | News::Control(_) | News::ControlDeleted(_) => {}
@@ -525,16 +529,16 @@ impl AgentLink {
 
     // --- its life ---
 
-    fn make(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn make(&mut self, turn: &mut Turn<'_>) {
         let Ok(nonce) = Nonce::random() else {
-            return self.fail(NO_THREAD, false, "no random numbers", jobs, log, now);
+            return self.fail(NO_THREAD, false, "no random numbers", turn);
         };
         let body = create_body(Some(&agent::command(&nonce)), &[]);
         let plain = create_body(None, &[]);
-        self.agent = Agent::new(Some(nonce), now);
+        self.agent = Agent::new(Some(nonce), turn.now);
         self.phase = Phase::Opening;
         let cancel = self.agent.cancel.clone();
-        let started = news::spawn(jobs, LINK, &self.access, "agent", move |access, report| {
+        let started = news::spawn(turn.jobs, LINK, &self.access, "agent", move |access, report| {
             let opened = remote::open(&access, &body, &plain, &cancel, &mut |progress| {
                 report(News::Progress(progress.clone()));
             });
@@ -543,34 +547,34 @@ impl AgentLink {
         if started {
             self.jobs += 1;
         } else {
-            self.fail(NO_THREAD, false, "no thread for a job", jobs, log, now);
+            self.fail(NO_THREAD, false, "no thread for a job", turn);
         }
     }
 
-    fn opened(&mut self, mut remote: Remote, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        log.info(Line::of(Logged::Terminal, "agent's terminal opened").with("terminal", &remote.name));
+    fn opened(&mut self, mut remote: Remote, turn: &mut Turn<'_>) {
+        turn.log.info(Line::of(Logged::Terminal, "agent's terminal opened").with("terminal", &remote.name));
         self.agent.name = Some(remote.name);
         remote.socket.set_longest_message(MAX_MESSAGE);
         self.agent.socket = Some(remote.socket);
         self.agent.unfinished = true;
-        self.phase = Phase::Booting { since: now, printed: None, typed: false };
+        self.phase = Phase::Booting { since: turn.now, printed: None, typed: false };
         if self.agent.cancel.is_cancelled() {
-            self.let_go(jobs, now);
+            self.let_go(turn);
         } else {
-            self.read(jobs, log, now);
+            self.read(turn);
         }
     }
 
     /// Takes what the terminal has printed.
-    fn hear(&mut self, text: Cow<'_, str>, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn hear(&mut self, text: Cow<'_, str>, turn: &mut Turn<'_>) {
         if let Phase::Booting { since, typed, .. } = self.phase {
-            self.phase = Phase::Booting { since, printed: Some(now), typed };
+            self.phase = Phase::Booting { since, printed: Some(turn.now), typed };
             self.agent.markers.push(&text);
             loop {
                 match self.agent.markers.take() {
                     Some(Marker::Shell) => {
                         // It is ours that runs: nothing has to be typed.
-                        self.phase = Phase::Booting { since, printed: Some(now), typed: true };
+                        self.phase = Phase::Booting { since, printed: Some(turn.now), typed: true };
                     }
                     Some(Marker::Typed) => {
                         if let Some(nonce) = &self.agent.nonce {
@@ -586,55 +590,48 @@ impl AgentLink {
                     }
                     Some(Marker::NoPython) => {
                         self.hopeless = true;
-                        return self.fail(
-                            NO_PYTHON,
-                            true,
-                            "no Python 3.6 or newer in the server",
-                            jobs,
-                            log,
-                            now,
-                        );
+                        return self.fail(NO_PYTHON, true, "no Python 3.6 or newer in the server", turn);
                     }
                     Some(Marker::BadSource) => {
-                        return self.fail(NOT_STARTED, true, NO_SOURCE, jobs, log, now);
+                        return self.fail(NOT_STARTED, true, NO_SOURCE, turn);
                     }
                     None => return,
                 }
             }
             self.agent.backlog = (self.agent.markers.take_rest(), 0);
-            return self.work_off(jobs, log, now);
+            return self.work_off(turn);
         }
         if let Some(piece) = text.as_bytes().get(..mux::PIECE) {
-            self.receive(piece, jobs, log, now);
+            self.receive(piece, turn);
             if self.agent.socket.is_some() {
                 self.agent.backlog = (text.into_owned(), mux::PIECE);
             }
         } else {
-            self.receive(text.as_bytes(), jobs, log, now);
+            self.receive(text.as_bytes(), turn);
         }
     }
 
     /// Looks at what has come, as long as nothing has to be done about it.
-    fn work_off(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn work_off(&mut self, turn: &mut Turn<'_>) {
         while !self.agent.mux.has_events() && !self.agent.backlog.0.is_empty() {
             let (text, done) = std::mem::take(&mut self.agent.backlog);
             let end = text.len().min(done + mux::PIECE);
-            self.receive(text.as_bytes().get(done..end).unwrap_or_default(), jobs, log, now);
+            self.receive(text.as_bytes().get(done..end).unwrap_or_default(), turn);
             if end < text.len() && self.agent.socket.is_some() {
                 self.agent.backlog = (text, end);
             }
         }
     }
 
-    fn receive(&mut self, bytes: &[u8], jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        if let Err(violation) = self.agent.mux.receive(bytes, now) {
-            return self.fail(BROKE_PROTOCOL, false, &violation.to_string(), jobs, log, now);
+    fn receive(&mut self, bytes: &[u8], turn: &mut Turn<'_>) {
+        if let Err(violation) = self.agent.mux.receive(bytes, turn.now) {
+            return self.fail(BROKE_PROTOCOL, false, &violation.to_string(), turn);
         }
         let unfinished = self.agent.mux.unfinished_line();
         let last_words = (unfinished.contains(&0x1b) && unfinished.len() < 512)
             .then(|| String::from_utf8_lossy(unfinished).into_owned());
         if let (Some(words), Some(nonce)) = (last_words, self.agent.nonce.clone()) {
-            self.hear_last_words(&nonce, &words, jobs, log, now);
+            self.hear_last_words(&nonce, &words, turn);
         }
     }
 
@@ -649,7 +646,7 @@ impl AgentLink {
     }
 
     /// The WebSocket has dropped.
-    fn dropped(&mut self, why: &Closed, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn dropped(&mut self, why: &Closed, turn: &mut Turn<'_>) {
         self.agent.socket = None;
         self.agent.backlog = (String::new(), 0);
         if self.is_heard_again() {
@@ -658,66 +655,58 @@ impl AgentLink {
         match self.phase {
             Phase::Live => {}
             // Perhaps it was just that: there is nothing to lose by making sure.
-            Phase::Ending { .. } => return self.let_go(jobs, now),
+            Phase::Ending { .. } => return self.let_go(turn),
             _ => {
                 let why = format!("connection to the server lost while the agent was started: {why}");
-                return self.fail(NOT_STARTED, false, &why, jobs, log, now);
+                return self.fail(NOT_STARTED, false, &why, turn);
             }
         }
-        let lost = *self.agent.lost.get_or_insert(now);
+        let lost = *self.agent.lost.get_or_insert(turn.now);
         // One after which the agent was heard was a good one, however short.
         let short =
-            self.agent.resumed.is_some_and(|at| now < at + SHORT_LIVED && self.agent.mux.heard() <= at);
+            self.agent.resumed.is_some_and(|at| turn.now < at + SHORT_LIVED && self.agent.mux.heard() <= at);
         self.agent.drops = if short { self.agent.drops + 1 } else { 0 };
-        log.warning(Line::new(Logged::Link).with("outcome", "lost").with("reason", why));
+        turn.log.warning(Line::new(Logged::Link).with("outcome", "lost").with("reason", why));
         let Some(name) = self.agent.name.clone() else { return };
-        if self.agent.drops >= MAX_DROPS || now >= lost + RECONNECT {
-            return self.fail(NOT_RECONNECTED, false, "the agent was lost again and again", jobs, log, now);
+        if self.agent.drops >= MAX_DROPS || turn.now >= lost + RECONNECT {
+            return self.fail(NOT_RECONNECTED, false, "the agent was lost again and again", turn);
         }
         self.phase = Phase::Reconnecting;
         let cancel = self.agent.cancel.clone();
-        let started = news::spawn(jobs, LINK, &self.access, "reconnect", move |access, report| {
+        let started = news::spawn(turn.jobs, LINK, &self.access, "reconnect", move |access, report| {
             report(News::Reconnected(remote::reconnect(&access, &name, &cancel)));
         });
         if started {
             self.jobs += 1;
         } else {
-            self.fail(NO_THREAD, false, "no thread for a job", jobs, log, now);
+            self.fail(NO_THREAD, false, "no thread for a job", turn);
         }
     }
 
     /// The terminal has ended, and the server says so.
-    fn ended(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    fn ended(&mut self, turn: &mut Turn<'_>) {
         // There is nothing left to be deleted.
         (self.agent.name, self.agent.socket) = (None, None);
         if matches!(self.phase, Phase::Ending { .. }) {
-            log.info(Line::of(Logged::Agent, "ended"));
-            self.let_go(jobs, now);
+            turn.log.info(Line::of(Logged::Agent, "ended"));
+            self.let_go(turn);
         } else {
             let text = if matches!(self.phase, Phase::Live) { AGENT_ENDED } else { NOT_STARTED };
             let plain = !matches!(self.phase, Phase::Live);
-            self.fail(text, plain, "the agent's terminal has ended", jobs, log, now);
+            self.fail(text, plain, "the agent's terminal has ended", turn);
         }
     }
 
     /// All streams are over.
-    fn fail(
-        &mut self,
-        for_user: &str,
-        plain: bool,
-        for_log: &str,
-        jobs: &Jobs<Said>,
-        log: &mut Log,
-        now: Instant,
-    ) {
-        log.warning(Line::of(Logged::Agent, for_log));
+    fn fail(&mut self, for_user: &str, plain: bool, for_log: &str, turn: &mut Turn<'_>) {
+        turn.log.warning(Line::of(Logged::Agent, for_log));
         self.failure = Some(Failure { for_user: for_user.to_owned(), plain });
         // If it still listens it shall end.
-        if let Some(text) = self.goodbye(for_log, now) {
+        if let Some(text) = self.goodbye(for_log, turn.now) {
             self.say(&text);
             let _ = self.agent.socket.as_mut().map(TerminalSocket::flush);
         }
-        self.let_go(jobs, now);
+        self.let_go(turn);
     }
 
     fn goodbye(&mut self, why: &str, now: Instant) -> Option<String> {
@@ -728,15 +717,15 @@ impl AgentLink {
     }
 
     /// Forgets the agent and deletes its terminal, if it may be there.
-    fn let_go(&mut self, jobs: &Jobs<Said>, now: Instant) {
-        let Agent { name, socket, .. } = std::mem::replace(&mut self.agent, Agent::new(None, now));
+    fn let_go(&mut self, turn: &mut Turn<'_>) {
+        let Agent { name, socket, .. } = std::mem::replace(&mut self.agent, Agent::new(None, turn.now));
         if let Some(socket) = socket {
             socket.close();
         }
         self.generation += 1;
         self.phase = Phase::Idle;
         let Some(name) = name else { return };
-        let started = news::spawn(jobs, LINK, &self.access, "delete", move |access, report| {
+        let started = news::spawn(turn.jobs, LINK, &self.access, "delete", move |access, report| {
             report(News::Deleted(remote::delete(&access, &name)));
         });
         self.jobs += u32::from(started);

@@ -1,8 +1,9 @@
 //! The session program of one channel: what it says, and what it is told.
 
+use super::turn::Turn;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use host::log::{Event, Line, Log};
+use host::log::{Event, Line};
 use host::sys::socket;
 use host::sys::tty::MAX_TYPED;
 use std::io;
@@ -181,23 +182,24 @@ impl Peer {
     }
 
     /// The session is over: it is told its status, and a message if something went wrong.
-    pub fn end(&mut self, log: &mut Log, status: u8, message: Option<String>, now: Instant) {
-        self.log_end(log, "status", &status.to_string(), now);
+    pub fn end(&mut self, status: u8, message: Option<String>, turn: &mut Turn<'_>) {
+        self.log_end("status", &status.to_string(), turn);
         self.tell(&SessionReply::Exit { status, message });
         self.leave();
     }
 
     /// The same of a session whose process was ended by a signal.
-    pub fn end_by_signal(&mut self, log: &mut Log, signal: String, now: Instant) {
-        self.log_end(log, "signal", &signal, now);
+    pub fn end_by_signal(&mut self, signal: String, turn: &mut Turn<'_>) {
+        self.log_end("signal", &signal, turn);
         self.tell(&SessionReply::Killed { signal, message: None });
         self.leave();
     }
 
-    fn log_end(&self, log: &mut Log, how: &str, what: &str, now: Instant) {
-        let seconds = now.saturating_duration_since(self.since).as_secs();
+    fn log_end(&self, how: &str, what: &str, turn: &mut Turn<'_>) {
+        let seconds = turn.now.saturating_duration_since(self.since).as_secs();
         let line = Line::new(Event::ChannelClosed).with("channel", self.id).with(how, what);
-        log.info(line.with("seconds", seconds).with("in", self.tally.received).with("out", self.tally.sent));
+        turn.log
+            .info(line.with("seconds", seconds).with("in", self.tally.received).with("out", self.tally.sent));
     }
 
     /// Nothing more is said to it.

@@ -11,6 +11,7 @@ use super::link::AgentLink;
 use super::news::{LINK, News, Said};
 use super::peer::{Peer, Tally};
 use super::transfer_log::TransferLog;
+use super::turn::Turn;
 use host::counters::Counter;
 use host::log::{Event, Line, Log};
 use host::sys::{process, socket};
@@ -44,19 +45,20 @@ pub struct About {
     pub session: String,
     /// The client's address.
     pub peer: String,
-    /// What it counts as, until it ends.
+}
+
+/// What the gateway got before it was claimed, most of it while it was root.
+pub struct Kept {
+    /// Where root asks about the connection.
+    pub admin: Admin,
+    /// What the connection counts as, until it ends.
     pub connections: Connections,
+    /// Readable when the gateway is asked to end.
+    pub terminated: SignalFd,
 }
 
 /// Serves the sessions of one connection until it ends and its terminals are closed.
-pub fn serve(
-    claimed: Claimed,
-    admin: Admin,
-    about: About,
-    access: Access,
-    terminated: SignalFd,
-    log: &mut Log,
-) {
+pub fn serve(claimed: Claimed, kept: Kept, about: About, access: Access, log: &mut Log) {
     let jobs = match Jobs::new() {
         Ok(jobs) => jobs,
         Err(e) => return log.error(Line::of(Event::Fault, format_args!("could not prepare for jobs: {e}"))),
@@ -74,7 +76,7 @@ pub fn serve(
     process::release_memory();
     let mut serve = Serve {
         about,
-        admin,
+        kept,
         asked: false,
         told: false,
         limits: Limits::new(access.config().session, now),
@@ -88,16 +90,14 @@ pub fn serve(
         uid,
         home: Rc::new(home),
         transfers: TransferLog::new(transfers, access.config().files.log_level),
-        terminated,
         link: AgentLink::new(access.clone(), now),
         access,
-        jobs,
         channels: Vec::new(),
         last_id: 0,
         closing: None,
         busy: Some(now),
     };
-    if let Err(e) = serve.run(log) {
+    if let Err(e) = serve.run(&jobs, log) {
         log.error(Line::of(Event::Fault, format_args!("poll loop: {e}")));
     }
     serve.transfers.drain(log);
@@ -127,8 +127,8 @@ impl Passed {
 
 struct Serve {
     about: About,
-    admin: Admin,
-    /// Somebody wants something there.
+    kept: Kept,
+    /// Somebody wants something of [`Kept::admin`].
     asked: bool,
     /// Somebody who is not of the session has been logged: anybody may come as often as they like.
     told: bool,
@@ -150,11 +150,8 @@ struct Serve {
     uid: u32,
     home: Rc<HomeState>,
     transfers: TransferLog,
-    /// Readable when we are asked to end.
-    terminated: SignalFd,
     access: Access,
     link: AgentLink,
-    jobs: Jobs<Said>,
     channels: Vec<Channel>,
     last_id: u64,
     /// The connection has ended: when to give up closing what is left.
@@ -164,45 +161,46 @@ struct Serve {
 }
 
 impl Serve {
-    fn run(&mut self, log: &mut Log) -> io::Result<()> {
+    fn run(&mut self, jobs: &Jobs<Said>, log: &mut Log) -> io::Result<()> {
         loop {
             let now = Instant::now();
-            while let Some(said) = self.jobs.next() {
-                self.dispatch(said, log, now);
+            let turn = &mut Turn { jobs, log, now };
+            while let Some(said) = jobs.next() {
+                self.dispatch(said, turn);
             }
-            self.link.read(&self.jobs, log, now);
-            while let Some(event) = self.link.event(&self.jobs, log, now) {
+            self.link.read(turn);
+            while let Some(event) = self.link.event(turn) {
                 let channel = event.stream().and_then(|stream| {
                     self.channels.iter_mut().find(|channel| channel.has(stream, &self.link))
                 });
                 if let Some(channel) = channel {
-                    channel.event(event, &mut self.link, log, now);
+                    channel.event(event, &mut self.link, turn);
                 }
             }
             for channel in &mut self.channels {
-                channel.drive(&mut self.link, &self.jobs, log, now);
+                channel.drive(&mut self.link, turn);
             }
             // In turns: what the link takes at a time must not always go to the same.
             if !self.channels.is_empty() {
                 self.channels.rotate_left(1);
             }
             self.forget_done(now);
-            self.keep_limits(log, now);
-            self.hear_admin(log, now);
+            self.keep_limits(turn);
+            self.hear_admin(turn);
             // Before it is seen whether anything is left: without a channel nothing would wake this loop.
             if self.closing.is_none() && self.ending.is_some_and(|at| now >= at) {
-                self.close(log, now);
+                self.close(turn);
             }
-            self.link.write(&self.jobs, log, now);
-            self.transfers.relay(log, now);
-            self.access.tell_of_server_token(log);
+            self.link.write(turn);
+            self.transfers.relay(turn.log, now);
+            self.access.tell_of_server_token(turn.log);
             if let Some(until) = self.closing {
                 if self.channels.is_empty() && self.link.is_done() {
                     return Ok(());
                 }
                 if now >= until {
                     let left = self.channels.len() + usize::from(!self.link.is_done());
-                    log.warning(Line::of(
+                    turn.log.warning(Line::of(
                         Event::Terminal,
                         format_args!("{left} terminals may be left open: no time to close them"),
                     ));
@@ -213,7 +211,7 @@ impl Serve {
                 self.count(now);
             }
             self.rest(now);
-            self.wait(log, now)?;
+            self.wait(turn)?;
         }
     }
 
@@ -254,40 +252,40 @@ impl Serve {
         self.counted = (now, all);
     }
 
-    fn keep_limits(&mut self, log: &mut Log, now: Instant) {
+    fn keep_limits(&mut self, turn: &mut Turn<'_>) {
         if self.ending.is_some() || self.closing.is_some() {
             return;
         }
-        while let Some(due) = self.limits.due(self.active(), now) {
+        while let Some(due) = self.limits.due(self.active(), turn.now) {
             let line = |limit: Limit, outcome: &str| {
                 Line::new(Event::Limit).with("limit", limit.as_str()).with("outcome", outcome)
             };
             match due {
                 Due::Warning(limit, text) => {
-                    log.info(line(limit, "warned"));
+                    turn.log.info(line(limit, "warned"));
                     self.channels.iter_mut().for_each(|channel| channel.notice(&text));
                 }
                 Due::End(limit, text) => {
-                    log.info(line(limit, "ended"));
+                    turn.log.info(line(limit, "ended"));
                     let counter = match limit {
                         Limit::Idle => Counter::IdleLimit,
                         Limit::Length => Counter::MaxLength,
                     };
                     self.access.meter().add(counter, 1);
-                    return self.end_for(&text, log, now);
+                    return self.end_for(&text, turn);
                 }
             }
         }
     }
 
-    fn hear_admin(&mut self, log: &mut Log, now: Instant) {
-        if !std::mem::take(&mut self.asked) && self.admin.deadline().is_none_or(|at| now < at) {
+    fn hear_admin(&mut self, turn: &mut Turn<'_>) {
+        if !std::mem::take(&mut self.asked) && self.kept.admin.deadline().is_none_or(|at| turn.now < at) {
             return;
         }
         let mut disconnect = false;
-        for (caller, request) in self.admin.hear(log, now) {
+        for (caller, request) in self.kept.admin.hear(turn.log, turn.now) {
             let reply = match request {
-                AdminRequest::Status => AdminReply::Status(self.status(now)),
+                AdminRequest::Status => AdminReply::Status(self.status(turn.now)),
                 AdminRequest::Disconnect => {
                     disconnect = true;
                     AdminReply::Ending
@@ -296,9 +294,9 @@ impl Serve {
             admin::answer(&caller, &reply);
         }
         if disconnect && self.ending.is_none() && self.closing.is_none() {
-            log.info(Line::new(Event::Disconnect));
+            turn.log.info(Line::new(Event::Disconnect));
             self.access.meter().add(Counter::Disconnects, 1);
-            self.end_for(DISCONNECTED, log, now);
+            self.end_for(DISCONNECTED, turn);
         }
     }
 
@@ -326,25 +324,25 @@ impl Serve {
     }
 
     /// Ends the session, with two lines for the user.
-    fn end_for(&mut self, why: &str, log: &mut Log, now: Instant) {
+    fn end_for(&mut self, why: &str, turn: &mut Turn<'_>) {
         for channel in &mut self.channels {
-            channel.end_for(why, &mut self.link, &self.jobs, log, now);
+            channel.end_for(why, &mut self.link, turn);
         }
-        self.ending = Some(now + FAREWELL);
+        self.ending = Some(turn.now + FAREWELL);
     }
 
     /// Hands a job's report on.
-    fn dispatch(&mut self, Said { channel, news }: Said, log: &mut Log, now: Instant) {
+    fn dispatch(&mut self, Said { channel, news }: Said, turn: &mut Turn<'_>) {
         match news {
             News::Progress(progress) if channel == LINK => {
                 for channel in &self.channels {
                     channel.progress(&progress);
                 }
             }
-            news if channel == LINK => self.link.news(news, &self.jobs, log, now),
+            news if channel == LINK => self.link.news(news, turn),
             news => {
                 if let Some(channel) = self.channels.iter_mut().find(|c| c.id() == channel) {
-                    channel.news(news, &self.jobs, log, now);
+                    channel.news(news, turn);
                 }
             }
         }
@@ -361,15 +359,15 @@ impl Serve {
         }
     }
 
-    fn wait(&mut self, log: &mut Log, now: Instant) -> io::Result<()> {
-        let mut wanted = vec![(self.jobs.wake_fd(), PollFlags::POLLIN)];
+    fn wait(&mut self, turn: &mut Turn<'_>) -> io::Result<()> {
+        let mut wanted = vec![(turn.jobs.wake_fd(), PollFlags::POLLIN)];
         if self.closing.is_none() {
             wanted.push((self.claim.as_fd(), PollFlags::POLLIN));
             wanted.push((self.sessions.as_fd(), PollFlags::POLLIN));
-            wanted.push((self.terminated.as_fd(), PollFlags::POLLIN));
+            wanted.push((self.kept.terminated.as_fd(), PollFlags::POLLIN));
         }
         let before = wanted.len();
-        self.admin.interest(&mut wanted);
+        self.kept.admin.interest(&mut wanted);
         let admin = before..wanted.len();
         wanted.extend(self.transfers.interest().map(|fd| (fd, PollFlags::POLLIN)));
         self.link.interest(&mut wanted);
@@ -377,21 +375,21 @@ impl Serve {
             channel.interest(&self.link, &mut wanted);
         }
         // What was due by now has just been done.
-        let due = self.channels.iter().filter_map(|channel| channel.deadline(&self.link, now));
-        let rest = self.busy.map(|at| at + IDLE).filter(|at| *at > now);
+        let due = self.channels.iter().filter_map(|channel| channel.deadline(&self.link, turn.now));
+        let rest = self.busy.map(|at| at + IDLE).filter(|at| *at > turn.now);
         let unfinished = self.link.is_unfinished() || self.channels.iter().any(Channel::is_unfinished);
-        let at_once = unfinished.then_some(now);
+        let at_once = unfinished.then_some(turn.now);
         let timeout = due
             .chain(at_once)
-            .chain(self.link.deadline(now))
+            .chain(self.link.deadline(turn.now))
             .chain(rest)
             .chain(self.closing)
             .chain(self.ending.filter(|_| self.closing.is_none()))
             .chain(self.limits.deadline(self.active()).filter(|_| self.ending.or(self.closing).is_none()))
-            .chain(self.admin.deadline())
+            .chain(self.kept.admin.deadline())
             .chain(self.transfers.deadline())
             .min()
-            .map(|at| TimeSpec::from(at.saturating_duration_since(now)));
+            .map(|at| TimeSpec::from(at.saturating_duration_since(turn.now)));
         let mut fds: Vec<PollFd<'_>> = wanted.iter().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
         // Not poll(2), whose milliseconds are coarse for a pong that is due in half of one.
         match ppoll(&mut fds, timeout, None) {
@@ -404,48 +402,50 @@ impl Serve {
             let (claim, sessions, terminated) = (woken(1), woken(2), woken(3));
             drop(fds);
             drop(wanted);
+            // That was a wait of any length.
+            turn.now = Instant::now();
             // The claimant says nothing more: whatever comes is its end, and so the connection's.
             if claim || terminated {
-                self.close(log, Instant::now());
+                self.close(turn);
             } else if sessions {
-                self.accept(log);
+                self.accept(turn);
             }
         }
         Ok(())
     }
 
-    fn close(&mut self, log: &mut Log, now: Instant) {
+    fn close(&mut self, turn: &mut Turn<'_>) {
         // A closing connection no longer counts, so where a limit is set it must end soon, or gateways would pile up.
         let limited = self.access.config().session.max_connections.is_some();
-        self.closing = Some(now + if limited { CLOSING_IF_LIMITED } else { CLOSING });
+        self.closing = Some(turn.now + if limited { CLOSING_IF_LIMITED } else { CLOSING });
         // Only the user's server is waited for.
-        self.about.connections.forget();
+        self.kept.connections.forget();
         // What is left of the session ends now, files that this host serves among it: process 1 of the jail takes this for
         // our end. The user's server may take long to close terminals, and its user can stop it to that end.
         let _ = socket::hang_up(self.claim.as_fd());
         for channel in &mut self.channels {
-            channel.session_gone(&mut self.link, &self.jobs, now);
+            channel.session_gone(&mut self.link, turn);
         }
-        self.link.end(&self.jobs, log, now);
+        self.link.end(turn);
     }
 
-    fn accept(&mut self, log: &mut Log) {
+    fn accept(&mut self, turn: &mut Turn<'_>) {
         let session = match socket::accept(self.sessions.as_fd()) {
             Ok(session) => session,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-            Err(e) => return log.warning(denied(&e.to_string())),
+            Err(e) => return turn.log.warning(denied(&e.to_string())),
         };
         match self.stranger(&session) {
             None => {}
             Some(_) if std::mem::replace(&mut self.told, true) => return,
-            Some(why) => return log.warning(denied(&why)),
+            Some(why) => return turn.log.warning(denied(&why)),
         }
         if self.channels.len() >= MAX_CHANNELS {
-            return log.warning(denied(&format!("there are {MAX_CHANNELS} already")));
+            return turn.log.warning(denied(&format!("there are {MAX_CHANNELS} already")));
         }
         self.last_id += 1;
         let (access, home) = (self.access.clone(), self.home.clone());
-        let peer = Peer::new(self.last_id, session, Instant::now());
+        let peer = Peer::new(self.last_id, session, turn.now);
         self.channels.push(Channel::new(peer, access, home));
     }
 

@@ -1,12 +1,13 @@
 //! An interactive shell in a plain terminal of the user's server: its phases, its jobs, and how it ends.
 
 use super::access::Access;
-use super::job::{Cancel, Jobs};
-use super::news::{self, News, Said};
+use super::job::Cancel;
+use super::news::{self, News};
 use super::peer::{self, BROKEN, Heard, Peer};
 use super::remote::{self, Lost};
 use super::terminal::{Standing, Terminal};
-use host::log::{Event as Logged, Line, Log};
+use super::turn::Turn;
+use host::log::{Event as Logged, Line};
 use hub::progress::Progress;
 use nix::poll::PollFlags;
 use server::terminado::control::{self, ControlLink};
@@ -81,7 +82,7 @@ pub struct TerminalChannel {
 impl TerminalChannel {
     /// For a session that has asked for a shell: opens a terminal.
     #[must_use]
-    pub fn new(asked: Interactive, access: Access, jobs: &Jobs<Said>, log: &mut Log, now: Instant) -> Self {
+    pub fn new(asked: Interactive, access: Access, turn: &mut Turn<'_>) -> Self {
         let Interactive { peer, stdin, stdout, size, environment } = asked;
         let mut channel = Self {
             access,
@@ -97,7 +98,7 @@ impl TerminalChannel {
             drops: 0,
             jobs: 0,
         };
-        channel.open(jobs, log, &environment, now);
+        channel.open(&environment, turn);
         channel
     }
 
@@ -167,47 +168,47 @@ impl TerminalChannel {
     }
 
     /// Does everything that can be done now.
-    pub fn drive(&mut self, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
-        self.hear_session(jobs, now);
+    pub fn drive(&mut self, turn: &mut Turn<'_>) {
+        self.hear_session(turn);
         if matches!(self.phase, Phase::Relaying) {
-            self.read_client(jobs, now);
+            self.read_client(turn);
         }
         if let (true, Some(terminal)) = (self.moves_bytes(), &mut self.terminal) {
-            match (terminal.drive(now), &self.phase) {
+            match (terminal.drive(turn.now), &self.phase) {
                 (Standing::Live, _) => {}
                 (Standing::Ended(status), Phase::Relaying) => {
-                    self.phase = Phase::Ending { status, until: now + LAST_OUTPUT };
+                    self.phase = Phase::Ending { status, until: turn.now + LAST_OUTPUT };
                 }
                 (Standing::Lost(why), Phase::Relaying) => {
-                    self.drops = if self.resumed.is_some_and(|at| now < at + SHORT_LIVED) {
+                    self.drops = if self.resumed.is_some_and(|at| turn.now < at + SHORT_LIVED) {
                         self.drops + 1
                     } else {
                         0
                     };
-                    log.warning(self.line(Logged::Link).with("outcome", "lost").with("reason", why));
+                    turn.log.warning(self.line(Logged::Link).with("outcome", "lost").with("reason", why));
                     if self.drops < MAX_DROPS {
-                        self.reconnect(jobs, now);
+                        self.reconnect(turn);
                     } else {
-                        self.end(log, BROKEN, Some(NOT_RECONNECTED.into()), now);
-                        self.forget_terminal(jobs);
+                        self.end(BROKEN, Some(NOT_RECONNECTED.into()), turn);
+                        self.forget_terminal(turn);
                     }
                 }
                 // It is being deleted, or has ended by itself meanwhile.
                 (Standing::Ended(_) | Standing::Lost(_), _) => {}
             }
         }
-        self.write_client(jobs, now);
+        self.write_client(turn);
         if let (true, Some(terminal)) = (self.moves_bytes(), &mut self.terminal) {
-            terminal.suspend(now);
+            terminal.suspend(turn.now);
         }
-        self.control(jobs, now);
+        self.control(turn);
         match (&self.phase, &self.terminal) {
-            (Phase::Draining, Some(terminal)) if terminal.is_drained(now) => self.delete(jobs),
+            (Phase::Draining, Some(terminal)) if terminal.is_drained(turn.now) => self.delete(turn),
             (&Phase::Ending { status, until }, Some(terminal))
-                if !terminal.screen.is_waiting() || now >= until =>
+                if !terminal.screen.is_waiting() || turn.now >= until =>
             {
-                self.end(log, status, None, now);
-                self.forget_terminal(jobs);
+                self.end(status, None, turn);
+                self.forget_terminal(turn);
             }
             _ => {}
         }
@@ -228,21 +229,21 @@ impl TerminalChannel {
 
     // --- the session program ---
 
-    fn hear_session(&mut self, jobs: &Jobs<Said>, now: Instant) {
+    fn hear_session(&mut self, turn: &mut Turn<'_>) {
         loop {
             let request = match self.peer.hear() {
                 Heard::Request(request, _) => request,
                 Heard::Nothing => return,
-                Heard::Gone => return self.session_gone(jobs, now),
+                Heard::Gone => return self.session_gone(turn),
             };
             match (request, &self.phase) {
                 (SessionRequest::Ready { size, typed }, Phase::Attaching) => {
-                    let Some(typed) = peer::typed(&typed) else { return self.session_gone(jobs, now) };
+                    let Some(typed) = peer::typed(&typed) else { return self.session_gone(turn) };
                     self.size = size;
                     self.phase = Phase::Relaying;
                     if let Some(terminal) = &mut self.terminal {
                         terminal.resize(size);
-                        terminal.type_in(&typed, now);
+                        terminal.type_in(&typed, turn.now);
                     }
                 }
                 (SessionRequest::Resize { size }, Phase::Relaying | Phase::Reconnecting) => {
@@ -253,13 +254,13 @@ impl TerminalChannel {
                 }
                 // A plain terminal knows no signals but those of its keys.
                 (SessionRequest::Resize { .. } | SessionRequest::Signal { .. }, _) => {}
-                _ => return self.session_gone(jobs, now),
+                _ => return self.session_gone(turn),
             }
         }
     }
 
     /// The session has gone, or is to go: whatever it had over there is closed.
-    pub fn session_gone(&mut self, jobs: &Jobs<Said>, now: Instant) {
+    pub fn session_gone(&mut self, turn: &mut Turn<'_>) {
         self.peer.leave();
         (self.stdin, self.stdout) = (None, None);
         self.cancel.cancel();
@@ -269,22 +270,22 @@ impl TerminalChannel {
             Phase::Opening | Phase::Draining | Phase::Deleting | Phase::Done => {}
             Phase::Attaching | Phase::Relaying => {
                 if let Some(terminal) = &mut self.terminal {
-                    terminal.drain(now);
+                    terminal.drain(turn.now);
                 }
                 self.phase = Phase::Draining;
             }
-            Phase::Reconnecting => self.delete(jobs),
+            Phase::Reconnecting => self.delete(turn),
         }
         if matches!(self.phase, Phase::Done) {
-            self.forget_terminal(jobs);
+            self.forget_terminal(turn);
         }
     }
 
     /// An administrator, or a limit, ends the session: it is told so, and what it had over there is closed.
-    pub fn end_for(&mut self, why: &str, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    pub fn end_for(&mut self, why: &str, turn: &mut Turn<'_>) {
         if self.peer.is_there() {
-            self.peer.end(log, BROKEN, Some(why.to_owned()), now);
-            self.session_gone(jobs, now);
+            self.peer.end(BROKEN, Some(why.to_owned()), turn);
+            self.session_gone(turn);
         }
     }
 
@@ -302,15 +303,15 @@ impl TerminalChannel {
     }
 
     /// The session is over: it is told its status, and a message if something went wrong.
-    fn end(&mut self, log: &mut Log, status: u8, message: Option<String>, now: Instant) {
-        self.peer.end(log, status, message, now);
+    fn end(&mut self, status: u8, message: Option<String>, turn: &mut Turn<'_>) {
+        self.peer.end(status, message, turn);
         (self.stdin, self.stdout) = (None, None);
         self.phase = Phase::Done;
     }
 
     // --- the client's terminal ---
 
-    fn read_client(&mut self, jobs: &Jobs<Said>, now: Instant) {
+    fn read_client(&mut self, turn: &mut Turn<'_>) {
         let (Some(stdin), Some(terminal)) = (&mut self.stdin, &mut self.terminal) else { return };
         if !terminal.wants_input() {
             return;
@@ -318,27 +319,27 @@ impl TerminalChannel {
         let mut buffer = [0; INPUT];
         match stdin.read(&mut buffer) {
             Ok(n) if n > 0 => {
-                self.peer.received(n, now);
-                terminal.type_in(buffer.get(..n).unwrap_or_default(), now);
+                self.peer.received(n, turn.now);
+                terminal.type_in(buffer.get(..n).unwrap_or_default(), turn.now);
             }
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             // A terminal that was hung up (tty(4)): EOF or EIO.
-            Ok(_) | Err(_) => self.session_gone(jobs, now),
+            Ok(_) | Err(_) => self.session_gone(turn),
         }
     }
 
-    fn write_client(&mut self, jobs: &Jobs<Said>, now: Instant) {
+    fn write_client(&mut self, turn: &mut Turn<'_>) {
         if !self.shows_output() {
             return;
         }
         let written = match (&mut self.stdout, &mut self.terminal) {
-            (Some(stdout), Some(terminal)) => terminal.screen.write_to(stdout, now),
+            (Some(stdout), Some(terminal)) => terminal.screen.write_to(stdout, turn.now),
             _ => Ok(0),
         };
         self.peer.sent(*written.as_ref().unwrap_or(&0));
         match (written, &mut self.phase) {
-            (Err(_), _) => self.session_gone(jobs, now),
-            (Ok(1..), Phase::Ending { until, .. }) => *until = now + LAST_OUTPUT,
+            (Err(_), _) => self.session_gone(turn),
+            (Ok(1..), Phase::Ending { until, .. }) => *until = turn.now + LAST_OUTPUT,
             (Ok(_), _) => {}
         }
     }
@@ -347,16 +348,16 @@ impl TerminalChannel {
 
     fn spawn(
         &mut self,
-        jobs: &Jobs<Said>,
+        turn: &mut Turn<'_>,
         name: &str,
         job: impl FnOnce(Access, &dyn Fn(News)) + Send + 'static,
     ) -> bool {
-        let started = news::spawn(jobs, self.peer.id(), &self.access, name, job);
+        let started = news::spawn(turn.jobs, self.peer.id(), &self.access, name, job);
         self.jobs += u32::from(started);
         started
     }
 
-    fn open(&mut self, jobs: &Jobs<Said>, log: &mut Log, environment: &Environment, now: Instant) {
+    fn open(&mut self, environment: &Environment, turn: &mut Turn<'_>) {
         let wrap = self.access.config().terminal.exit_status;
         self.nonce = if wrap { Nonce::random().ok() } else { None };
         let plain = create_body(None, &environment.for_own_shell());
@@ -368,38 +369,39 @@ impl TerminalChannel {
         };
         let cancel = self.cancel.clone();
         self.phase = Phase::Opening;
-        let started = self.spawn(jobs, "open", move |access, report| {
+        let started = self.spawn(turn, "open", move |access, report| {
             let opened = remote::open(&access, &body, &plain, &cancel, &mut |progress| {
                 report(News::Progress(progress.clone()))
             });
             report(News::Opened(opened));
         });
         if !started {
-            self.end(log, BROKEN, Some(NO_THREAD.into()), now);
+            self.end(BROKEN, Some(NO_THREAD.into()), turn);
         }
     }
 
-    fn reconnect(&mut self, jobs: &Jobs<Said>, now: Instant) {
+    fn reconnect(&mut self, turn: &mut Turn<'_>) {
         let Some(terminal) = &mut self.terminal else { return };
-        let lost = if terminal.input.is_in_flight(now) { "; what you typed last may be lost" } else { "" };
+        let lost =
+            if terminal.input.is_in_flight(turn.now) { "; what you typed last may be lost" } else { "" };
         terminal.screen.notice(&format!("connection to your server lost{lost}; reconnecting for up to 60 s"));
         let (name, cancel) = (terminal.name().clone(), self.cancel.clone());
         self.phase = Phase::Reconnecting;
-        if !self.spawn(jobs, "reconnect", move |access, report| {
+        if !self.spawn(turn, "reconnect", move |access, report| {
             report(News::Reconnected(remote::reconnect(&access, &name, &cancel)));
         }) {
-            self.session_gone(jobs, now);
+            self.session_gone(turn);
         }
     }
 
-    fn delete(&mut self, jobs: &Jobs<Said>) {
+    fn delete(&mut self, turn: &mut Turn<'_>) {
         let Some(terminal) = &self.terminal else {
             self.phase = Phase::Done;
             return;
         };
         let name = terminal.name().clone();
         self.phase = Phase::Deleting;
-        if !self.spawn(jobs, "delete", move |access, report| {
+        if !self.spawn(turn, "delete", move |access, report| {
             report(News::Deleted(remote::delete(&access, &name)));
         }) {
             self.phase = Phase::Done;
@@ -407,46 +409,46 @@ impl TerminalChannel {
     }
 
     /// Opens and closes the control terminal as the terminal needs it.
-    fn control(&mut self, jobs: &Jobs<Said>, now: Instant) {
+    fn control(&mut self, turn: &mut Turn<'_>) {
         let Some(terminal) = &mut self.terminal else { return };
         let orphans = terminal.take_orphans();
-        let tty = if matches!(self.phase, Phase::Relaying) { terminal.needs_control(now) } else { None };
+        let tty = if matches!(self.phase, Phase::Relaying) { terminal.needs_control(turn.now) } else { None };
         if let Some((tty, Ok(nonce))) = tty.map(|tty| (tty, Nonce::random())) {
             let body = create_body(Some(&control::command(&nonce, tty)), &[]);
             let link = ControlLink::new(&nonce);
-            let started = self.spawn(jobs, "control", move |access, report| {
+            let started = self.spawn(turn, "control", move |access, report| {
                 // The server runs, as a terminal of it is open: nothing to start, no progress to show.
                 let opened = remote::open_only(&access, &body).map(|remote| (remote, link));
                 report(News::Control(opened));
             });
             if let (false, Some(terminal)) = (started, &mut self.terminal) {
-                terminal.control.opened(None, now);
+                terminal.control.opened(None, turn.now);
             }
         }
         for name in orphans {
-            self.delete_control(jobs, name);
+            self.delete_control(name, turn);
         }
     }
 
-    fn delete_control(&mut self, jobs: &Jobs<Said>, name: TerminalName) {
-        self.spawn(jobs, "delete", move |access, report| {
+    fn delete_control(&mut self, name: TerminalName, turn: &mut Turn<'_>) {
+        self.spawn(turn, "delete", move |access, report| {
             report(News::ControlDeleted(remote::delete(&access, &name)));
         });
     }
 
     /// At the end: takes the control terminal away, too.
-    fn forget_terminal(&mut self, jobs: &Jobs<Said>) {
+    fn forget_terminal(&mut self, turn: &mut Turn<'_>) {
         if let Some(mut terminal) = self.terminal.take() {
             let mut names = terminal.take_orphans();
             names.extend(terminal.control.close());
             for name in names {
-                self.delete_control(jobs, name);
+                self.delete_control(name, turn);
             }
         }
     }
 
     /// A job has reported.
-    pub fn news(&mut self, news: News, jobs: &Jobs<Said>, log: &mut Log, now: Instant) {
+    pub fn news(&mut self, news: News, turn: &mut Turn<'_>) {
         if !matches!(news, News::Progress(_)) {
             self.jobs -= 1;
         }
@@ -455,29 +457,29 @@ impl TerminalChannel {
                 self.peer.tell(&SessionReply::Progress { percent, message });
             }
             News::Opened(Ok(remote)) => {
-                log.info(self.line(Logged::Terminal).message("opened").with("terminal", &remote.name));
-                self.terminal = Some(Terminal::new(remote, self.nonce.as_ref(), now));
+                turn.log.info(self.line(Logged::Terminal).message("opened").with("terminal", &remote.name));
+                self.terminal = Some(Terminal::new(remote, self.nonce.as_ref(), turn.now));
                 if self.peer.is_there() {
                     self.phase = Phase::Attaching;
                     self.peer.tell(&SessionReply::Attach);
                 } else {
-                    self.delete(jobs);
+                    self.delete(turn);
                 }
             }
             News::Opened(Err(why)) => {
                 if self.peer.is_there() {
-                    log.warning(self.line(Logged::Server).with("reason", &why.for_log));
+                    turn.log.warning(self.line(Logged::Server).with("reason", &why.for_log));
                 }
-                self.end(log, BROKEN, Some(why.for_user), now);
+                self.end(BROKEN, Some(why.for_user), turn);
             }
             News::Reconnected(Ok(socket)) if self.peer.is_there() => {
                 let line = self.line(Logged::Link).with("outcome", "reconnected");
                 self.access.meter().reconnected();
                 if let Some(terminal) = &mut self.terminal {
-                    log.info(line);
+                    turn.log.info(line);
                     terminal.screen.notice("reconnected");
-                    terminal.resume(socket, self.size, now);
-                    self.resumed = Some(now);
+                    terminal.resume(socket, self.size, turn.now);
+                    self.resumed = Some(turn.now);
                     self.phase = Phase::Relaying;
                 }
             }
@@ -486,49 +488,49 @@ impl TerminalChannel {
                     Lost::Gone => ("the terminal has ended with its server".to_owned(), TERMINAL_GONE),
                     Lost::TimedOut(why) => (format!("not reconnected within 60 s: {why}"), NOT_RECONNECTED),
                 };
-                log.warning(self.line(Logged::Link).with("outcome", "given-up").with("reason", why));
-                self.end(log, BROKEN, Some(message.into()), now);
+                turn.log.warning(self.line(Logged::Link).with("outcome", "given-up").with("reason", why));
+                self.end(BROKEN, Some(message.into()), turn);
             }
             // The session has gone meanwhile, and the terminal is being deleted already.
             News::Reconnected(_) => {}
             News::Control(opened) => {
                 let opened = opened.map_err(|why| {
-                    log.warning(
+                    turn.log.warning(
                         self.line(Logged::Terminal)
                             .message(format_args!("no control terminal: {}", why.for_log)),
                     );
                 });
                 if let Some(terminal) = &mut self.terminal {
-                    terminal.control.opened(opened.ok(), now);
+                    terminal.control.opened(opened.ok(), turn.now);
                 } else if let Ok((remote, _)) = opened {
-                    self.delete_control(jobs, remote.name);
+                    self.delete_control(remote.name, turn);
                 }
             }
             News::Deleted(result) => {
                 match result {
-                    Ok(()) => log.info(self.line(Logged::Terminal).message("closed")),
-                    Err(why) => log.warning(
+                    Ok(()) => turn.log.info(self.line(Logged::Terminal).message("closed")),
+                    Err(why) => turn.log.warning(
                         self.line(Logged::Terminal).message(format_args!("may be left open: {why}")),
                     ),
                 }
                 self.phase = Phase::Done;
             }
             News::Failed => {
-                log.error(self.line(Logged::Fault).message("a job failed: please report this as a bug"));
+                turn.log.error(self.line(Logged::Fault).message("a job failed: please report this as a bug"));
                 if matches!(self.phase, Phase::Opening | Phase::Reconnecting | Phase::Deleting) {
-                    self.end(log, BROKEN, Some(FAULT.into()), now);
+                    self.end(BROKEN, Some(FAULT.into()), turn);
                 }
             }
             News::ControlDeleted(Ok(())) => {}
             News::ControlDeleted(Err(why)) => {
-                log.warning(
+                turn.log.warning(
                     self.line(Logged::Terminal)
                         .message(format_args!("control terminal may be left open: {why}")),
                 );
             }
         }
         if matches!(self.phase, Phase::Done) {
-            self.forget_terminal(jobs);
+            self.forget_terminal(turn);
         }
     }
 }
