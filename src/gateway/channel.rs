@@ -164,10 +164,10 @@ impl Channel {
         }
     }
 
-    /// A job of this channel has reported.
-    pub fn news(&mut self, news: News, turn: &mut Turn<'_>) {
-        if let Self::Terminal(terminal) = self {
-            terminal.news(news, turn);
+    /// A job of the channel's terminal with this number has reported.
+    pub fn news(&mut self, terminal: u64, news: News, turn: &mut Turn<'_>) {
+        if let Self::Terminal(channel) = self {
+            channel.news(terminal, news, turn);
         }
     }
 

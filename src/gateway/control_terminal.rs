@@ -1,10 +1,11 @@
-//! The control terminal of one terminal, as far as the gateway has one: opened when it is first needed, closed
-//! when it has not been needed for a while. See [`server::terminado::control`].
+//! The control terminal of one plain terminal: opened when it is first needed, closed when it has not been needed for
+//! a while. See [`server::terminado::control`] for what runs in it.
 
-use super::remote::Remote;
+use super::news::News;
+use super::remote_terminal::{Change, RemoteTerminal};
+use super::turn::Turn;
 use server::terminado::codec::{self, Incoming};
 use server::terminado::control::{Answer, ControlLink};
-use server::terminado::rest::TerminalName;
 use server::terminado::socket::{Closed, Event, TerminalSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -20,16 +21,21 @@ const REPEAT_STOP: Duration = Duration::from_secs(5);
 enum State {
     /// Not needed so far.
     None,
-    /// A job is opening it.
-    Opening,
+    /// It is being opened.
+    Opening(Box<Opening>),
     /// Open; its link knows whether the program in it has spoken.
     Open(Box<Open>),
     /// There was none to be had (no Python, an old server, one that was busy): go on without until then.
     NotBefore(Instant),
 }
 
+struct Opening {
+    remote: RemoteTerminal,
+    link: ControlLink,
+}
+
 struct Open {
-    name: TerminalName,
+    remote: RemoteTerminal,
     socket: TerminalSocket,
     link: ControlLink,
     /// Its program has said hello once.
@@ -38,7 +44,7 @@ struct Open {
     stop_sent: Option<Instant>,
 }
 
-/// See the module.
+/// The control terminal of a plain one, while there is one.
 pub struct ControlTerminal(State);
 
 impl Default for ControlTerminal {
@@ -49,38 +55,56 @@ impl Default for ControlTerminal {
 }
 
 impl ControlTerminal {
-    /// It is needed now. True when the caller is to start the job that opens it.
+    /// It is needed now. True if the caller is to have one opened, and to call [`opens`](Self::opens).
     pub fn need(&mut self, now: Instant) -> bool {
         match &mut self.0 {
-            State::None => {
-                self.0 = State::Opening;
-                true
-            }
-            State::NotBefore(at) if now >= *at => {
-                self.0 = State::Opening;
-                true
-            }
+            State::None => true,
+            State::NotBefore(at) => now >= *at,
             State::Open(open) => {
                 open.needed = now;
                 false
             }
-            State::Opening | State::NotBefore(_) => false,
+            State::Opening(_) => false,
         }
     }
 
-    /// The job's result. Without one, there will be none for a while.
-    pub fn opened(&mut self, opened: Option<(Remote, ControlLink)>, now: Instant) {
-        self.0 = match opened {
-            Some((Remote { name, socket }, link)) => State::Open(Box::new(Open {
-                name,
-                socket,
-                link,
-                worked: false,
-                needed: now,
-                stop_sent: None,
-            })),
-            None => State::NotBefore(now + RETRY),
+    /// One is being opened. Without one, there will be none for a while.
+    pub fn opens(&mut self, opening: Option<(RemoteTerminal, ControlLink)>, now: Instant) {
+        self.0 = match opening {
+            Some((remote, link)) if !remote.is_over() => State::Opening(Box::new(Opening { remote, link })),
+            _ => State::NotBefore(now + RETRY),
         };
+    }
+
+    /// A job of the terminal with this number has reported; gives the report back if this is another.
+    pub fn news(&mut self, terminal: u64, news: News, turn: &mut Turn<'_>) -> Option<News> {
+        match std::mem::replace(&mut self.0, State::None) {
+            State::Opening(opening) if opening.remote.number() == terminal => {
+                let Opening { mut remote, link } = *opening;
+                self.0 = match remote.news(news, turn) {
+                    Change::Opened(socket) => State::Open(Box::new(Open {
+                        remote,
+                        socket,
+                        link,
+                        worked: false,
+                        needed: turn.now,
+                        stop_sent: None,
+                    })),
+                    _ => State::NotBefore(turn.now + RETRY),
+                };
+                None
+            }
+            other => {
+                self.0 = other;
+                Some(news)
+            }
+        }
+    }
+
+    /// Does a job open it?
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        matches!(self.0, State::Opening(_))
     }
 
     /// Was there none to be had?
@@ -143,9 +167,9 @@ impl ControlTerminal {
         }
     }
 
-    /// Reads and writes its socket, and appends the answers. One that has broken is taken away; its name is
-    /// returned, to be deleted. If it has ever worked, it is opened again at the next need.
-    pub fn drive(&mut self, answers: &mut Vec<Answer>, now: Instant) -> Option<TerminalName> {
+    /// Reads and writes its socket, and appends the answers. One that has broken is returned, to be let go. If it has
+    /// ever worked, it is opened again at the next need.
+    pub fn drive(&mut self, answers: &mut Vec<Answer>, now: Instant) -> Option<RemoteTerminal> {
         let State::Open(open) = &mut self.0 else { return None };
         let first = answers.len();
         let alive = open.read(answers).is_ok_and(|alive| alive);
@@ -154,25 +178,40 @@ impl ControlTerminal {
         if alive && !new.iter().any(|a| matches!(a, Answer::Failed | Answer::Gone)) {
             return None;
         }
-        let name = open.name.clone();
-        self.0 = if open.worked { State::None } else { State::NotBefore(now + RETRY) };
-        Some(name)
+        let next = if open.worked { State::None } else { State::NotBefore(now + RETRY) };
+        self.take_open(next)
     }
 
-    /// Takes it away when it has not been needed for a while. Its name, to be deleted.
-    pub fn close_idle(&mut self, now: Instant) -> Option<TerminalName> {
+    /// Takes it away when it has not been needed for a while, to be let go.
+    pub fn close_idle(&mut self, now: Instant) -> Option<RemoteTerminal> {
         match &self.0 {
             State::Open(open) if open.stop_sent.is_none() && now >= open.needed + IDLE => self.close(),
             _ => None,
         }
     }
 
-    /// Takes it away. Its name, to be deleted.
-    pub fn close(&mut self) -> Option<TerminalName> {
-        let State::Open(open) = &self.0 else { return None };
-        let name = open.name.clone();
-        self.0 = State::None;
-        Some(name)
+    /// Takes it away if it is open, to be let go.
+    pub fn close(&mut self) -> Option<RemoteTerminal> {
+        self.take_open(State::None)
+    }
+
+    /// Takes it away, open or not, to be let go: the terminal that it watches is gone for good.
+    pub fn abandon(&mut self) -> Option<RemoteTerminal> {
+        match std::mem::replace(&mut self.0, State::None) {
+            State::Opening(opening) => Some(opening.remote),
+            State::Open(open) => Some(open.remote),
+            State::None | State::NotBefore(_) => None,
+        }
+    }
+
+    fn take_open(&mut self, next: State) -> Option<RemoteTerminal> {
+        match std::mem::replace(&mut self.0, next) {
+            State::Open(open) => Some(open.remote),
+            other => {
+                self.0 = other;
+                None
+            }
+        }
     }
 
     /// When to look at it again after `now`, apart from events.

@@ -14,6 +14,7 @@ mod groups; // of the user, for shares
 mod input; // client to server, paced
 mod job; // what may block
 mod keeper; // gets a token for a login by key, and gives it back
+mod life; // what becomes of a terminal, as a table
 mod limits; // how long a session may be idle, and last
 mod link; // the agent in the user's server
 mod login; // is this token good for this user?
@@ -23,6 +24,7 @@ mod own_home; // ~NAME in SFTP
 mod own_server; // is it there?
 mod peer; // the session program of a channel
 mod remote; // calls to the user's server
+mod remote_terminal; // one terminal at the user's server
 mod request; // what the PAM module asks
 mod screen; // server to client
 mod serve; // the poll loop

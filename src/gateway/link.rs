@@ -2,10 +2,9 @@
 //! it. It owns the agent's terminal; the channels speak through [`AgentLink::mux`].
 
 use super::access::Access;
-use super::job::Cancel;
-use super::news::{self, LINK, News};
-use super::remote::{self, Lost, RECONNECT, Remote};
-use super::terminal_channel::{FAULT, NO_THREAD};
+use super::news::{Address, LINK, News};
+use super::remote::Lost;
+use super::remote_terminal::{Change, Dropped, FAULT, Leaving, NO_THREAD, Order, RemoteTerminal, Role};
 use super::turn::Turn;
 use host::log::{Event as Logged, Line};
 use hub::text::printable;
@@ -13,7 +12,7 @@ use nix::poll::PollFlags;
 use server::agent::{self, Marker, Markers};
 use server::mux::{self, Hello, Mux, frame};
 use server::terminado::codec::{self, Incoming};
-use server::terminado::rest::{TerminalName, create_body};
+use server::terminado::rest::create_body;
 use server::terminado::shell::Nonce;
 use server::terminado::socket::{Closed, Event, TerminalSocket};
 use std::borrow::Cow;
@@ -33,9 +32,6 @@ const QUIET: Duration = Duration::from_millis(200);
 const MUTE: Duration = Duration::from_secs(10);
 /// An agent that is silent for so long has lost us.
 const SILENCE: Duration = Duration::from_secs(25);
-/// A WebSocket that drops so soon after it was reconnected does not count as one; so many in a row are enough.
-const SHORT_LIVED: Duration = Duration::from_secs(10);
-const MAX_DROPS: u32 = 8;
 /// Time for the agent to end by itself, before its terminal is deleted.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// An agent without a stream is sent home after this long: an open WebSocket keeps the user's server from being culled.
@@ -58,16 +54,14 @@ pub struct Failure {
 enum Phase {
     /// There is none.
     Idle,
-    /// A job opens its terminal.
+    /// Its terminal is being opened.
     Opening,
     /// Its terminal is there.
     Booting { since: Instant, printed: Option<Instant>, typed: bool },
     /// Its source has been sent.
     Greeting { since: Instant },
-    /// It is there.
+    /// It is there, though its WebSocket may be being reconnected.
     Live,
-    /// A job reconnects the WebSocket.
-    Reconnecting,
     /// It has been told to end.
     Ending { until: Instant },
 }
@@ -85,8 +79,6 @@ pub enum Standing {
 /// What is known of one agent.
 struct Agent {
     nonce: Option<Nonce>,
-    cancel: Cancel,
-    name: Option<TerminalName>,
     socket: Option<TerminalSocket>,
     mux: Mux,
     markers: Markers,
@@ -98,10 +90,6 @@ struct Agent {
     /// Text that came and isn't looked at yet, and how much of it is.
     backlog: (String, usize),
     unfinished: bool,
-    /// The WebSocket was lost at that time, and the agent has not been heard since.
-    lost: Option<Instant>,
-    resumed: Option<Instant>,
-    drops: u32,
     noises: u32,
 }
 
@@ -109,8 +97,6 @@ impl Agent {
     /// Nothing yet. Without a nonce there is none, and nothing can be heard of it.
     fn new(nonce: Option<Nonce>, now: Instant) -> Self {
         Self {
-            cancel: Cancel::default(),
-            name: None,
             socket: None,
             mux: Mux::new(nonce.as_ref().map_or(0, |nonce| frame::salt(nonce.as_str())), now),
             markers: nonce.as_ref().map(Markers::new).unwrap_or_default(),
@@ -120,23 +106,22 @@ impl Agent {
             typed: 0,
             backlog: (String::new(), 0),
             unfinished: false,
-            lost: None,
-            resumed: None,
-            drops: 0,
             noises: 0,
         }
     }
 }
 
-/// See the module.
+/// The link of one connection to the agent in the user's server.
 pub struct AgentLink {
     access: Access,
     phase: Phase,
     agent: Agent,
+    /// The agent's terminal, while there is an agent, or one is made.
+    remote: Option<RemoteTerminal>,
+    /// Terminals of earlier agents.
+    leaving: Leaving,
     /// Counts agents: what belongs to an earlier one is over.
     generation: u64,
-    /// Jobs that still have to report.
-    jobs: u32,
     failure: Option<Failure>,
     /// The server had no Python.
     hopeless: bool,
@@ -151,8 +136,9 @@ impl AgentLink {
             access,
             phase: Phase::Idle,
             agent: Agent::new(None, now),
+            remote: None,
+            leaving: Leaving::default(),
             generation: 0,
-            jobs: 0,
             failure: None,
             hopeless: false,
             idle: now,
@@ -189,7 +175,7 @@ impl AgentLink {
     #[must_use]
     pub fn standing(&self) -> Standing {
         match (&self.phase, &self.failure) {
-            (Phase::Live | Phase::Reconnecting, _) if self.agent.hello.is_some() => Standing::Ready,
+            (Phase::Live, _) if self.agent.hello.is_some() => Standing::Ready,
             (Phase::Idle, Some(failure)) => Standing::Failed(failure.clone()),
             _ => Standing::Making,
         }
@@ -210,7 +196,7 @@ impl AgentLink {
     /// Since when the WebSocket has been away, while it is.
     #[must_use]
     pub fn lost_since(&self) -> Option<Instant> {
-        self.agent.lost
+        self.remote.as_ref()?.lost_since()
     }
 
     /// The streams.
@@ -235,13 +221,13 @@ impl AgentLink {
     /// Nothing is left of it?
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Idle) && self.jobs == 0
+        matches!(self.phase, Phase::Idle) && !self.is_busy()
     }
 
     /// Does it need the HTTP client?
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.jobs > 0
+        self.remote.as_ref().is_some_and(RemoteTerminal::is_busy) || !self.leaving.is_empty()
     }
 
     /// What to poll for.
@@ -261,7 +247,16 @@ impl AgentLink {
 
     /// When the agent has been silent for too long.
     fn silent_at(&self) -> Instant {
-        self.agent.resumed.map_or(self.agent.mux.heard(), |at| at.max(self.agent.mux.heard())) + SILENCE
+        self.resumed().map_or(self.agent.mux.heard(), |at| at.max(self.agent.mux.heard())) + SILENCE
+    }
+
+    fn resumed(&self) -> Option<Instant> {
+        self.remote.as_ref()?.resumed()
+    }
+
+    /// Is the agent there, and the WebSocket to it?
+    fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live) && self.remote.as_ref().is_some_and(RemoteTerminal::is_connected)
     }
 
     /// When to look at it again after `now`, apart from events.
@@ -274,12 +269,12 @@ impl AgentLink {
             }
             Phase::Greeting { since } => [Some(since + BOOT), None, None, None],
             Phase::Ending { until } => [Some(until), None, None, None],
-            Phase::Live => {
+            Phase::Live if self.is_live() => {
                 let idle = (!self.agent.mux.has_streams()).then(|| self.idle + IDLE);
-                let lost = self.agent.lost.map(|at| at + RECONNECT);
+                let lost = self.remote.as_ref().and_then(RemoteTerminal::deadline);
                 [Some(self.silent_at()), lost, idle, self.agent.mux.deadline(now)]
             }
-            Phase::Idle | Phase::Opening | Phase::Reconnecting => [None; 4],
+            Phase::Idle | Phase::Opening | Phase::Live => [None; 4],
         };
         let pong = self.agent.socket.as_ref().and_then(TerminalSocket::due);
         // Each by itself: one that is past waits for room in the socket, which must not hide the others.
@@ -320,6 +315,9 @@ impl AgentLink {
 
     /// What is due without anything having come.
     fn check_time(&mut self, turn: &mut Turn<'_>) {
+        self.tell_answer(turn.now);
+        let given_up = matches!(self.phase, Phase::Live)
+            && self.remote.as_mut().is_some_and(|remote| remote.waited(turn.now));
         match self.phase {
             Phase::Booting { since, .. } | Phase::Greeting { since } if turn.now >= since + BOOT => {
                 let why = format!("the agent did not greet within {} s", BOOT.as_secs());
@@ -338,16 +336,16 @@ impl AgentLink {
                     self.say(&line);
                 }
             }
-            Phase::Live
-                if self.agent.lost.is_some_and(|at| turn.now >= at + RECONNECT) && !self.is_heard_again() =>
-            {
+            Phase::Live if given_up => {
                 self.fail(NOT_RECONNECTED, false, "the agent does not answer", turn);
             }
-            Phase::Live if turn.now >= self.silent_at() => {
+            Phase::Live if self.is_live() && turn.now >= self.silent_at() => {
                 let why = Closed::Lost(std::io::ErrorKind::TimedOut.into());
                 self.dropped(&why, turn);
             }
-            Phase::Live if !self.agent.mux.has_streams() && turn.now >= self.idle + IDLE => {
+            Phase::Live
+                if self.is_live() && !self.agent.mux.has_streams() && turn.now >= self.idle + IDLE =>
+            {
                 turn.log.info(Line::of(Logged::Agent, "unused: ended"));
                 self.end(turn);
             }
@@ -357,14 +355,14 @@ impl AgentLink {
         if self.agent.mux.has_streams() {
             self.idle = turn.now;
         }
-        if self.is_heard_again() {
-            self.agent.lost = None;
-        }
     }
 
-    /// Has the agent been heard since the WebSocket was reconnected?
-    fn is_heard_again(&self) -> bool {
-        matches!(self.phase, Phase::Live) && self.agent.resumed.is_some_and(|at| self.agent.mux.heard() > at)
+    /// Tells the terminal if the agent has been heard since the WebSocket was reconnected.
+    fn tell_answer(&mut self, now: Instant) {
+        let heard = self.resumed().is_some_and(|at| self.agent.mux.heard() > at);
+        if let (true, true, Some(remote)) = (heard, self.is_live(), &mut self.remote) {
+            remote.answered(now);
+        }
     }
 
     /// The next event of a stream.
@@ -412,7 +410,7 @@ impl AgentLink {
     fn hear_last_words(&mut self, nonce: &Nonce, text: &str, turn: &mut Turn<'_>) {
         let greeting = matches!(self.phase, Phase::Greeting { .. });
         if agent::is_gone(nonce, text) {
-            if greeting || matches!(self.phase, Phase::Live) {
+            if greeting || self.is_live() {
                 self.fail(AGENT_ENDED, false, "the agent was killed or has crashed", turn);
             }
         } else if greeting && agent::is_bad_source(nonce, text) {
@@ -466,44 +464,43 @@ impl AgentLink {
         match self.phase {
             Phase::Idle | Phase::Ending { .. } => {}
             // What the job brings is deleted then.
-            Phase::Opening => self.agent.cancel.cancel(),
-            Phase::Live => {
+            Phase::Opening => {
+                if let Some(remote) = &mut self.remote {
+                    remote.let_go(turn);
+                }
+            }
+            Phase::Live if self.is_live() => {
                 self.agent.mux.bye("the SSH connection has ended");
                 self.phase = Phase::Ending { until: turn.now + GOODBYE };
                 self.write(turn);
             }
-            Phase::Booting { .. } | Phase::Greeting { .. } | Phase::Reconnecting => {
-                self.agent.cancel.cancel();
-                self.let_go(turn);
-            }
+            Phase::Booting { .. } | Phase::Greeting { .. } | Phase::Live => self.let_go(turn),
         }
     }
 
-    /// A job has reported.
-    pub fn news(&mut self, news: News, turn: &mut Turn<'_>) {
-        self.jobs = self.jobs.saturating_sub(1);
-        match news {
-            News::Opened(Ok(remote)) => self.opened(remote, turn),
-            News::Opened(Err(why)) => {
+    /// A job of the terminal with this number has reported.
+    pub fn news(&mut self, terminal: u64, news: News, turn: &mut Turn<'_>) {
+        let change = match &mut self.remote {
+            Some(remote) if remote.number() == terminal => remote.news(news, turn),
+            _ => return self.leaving.news(terminal, news, turn),
+        };
+        match change {
+            Change::Nothing | Change::Progress(_) => {}
+            Change::Opened(socket) => self.opened(socket, turn),
+            Change::NotOpened(why) => {
+                self.remote = None;
                 self.phase = Phase::Idle;
                 self.failure = Some(Failure { for_user: why.for_user, plain: false });
                 self.generation += 1;
-                if !self.agent.cancel.is_cancelled() {
-                    turn.log.warning(Line::new(Logged::Server).with("reason", &why.for_log));
-                }
             }
-            News::Reconnected(Ok(mut socket)) if matches!(self.phase, Phase::Reconnecting) => {
-                turn.log.info(Line::new(Logged::Link).with("outcome", "reconnected"));
-                self.access.meter().reconnected();
+            Change::Reconnected(mut socket) => {
                 socket.set_longest_message(MAX_MESSAGE);
                 self.agent.socket = Some(socket);
                 self.agent.pending = None;
                 self.agent.unfinished = true;
                 self.agent.mux.reconnected(turn.now);
-                self.agent.resumed = Some(turn.now);
-                self.phase = Phase::Live;
             }
-            News::Reconnected(Err(lost)) if matches!(self.phase, Phase::Reconnecting) => {
+            Change::NotReconnected(lost) => {
                 let (text, why) = match lost {
                     Lost::Gone => (SERVER_GONE, "the agent's terminal has ended with its server".to_owned()),
                     Lost::TimedOut(why) => {
@@ -512,18 +509,7 @@ impl AgentLink {
                 };
                 self.fail(text, false, &why, turn);
             }
-            News::Deleted(Ok(())) => turn.log.info(Line::of(Logged::Terminal, "agent's terminal closed")),
-            News::Deleted(Err(why)) => turn.log.warning(Line::of(
-                Logged::Terminal,
-                format_args!("agent's terminal may be left open: {why}"),
-            )),
-            News::Failed => {
-                turn.log.error(Line::of(Logged::Fault, "a job failed: please report this as a bug"));
-                if matches!(self.phase, Phase::Opening | Phase::Reconnecting) {
-                    self.fail(FAULT, false, "a job failed", turn);
-                }
-            }
-            News::Progress(_) | News::Reconnected(_) | News::Control(_) | News::ControlDeleted(_) => {}
+            Change::Fault => self.fail(FAULT, false, "a job failed", turn),
         }
     }
 
@@ -533,35 +519,31 @@ impl AgentLink {
         let Ok(nonce) = Nonce::random() else {
             return self.fail(NO_THREAD, false, "no random numbers", turn);
         };
-        let body = create_body(Some(&agent::command(&nonce)), &[]);
-        let plain = create_body(None, &[]);
+        let order = Order {
+            address: Address { channel: LINK, terminal: self.generation },
+            role: Role::Agent,
+            body: create_body(Some(&agent::command(&nonce)), &[]),
+            plain: Some(create_body(None, &[])),
+        };
         self.agent = Agent::new(Some(nonce), turn.now);
         self.phase = Phase::Opening;
-        let cancel = self.agent.cancel.clone();
-        let started = news::spawn(turn.jobs, LINK, &self.access, "agent", move |access, report| {
-            let opened = remote::open(&access, &body, &plain, &cancel, &mut |progress| {
-                report(News::Progress(progress.clone()));
-            });
-            report(News::Opened(opened));
-        });
-        if started {
-            self.jobs += 1;
-        } else {
+        let remote = RemoteTerminal::open(order, &self.access, turn);
+        let started = !remote.is_over();
+        self.remote = Some(remote);
+        if !started {
             self.fail(NO_THREAD, false, "no thread for a job", turn);
         }
     }
 
-    fn opened(&mut self, mut remote: Remote, turn: &mut Turn<'_>) {
-        turn.log.info(Line::of(Logged::Terminal, "agent's terminal opened").with("terminal", &remote.name));
-        self.agent.name = Some(remote.name);
-        remote.socket.set_longest_message(MAX_MESSAGE);
-        self.agent.socket = Some(remote.socket);
+    fn opened(&mut self, mut socket: TerminalSocket, turn: &mut Turn<'_>) {
+        socket.set_longest_message(MAX_MESSAGE);
+        self.agent.socket = Some(socket);
         self.agent.unfinished = true;
         self.phase = Phase::Booting { since: turn.now, printed: None, typed: false };
-        if self.agent.cancel.is_cancelled() {
-            self.let_go(turn);
-        } else {
+        if self.remote.as_ref().is_some_and(RemoteTerminal::is_connected) {
             self.read(turn);
+        } else {
+            self.let_go(turn);
         }
     }
 
@@ -649,9 +631,7 @@ impl AgentLink {
     fn dropped(&mut self, why: &Closed, turn: &mut Turn<'_>) {
         self.agent.socket = None;
         self.agent.backlog = (String::new(), 0);
-        if self.is_heard_again() {
-            self.agent.lost = None;
-        }
+        self.tell_answer(turn.now);
         match self.phase {
             Phase::Live => {}
             // Perhaps it was just that: there is nothing to lose by making sure.
@@ -661,32 +641,23 @@ impl AgentLink {
                 return self.fail(NOT_STARTED, false, &why, turn);
             }
         }
-        let lost = *self.agent.lost.get_or_insert(turn.now);
-        // One after which the agent was heard was a good one, however short.
-        let short =
-            self.agent.resumed.is_some_and(|at| turn.now < at + SHORT_LIVED && self.agent.mux.heard() <= at);
-        self.agent.drops = if short { self.agent.drops + 1 } else { 0 };
-        turn.log.warning(Line::new(Logged::Link).with("outcome", "lost").with("reason", why));
-        let Some(name) = self.agent.name.clone() else { return };
-        if self.agent.drops >= MAX_DROPS || turn.now >= lost + RECONNECT {
-            return self.fail(NOT_RECONNECTED, false, "the agent was lost again and again", turn);
-        }
-        self.phase = Phase::Reconnecting;
-        let cancel = self.agent.cancel.clone();
-        let started = news::spawn(turn.jobs, LINK, &self.access, "reconnect", move |access, report| {
-            report(News::Reconnected(remote::reconnect(&access, &name, &cancel)));
-        });
-        if started {
-            self.jobs += 1;
-        } else {
-            self.fail(NO_THREAD, false, "no thread for a job", turn);
+        let Some(remote) = &mut self.remote else { return };
+        match remote.dropped(why, turn) {
+            Dropped::Reconnecting => {}
+            Dropped::GivenUp => {
+                self.fail(NOT_RECONNECTED, false, "the agent was lost again and again", turn);
+            }
+            Dropped::NoThread => self.fail(NO_THREAD, false, "no thread for a job", turn),
         }
     }
 
     /// The terminal has ended, and the server says so.
     fn ended(&mut self, turn: &mut Turn<'_>) {
+        self.agent.socket = None;
         // There is nothing left to be deleted.
-        (self.agent.name, self.agent.socket) = (None, None);
+        if let Some(remote) = &mut self.remote {
+            remote.ended(turn.now);
+        }
         if matches!(self.phase, Phase::Ending { .. }) {
             turn.log.info(Line::of(Logged::Agent, "ended"));
             self.let_go(turn);
@@ -718,17 +689,15 @@ impl AgentLink {
 
     /// Forgets the agent and deletes its terminal, if it may be there.
     fn let_go(&mut self, turn: &mut Turn<'_>) {
-        let Agent { name, socket, .. } = std::mem::replace(&mut self.agent, Agent::new(None, turn.now));
+        let Agent { socket, .. } = std::mem::replace(&mut self.agent, Agent::new(None, turn.now));
         if let Some(socket) = socket {
             socket.close();
         }
         self.generation += 1;
         self.phase = Phase::Idle;
-        let Some(name) = name else { return };
-        let started = news::spawn(turn.jobs, LINK, &self.access, "delete", move |access, report| {
-            report(News::Deleted(remote::delete(&access, &name)));
-        });
-        self.jobs += u32::from(started);
+        if let Some(remote) = self.remote.take() {
+            self.leaving.take(remote, turn);
+        }
     }
 }
 

@@ -4,50 +4,54 @@ use super::access::Access;
 use super::job::{Jobs, Report};
 use super::remote::{Lost, NoTerminal, Remote};
 use hub::progress::Progress;
-use server::terminado::control::ControlLink;
 use server::terminado::socket::TerminalSocket;
 use std::panic::AssertUnwindSafe;
 
-/// The number that stands for the link to the agent: channels count from 1.
+/// The channel number that stands for the link to the agent: channels count from 1.
 pub const LINK: u64 = 0;
 
-/// What a job reports.
-pub struct Said {
-    /// The channel that it works for, or [`LINK`].
+/// Which terminal a job works for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The channel whose terminal it is, or [`LINK`].
     pub channel: u64,
+    /// Which of its terminals: no two of a channel's have one number.
+    pub terminal: u64,
+}
+
+/// A job's report.
+pub struct Said {
+    /// For whom.
+    pub to: Address,
     /// What.
     pub news: News,
 }
 
-/// See [`Said`].
+/// What a job reports of a terminal at the user's server.
 pub enum News {
-    /// The server is being started.
+    /// The server is being started. More will follow.
     Progress(Progress),
-    /// A terminal was opened, or not.
+    /// It was opened, or not.
     Opened(Result<Remote, NoTerminal>),
-    /// A dropped WebSocket is there again, or not.
+    /// Its dropped WebSocket is there again, or not.
     Reconnected(Result<TerminalSocket, Lost>),
-    /// A control terminal was opened, or not.
-    Control(Result<(Remote, ControlLink), NoTerminal>),
-    /// The terminal was deleted; a line for the log if perhaps it was not.
+    /// It was deleted; a line for the log if perhaps it was not.
     Deleted(Result<(), String>),
-    /// The same of a control terminal.
-    ControlDeleted(Result<(), String>),
-    /// A job has failed by a fault of ours, and reports nothing else.
+    /// The job has failed by a fault of ours.
     Failed,
 }
 
-/// Starts a job for a channel. False: no thread can be had.
+/// Starts a job for a terminal. False: no thread can be had.
 pub fn spawn(
     jobs: &Jobs<Said>,
-    channel: u64,
+    to: Address,
     access: &Access,
     name: &str,
     job: impl FnOnce(Access, &dyn Fn(News)) + Send + 'static,
 ) -> bool {
     let access = access.clone();
     let run = move |report: &Report<Said>| {
-        let report = |news| report.send(Said { channel, news });
+        let report = |news| report.send(Said { to, news });
         // A fault of ours in a job must not leave the user waiting for ever.
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| job(access, &report)));
         if ended.is_err() {

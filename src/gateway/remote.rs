@@ -3,6 +3,7 @@
 
 use super::access::{Access, Foreign};
 use super::job::Cancel;
+use super::life::RECONNECT;
 use super::own_server;
 use hub::error::{Fault, HttpError};
 use hub::http::{Call, Http};
@@ -26,8 +27,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(10);
 /// The same while the answers are such that the server may well have given them itself, and is no Jupyter.
 const SETTLE_ELSEWHERE: Duration = Duration::from_secs(2);
-/// How long a dropped WebSocket is reconnected.
-pub const RECONNECT: Duration = Duration::from_secs(60);
 /// A terminal is given up when it is denied for this long: a proxy that has just started answers 404 as well,
 /// until the hub has told it the way.
 const DENIED: Duration = Duration::from_secs(8);
@@ -59,20 +58,28 @@ impl NoTerminal {
     }
 }
 
-/// Opens a terminal with the given POST body, starting the server first if it isn't running. A server that
-/// fails at it is asked once more with the `plain` body, for its own shell.
+/// The bodies of the requests for a terminal.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// What is wanted.
+    pub body: &'a str,
+    /// For the server's own shell: where the server fails at the other.
+    pub plain: &'a str,
+}
+
+/// Opens a terminal, starting the server first if it isn't running. A server that fails at it is asked once more for
+/// its own shell.
 ///
 /// # Errors
 /// [`NoTerminal`]. A terminal that was created but could not be connected has been deleted again.
 pub fn open(
     access: &Access,
-    body: &str,
-    plain: &str,
+    order: Order<'_>,
     cancel: &Cancel,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<Remote, NoTerminal> {
     let http = access.http().map_err(|e| NoTerminal::new(e.for_user(), e.to_string()))?;
-    let name = make(&http, access, body, plain, cancel, on_progress)?;
+    let name = make(&http, access, order, cancel, on_progress)?;
     attach(access, name)
 }
 
@@ -80,8 +87,7 @@ pub fn open(
 fn make(
     http: &Http,
     access: &Access,
-    body: &str,
-    plain: &str,
+    Order { body, plain }: Order<'_>,
     cancel: &Cancel,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<TerminalName, NoTerminal> {

@@ -78,7 +78,8 @@ fn make_terminal_with(
     let login = LoginName::parse(login).unwrap();
     let access = Access::new(config, hub, login, (token, ServerToken::own()), http.clone(), Meter::off());
     access.heed(address);
-    let made = make(&http, &access, r#"{"a":1}"#, "{}", &Cancel::default(), &mut |_| ());
+    let made =
+        make(&http, &access, Order { body: r#"{"a":1}"#, plain: "{}" }, &Cancel::default(), &mut |_| ());
     if let Err(error) = &made {
         assert_eq!((error.for_user.lines().count(), error.for_log.lines().count()), (2, 1), "{error:?}");
     }

@@ -332,17 +332,17 @@ impl Serve {
     }
 
     /// Hands a job's report on.
-    fn dispatch(&mut self, Said { channel, news }: Said, turn: &mut Turn<'_>) {
+    fn dispatch(&mut self, Said { to, news }: Said, turn: &mut Turn<'_>) {
         match news {
-            News::Progress(progress) if channel == LINK => {
+            News::Progress(progress) if to.channel == LINK => {
                 for channel in &self.channels {
                     channel.progress(&progress);
                 }
             }
-            news if channel == LINK => self.link.news(news, turn),
+            news if to.channel == LINK => self.link.news(to.terminal, news, turn),
             news => {
-                if let Some(channel) = self.channels.iter_mut().find(|c| c.id() == channel) {
-                    channel.news(news, turn);
+                if let Some(channel) = self.channels.iter_mut().find(|channel| channel.id() == to.channel) {
+                    channel.news(to.terminal, news, turn);
                 }
             }
         }

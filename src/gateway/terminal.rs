@@ -1,14 +1,14 @@
-//! One remote terminal: its WebSocket, its control terminal, and the two streams between them and the client.
+//! What moves through a plain terminal: its WebSocket, its control terminal, and the two streams between them and the
+//! client.
 //!
-//! Nothing here blocks. [`super::channel`] owns the session around it, [`super::serve`] polls.
+//! Nothing here blocks. [`super::terminal_channel`] owns the session around it, [`super::serve`] polls.
 
 use super::control_terminal::ControlTerminal;
 use super::input::Input;
-use super::remote::Remote;
+use super::remote_terminal::RemoteTerminal;
 use super::screen::Screen;
 use server::terminado::codec::{self, Incoming};
 use server::terminado::control::Answer;
-use server::terminado::rest::TerminalName;
 use server::terminado::shell::Nonce;
 use server::terminado::socket::{Closed, Event, TerminalSocket};
 use std::collections::VecDeque;
@@ -51,9 +51,8 @@ pub enum Standing {
     Lost(Closed),
 }
 
-/// See the module.
+/// The bytes of one plain terminal, from when it was opened.
 pub struct Terminal {
-    name: TerminalName,
     socket: Option<TerminalSocket>,
     /// From the client.
     pub input: Input,
@@ -71,17 +70,16 @@ pub struct Terminal {
     /// When draining is given up; none while the terminal is in use.
     drain_until: Option<Instant>,
     drained: bool,
-    /// Control terminals that are to be deleted.
-    orphans: Vec<TerminalName>,
+    /// Control terminals that are to be let go.
+    orphans: Vec<RemoteTerminal>,
 }
 
 impl Terminal {
     /// For a terminal that has just been opened. `nonce` is that of the wrapper in it, if one was asked for.
     #[must_use]
-    pub fn new(remote: Remote, nonce: Option<&Nonce>, now: Instant) -> Self {
+    pub fn new(socket: TerminalSocket, nonce: Option<&Nonce>, now: Instant) -> Self {
         Self {
-            name: remote.name,
-            socket: Some(remote.socket),
+            socket: Some(socket),
             input: Input::default(),
             screen: Screen::new(nonce),
             control: ControlTerminal::default(),
@@ -94,12 +92,6 @@ impl Terminal {
             drained: false,
             orphans: Vec::new(),
         }
-    }
-
-    /// Its name in the user's server.
-    #[must_use]
-    pub fn name(&self) -> &TerminalName {
-        &self.name
     }
 
     /// Its socket, for poll(2): the descriptor, whether to read, whether to write.
@@ -240,8 +232,8 @@ impl Terminal {
         self.input.unanswered();
         self.screen.flush_held();
         self.screen.end_skip();
-        if let Some(name) = self.control.close() {
-            self.lose_control(name);
+        if let Some(control) = self.control.close() {
+            self.lose_control(control);
         }
         self.drained = true;
         match self.screen.status() {
@@ -282,8 +274,8 @@ impl Terminal {
 
     fn hear_control(&mut self, now: Instant) {
         let mut answers = Vec::new();
-        if let Some(name) = self.control.drive(&mut answers, now) {
-            self.lose_control(name);
+        if let Some(control) = self.control.drive(&mut answers, now) {
+            self.lose_control(control);
         }
         for answer in answers {
             match answer {
@@ -299,8 +291,8 @@ impl Terminal {
     }
 
     /// The control terminal is gone: no answer will come from it.
-    fn lose_control(&mut self, name: TerminalName) {
-        self.orphans.push(name);
+    fn lose_control(&mut self, control: RemoteTerminal) {
+        self.orphans.push(control);
         self.input.unanswered();
         self.drained = true;
     }
@@ -313,21 +305,21 @@ impl Terminal {
         } else if self.control.is_stopping() {
             self.control.go(now);
         }
-        if let (false, Some(name)) = (self.input.is_stuck(now), self.control.close_idle(now)) {
-            self.lose_control(name);
+        if let (false, Some(control)) = (self.input.is_stuck(now), self.control.close_idle(now)) {
+            self.lose_control(control);
         }
     }
 
     /// Where the control terminal has to look, when it is needed now and isn't there. The caller opens one, and
-    /// reports to [`ControlTerminal::opened`].
+    /// hands it to [`ControlTerminal::opens`].
     pub fn needs_control(&mut self, now: Instant) -> Option<&server::terminado::marker::TtyPath> {
         let needed = self.drain_until.is_none() && (self.input.is_stuck(now) || self.screen.is_slow(now));
         let tty = self.screen.tty()?;
         (needed && self.control.need(now)).then_some(tty)
     }
 
-    /// Control terminals to be deleted.
-    pub fn take_orphans(&mut self) -> Vec<TerminalName> {
+    /// Control terminals to be let go.
+    pub fn take_orphans(&mut self) -> Vec<RemoteTerminal> {
         std::mem::take(&mut self.orphans)
     }
 

@@ -1,18 +1,19 @@
 //! An interactive shell in a plain terminal of the user's server: its phases, its jobs, and how it ends.
 
 use super::access::Access;
-use super::job::Cancel;
-use super::news::{self, News};
+use super::news::{Address, News};
 use super::peer::{self, BROKEN, Heard, Peer};
-use super::remote::{self, Lost};
+use super::remote::Lost;
+use super::remote_terminal::{Change, Dropped, FAULT, Leaving, NO_THREAD, Order, RemoteTerminal, Role};
 use super::terminal::{Standing, Terminal};
 use super::turn::Turn;
 use host::log::{Event as Logged, Line};
 use hub::progress::Progress;
 use nix::poll::PollFlags;
 use server::terminado::control::{self, ControlLink};
-use server::terminado::rest::{TerminalName, create_body};
+use server::terminado::rest::create_body;
 use server::terminado::shell::{self, Environment, Nonce};
+use server::terminado::socket::Closed;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,35 +22,27 @@ use wire::control::{SessionReply, SessionRequest, WindowSize};
 
 /// Most of the client's input taken at once, in bytes.
 const INPUT: usize = 8 * 1024;
-/// A reconnected WebSocket that drops within this time does not count as one.
-const SHORT_LIVED: Duration = Duration::from_secs(10);
-/// So many of those in a row end the session.
-const MAX_DROPS: u32 = 8;
 /// A client that takes none of the last output for this long will not be waited for.
 const LAST_OUTPUT: Duration = Duration::from_secs(30);
 
 enum Phase {
-    /// A job opens a terminal.
+    /// The terminal is being opened.
     Opening,
-    /// There is one; the session is switching to raw mode.
+    /// It is there; the session program is switching the client's terminal to raw mode.
     Attaching,
-    /// Bytes move.
+    /// Bytes move, unless the WebSocket is being reconnected.
     Relaying,
-    /// A job reconnects the WebSocket.
-    Reconnecting,
     /// The shell has ended: its last output goes to the client.
     Ending { status: u8, until: Instant },
-    /// The session has gone or is over, the terminal is drained before it is deleted.
-    Draining,
-    /// A job deletes the terminal.
-    Deleting,
+    /// The client has gone: the terminal is drained and deleted, or deleted as soon as it has been opened.
+    Closing,
     /// Over.
     Done,
 }
 
 /// What an interactive session has asked for.
 pub struct Interactive {
-    /// Who.
+    /// The session program that asks.
     pub peer: Peer,
     /// The client's terminal, for reading.
     pub stdin: File,
@@ -61,7 +54,7 @@ pub struct Interactive {
     pub environment: Environment,
 }
 
-/// See the module.
+/// A channel whose shell runs in a plain terminal of the user's server.
 pub struct TerminalChannel {
     access: Access,
     peer: Peer,
@@ -70,13 +63,13 @@ pub struct TerminalChannel {
     size: WindowSize,
     nonce: Option<Nonce>,
     phase: Phase,
+    remote: RemoteTerminal,
+    /// What moves through it, from when it was opened until the end.
     terminal: Option<Terminal>,
-    cancel: Cancel,
-    /// When the WebSocket was last reconnected, and how often in a row it dropped again soon.
-    resumed: Option<Instant>,
-    drops: u32,
-    /// Jobs that still have to report.
-    jobs: u32,
+    /// Control terminals that are no longer needed.
+    leaving: Leaving,
+    /// How many terminals there were, control terminals among them.
+    numbered: u64,
 }
 
 impl TerminalChannel {
@@ -84,21 +77,32 @@ impl TerminalChannel {
     #[must_use]
     pub fn new(asked: Interactive, access: Access, turn: &mut Turn<'_>) -> Self {
         let Interactive { peer, stdin, stdout, size, environment } = asked;
+        let wrap = access.config().terminal.exit_status;
+        let nonce = if wrap { Nonce::random().ok() } else { None };
+        let plain = create_body(None, &environment.for_own_shell());
+        let body = match &nonce {
+            Some(nonce) => create_body(Some(&shell::command(nonce, size.rows, size.cols, &environment)), &[]),
+            None => plain.clone(),
+        };
+        let address = Address { channel: peer.id(), terminal: 0 };
+        let order = Order { address, role: Role::Shell, body, plain: Some(plain) };
+        let remote = RemoteTerminal::open(order, &access, turn);
         let mut channel = Self {
             access,
             peer,
             stdin: Some(stdin),
             stdout: Some(stdout),
             size,
-            nonce: None,
+            nonce,
             phase: Phase::Opening,
+            remote,
             terminal: None,
-            cancel: Cancel::default(),
-            resumed: None,
-            drops: 0,
-            jobs: 0,
+            leaving: Leaving::default(),
+            numbered: 1,
         };
-        channel.open(&environment, turn);
+        if channel.remote.is_over() {
+            channel.end(BROKEN, Some(NO_THREAD.into()), turn);
+        }
         channel
     }
 
@@ -111,13 +115,14 @@ impl TerminalChannel {
     /// Is it over, with nothing left to wait for?
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done) && self.jobs == 0
+        matches!(self.phase, Phase::Done) && !self.is_busy()
     }
 
     /// Does it talk to the hub or open something, so that the HTTP client is worth its memory?
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.jobs > 0
+        let opens_control = self.terminal.as_ref().is_some_and(|terminal| terminal.control.is_opening());
+        self.remote.is_busy() || opens_control || !self.leaving.is_empty()
     }
 
     /// What to poll for.
@@ -177,22 +182,10 @@ impl TerminalChannel {
             match (terminal.drive(turn.now), &self.phase) {
                 (Standing::Live, _) => {}
                 (Standing::Ended(status), Phase::Relaying) => {
+                    self.remote.ended(turn.now);
                     self.phase = Phase::Ending { status, until: turn.now + LAST_OUTPUT };
                 }
-                (Standing::Lost(why), Phase::Relaying) => {
-                    self.drops = if self.resumed.is_some_and(|at| turn.now < at + SHORT_LIVED) {
-                        self.drops + 1
-                    } else {
-                        0
-                    };
-                    turn.log.warning(self.line(Logged::Link).with("outcome", "lost").with("reason", why));
-                    if self.drops < MAX_DROPS {
-                        self.reconnect(turn);
-                    } else {
-                        self.end(BROKEN, Some(NOT_RECONNECTED.into()), turn);
-                        self.forget_terminal(turn);
-                    }
-                }
+                (Standing::Lost(why), Phase::Relaying) => self.dropped(&why, turn),
                 // It is being deleted, or has ended by itself meanwhile.
                 (Standing::Ended(_) | Standing::Lost(_), _) => {}
             }
@@ -203,28 +196,29 @@ impl TerminalChannel {
         }
         self.control(turn);
         match (&self.phase, &self.terminal) {
-            (Phase::Draining, Some(terminal)) if terminal.is_drained(turn.now) => self.delete(turn),
+            (Phase::Closing, Some(terminal)) if terminal.is_drained(turn.now) => self.remote.let_go(turn),
             (&Phase::Ending { status, until }, Some(terminal))
                 if !terminal.screen.is_waiting() || turn.now >= until =>
             {
                 self.end(status, None, turn);
-                self.forget_terminal(turn);
             }
             _ => {}
         }
+        self.settle(turn);
     }
 
     /// Is the terminal's WebSocket read and written?
     fn moves_bytes(&self) -> bool {
-        matches!(self.phase, Phase::Relaying | Phase::Draining | Phase::Deleting)
+        match self.phase {
+            Phase::Relaying => self.remote.is_connected(),
+            // To the end, so that nothing blocks over there while the terminal closes.
+            Phase::Closing => true,
+            Phase::Opening | Phase::Attaching | Phase::Ending { .. } | Phase::Done => false,
+        }
     }
 
     fn shows_output(&self) -> bool {
-        matches!(self.phase, Phase::Relaying | Phase::Reconnecting | Phase::Ending { .. })
-    }
-
-    fn line(&self, event: Logged) -> Line {
-        Line::new(event).with("channel", self.peer.id())
+        matches!(self.phase, Phase::Relaying | Phase::Ending { .. })
     }
 
     // --- the session program ---
@@ -246,7 +240,7 @@ impl TerminalChannel {
                         terminal.type_in(&typed, turn.now);
                     }
                 }
-                (SessionRequest::Resize { size }, Phase::Relaying | Phase::Reconnecting) => {
+                (SessionRequest::Resize { size }, Phase::Relaying) => {
                     self.size = size;
                     if let Some(terminal) = &mut self.terminal {
                         terminal.resize(size);
@@ -259,25 +253,36 @@ impl TerminalChannel {
         }
     }
 
-    /// The session has gone, or is to go: whatever it had over there is closed.
+    /// The session program has gone, or is to go: what the channel has in the user's server is closed.
     pub fn session_gone(&mut self, turn: &mut Turn<'_>) {
         self.peer.leave();
         (self.stdin, self.stdout) = (None, None);
-        self.cancel.cancel();
         match self.phase {
             Phase::Ending { .. } => self.phase = Phase::Done,
-            // The job will report; what it brings is deleted then.
-            Phase::Opening | Phase::Draining | Phase::Deleting | Phase::Done => {}
-            Phase::Attaching | Phase::Relaying => {
-                if let Some(terminal) = &mut self.terminal {
-                    terminal.drain(turn.now);
+            Phase::Closing | Phase::Done => {}
+            Phase::Opening | Phase::Attaching | Phase::Relaying => {
+                match &mut self.terminal {
+                    Some(terminal) if self.remote.is_connected() => terminal.drain(turn.now),
+                    _ => self.remote.let_go(turn),
                 }
-                self.phase = Phase::Draining;
+                self.phase = Phase::Closing;
             }
-            Phase::Reconnecting => self.delete(turn),
         }
-        if matches!(self.phase, Phase::Done) {
-            self.forget_terminal(turn);
+        self.settle(turn);
+    }
+
+    /// Follows the terminal to its end, and lets the control terminals go at the channel's.
+    fn settle(&mut self, turn: &mut Turn<'_>) {
+        if matches!(self.phase, Phase::Closing) && self.remote.is_over() {
+            self.phase = Phase::Done;
+        }
+        if !matches!(self.phase, Phase::Done) {
+            return;
+        }
+        if let Some(mut terminal) = self.terminal.take() {
+            for control in terminal.take_orphans().into_iter().chain(terminal.control.abandon()) {
+                self.leaving.take(control, turn);
+            }
         }
     }
 
@@ -344,202 +349,92 @@ impl TerminalChannel {
         }
     }
 
-    // --- jobs ---
+    // --- the terminal ---
 
-    fn spawn(
-        &mut self,
-        turn: &mut Turn<'_>,
-        name: &str,
-        job: impl FnOnce(Access, &dyn Fn(News)) + Send + 'static,
-    ) -> bool {
-        let started = news::spawn(turn.jobs, self.peer.id(), &self.access, name, job);
-        self.jobs += u32::from(started);
-        started
-    }
-
-    fn open(&mut self, environment: &Environment, turn: &mut Turn<'_>) {
-        let wrap = self.access.config().terminal.exit_status;
-        self.nonce = if wrap { Nonce::random().ok() } else { None };
-        let plain = create_body(None, &environment.for_own_shell());
-        let body = match &self.nonce {
-            Some(nonce) => {
-                create_body(Some(&shell::command(nonce, self.size.rows, self.size.cols, environment)), &[])
+    /// The WebSocket has dropped.
+    fn dropped(&mut self, why: &Closed, turn: &mut Turn<'_>) {
+        match self.remote.dropped(why, turn) {
+            Dropped::Reconnecting => {
+                let Some(terminal) = &mut self.terminal else { return };
+                let in_flight = terminal.input.is_in_flight(turn.now);
+                let lost = if in_flight { "; what you typed last may be lost" } else { "" };
+                terminal
+                    .screen
+                    .notice(&format!("connection to your server lost{lost}; reconnecting for up to 60 s"));
             }
-            None => plain.clone(),
-        };
-        let cancel = self.cancel.clone();
-        self.phase = Phase::Opening;
-        let started = self.spawn(turn, "open", move |access, report| {
-            let opened = remote::open(&access, &body, &plain, &cancel, &mut |progress| {
-                report(News::Progress(progress.clone()))
-            });
-            report(News::Opened(opened));
-        });
-        if !started {
-            self.end(BROKEN, Some(NO_THREAD.into()), turn);
-        }
-    }
-
-    fn reconnect(&mut self, turn: &mut Turn<'_>) {
-        let Some(terminal) = &mut self.terminal else { return };
-        let lost =
-            if terminal.input.is_in_flight(turn.now) { "; what you typed last may be lost" } else { "" };
-        terminal.screen.notice(&format!("connection to your server lost{lost}; reconnecting for up to 60 s"));
-        let (name, cancel) = (terminal.name().clone(), self.cancel.clone());
-        self.phase = Phase::Reconnecting;
-        if !self.spawn(turn, "reconnect", move |access, report| {
-            report(News::Reconnected(remote::reconnect(&access, &name, &cancel)));
-        }) {
-            self.session_gone(turn);
-        }
-    }
-
-    fn delete(&mut self, turn: &mut Turn<'_>) {
-        let Some(terminal) = &self.terminal else {
-            self.phase = Phase::Done;
-            return;
-        };
-        let name = terminal.name().clone();
-        self.phase = Phase::Deleting;
-        if !self.spawn(turn, "delete", move |access, report| {
-            report(News::Deleted(remote::delete(&access, &name)));
-        }) {
-            self.phase = Phase::Done;
+            Dropped::GivenUp => self.end(BROKEN, Some(NOT_RECONNECTED.into()), turn),
+            Dropped::NoThread => self.session_gone(turn),
         }
     }
 
     /// Opens and closes the control terminal as the terminal needs it.
     fn control(&mut self, turn: &mut Turn<'_>) {
+        let relays = matches!(self.phase, Phase::Relaying) && self.remote.is_connected();
         let Some(terminal) = &mut self.terminal else { return };
-        let orphans = terminal.take_orphans();
-        let tty = if matches!(self.phase, Phase::Relaying) { terminal.needs_control(turn.now) } else { None };
-        if let Some((tty, Ok(nonce))) = tty.map(|tty| (tty, Nonce::random())) {
+        for control in terminal.take_orphans() {
+            self.leaving.take(control, turn);
+        }
+        let Some(tty) = relays.then(|| terminal.needs_control(turn.now)).flatten() else { return };
+        let opening = Nonce::random().ok().map(|nonce| {
             let body = create_body(Some(&control::command(&nonce, tty)), &[]);
-            let link = ControlLink::new(&nonce);
-            let started = self.spawn(turn, "control", move |access, report| {
-                // The server runs, as a terminal of it is open: nothing to start, no progress to show.
-                let opened = remote::open_only(&access, &body).map(|remote| (remote, link));
-                report(News::Control(opened));
-            });
-            if let (false, Some(terminal)) = (started, &mut self.terminal) {
-                terminal.control.opened(None, turn.now);
-            }
-        }
-        for name in orphans {
-            self.delete_control(name, turn);
-        }
-    }
-
-    fn delete_control(&mut self, name: TerminalName, turn: &mut Turn<'_>) {
-        self.spawn(turn, "delete", move |access, report| {
-            report(News::ControlDeleted(remote::delete(&access, &name)));
+            let address = Address { channel: self.peer.id(), terminal: self.numbered };
+            self.numbered += 1;
+            // The server runs, as a terminal of it is open: nothing to start.
+            let order = Order { address, role: Role::Control, body, plain: None };
+            (RemoteTerminal::open(order, &self.access, turn), ControlLink::new(&nonce))
         });
+        terminal.control.opens(opening, turn.now);
     }
 
-    /// At the end: takes the control terminal away, too.
-    fn forget_terminal(&mut self, turn: &mut Turn<'_>) {
-        if let Some(mut terminal) = self.terminal.take() {
-            let mut names = terminal.take_orphans();
-            names.extend(terminal.control.close());
-            for name in names {
-                self.delete_control(name, turn);
-            }
+    /// A job of the terminal with this number has reported.
+    pub fn news(&mut self, terminal: u64, news: News, turn: &mut Turn<'_>) {
+        if terminal == self.remote.number() {
+            self.remote_news(news, turn);
+            return self.settle(turn);
+        }
+        let left = match &mut self.terminal {
+            Some(own) => own.control.news(terminal, news, turn),
+            None => Some(news),
+        };
+        if let Some(news) = left {
+            self.leaving.news(terminal, news, turn);
         }
     }
 
-    /// A job has reported.
-    pub fn news(&mut self, news: News, turn: &mut Turn<'_>) {
-        if !matches!(news, News::Progress(_)) {
-            self.jobs -= 1;
-        }
-        match news {
-            News::Progress(Progress { percent, message, .. }) => {
+    fn remote_news(&mut self, news: News, turn: &mut Turn<'_>) {
+        match self.remote.news(news, turn) {
+            Change::Nothing => {}
+            Change::Progress(Progress { percent, message, .. }) => {
                 self.peer.tell(&SessionReply::Progress { percent, message });
             }
-            News::Opened(Ok(remote)) => {
-                turn.log.info(self.line(Logged::Terminal).message("opened").with("terminal", &remote.name));
-                self.terminal = Some(Terminal::new(remote, self.nonce.as_ref(), turn.now));
-                if self.peer.is_there() {
+            Change::Opened(socket) => {
+                self.terminal = Some(Terminal::new(socket, self.nonce.as_ref(), turn.now));
+                if matches!(self.phase, Phase::Opening) {
                     self.phase = Phase::Attaching;
                     self.peer.tell(&SessionReply::Attach);
-                } else {
-                    self.delete(turn);
                 }
             }
-            News::Opened(Err(why)) => {
-                if self.peer.is_there() {
-                    turn.log.warning(self.line(Logged::Server).with("reason", &why.for_log));
-                }
-                self.end(BROKEN, Some(why.for_user), turn);
-            }
-            News::Reconnected(Ok(socket)) if self.peer.is_there() => {
-                let line = self.line(Logged::Link).with("outcome", "reconnected");
-                self.access.meter().reconnected();
+            Change::NotOpened(why) => self.end(BROKEN, Some(why.for_user), turn),
+            Change::Reconnected(socket) => {
                 if let Some(terminal) = &mut self.terminal {
-                    turn.log.info(line);
                     terminal.screen.notice("reconnected");
                     terminal.resume(socket, self.size, turn.now);
-                    self.resumed = Some(turn.now);
-                    self.phase = Phase::Relaying;
                 }
             }
-            News::Reconnected(Err(lost)) if self.peer.is_there() => {
+            Change::NotReconnected(lost) => {
                 let (why, message) = match lost {
                     Lost::Gone => ("the terminal has ended with its server".to_owned(), TERMINAL_GONE),
                     Lost::TimedOut(why) => (format!("not reconnected within 60 s: {why}"), NOT_RECONNECTED),
                 };
-                turn.log.warning(self.line(Logged::Link).with("outcome", "given-up").with("reason", why));
+                let line = Line::new(Logged::Link).with("channel", self.peer.id());
+                turn.log.warning(line.with("outcome", "given-up").with("reason", why));
                 self.end(BROKEN, Some(message.into()), turn);
             }
-            // The session has gone meanwhile, and the terminal is being deleted already.
-            News::Reconnected(_) => {}
-            News::Control(opened) => {
-                let opened = opened.map_err(|why| {
-                    turn.log.warning(
-                        self.line(Logged::Terminal)
-                            .message(format_args!("no control terminal: {}", why.for_log)),
-                    );
-                });
-                if let Some(terminal) = &mut self.terminal {
-                    terminal.control.opened(opened.ok(), turn.now);
-                } else if let Ok((remote, _)) = opened {
-                    self.delete_control(remote.name, turn);
-                }
-            }
-            News::Deleted(result) => {
-                match result {
-                    Ok(()) => turn.log.info(self.line(Logged::Terminal).message("closed")),
-                    Err(why) => turn.log.warning(
-                        self.line(Logged::Terminal).message(format_args!("may be left open: {why}")),
-                    ),
-                }
-                self.phase = Phase::Done;
-            }
-            News::Failed => {
-                turn.log.error(self.line(Logged::Fault).message("a job failed: please report this as a bug"));
-                if matches!(self.phase, Phase::Opening | Phase::Reconnecting | Phase::Deleting) {
-                    self.end(BROKEN, Some(FAULT.into()), turn);
-                }
-            }
-            News::ControlDeleted(Ok(())) => {}
-            News::ControlDeleted(Err(why)) => {
-                turn.log.warning(
-                    self.line(Logged::Terminal)
-                        .message(format_args!("control terminal may be left open: {why}")),
-                );
-            }
-        }
-        if matches!(self.phase, Phase::Done) {
-            self.forget_terminal(turn);
+            Change::Fault => self.end(BROKEN, Some(FAULT.into()), turn),
         }
     }
 }
 
-/// See [`super::news::spawn`].
-pub const NO_THREAD: &str = "This host is out of resources.\nTry again later, or tell its administrator.";
-/// A fault of ours, which panicked.
-pub const FAULT: &str =
-    "This host's connection to your server has a fault.\nTell the administrator of this host.";
 const TERMINAL_GONE: &str = "Your terminal has ended: your server was stopped or restarted.\n\
     Log in again to start a new one.";
 const NOT_RECONNECTED: &str = "The connection to your server could not be restored within 60 s.\n\
