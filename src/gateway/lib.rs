@@ -3,6 +3,7 @@
 
 mod access; // what is needed to speak for the user
 mod admin; // root asks about the session
+mod boot; // how the agent is started
 mod channel; // one session: what it asks for decides what becomes of it
 mod claim; // root takes the gateway over
 mod command; // a session that is a stream of the agent

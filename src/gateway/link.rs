@@ -2,6 +2,7 @@
 //! it. It owns the agent's terminal; the channels speak through [`AgentLink::mux`].
 
 use super::access::Access;
+use super::boot::{self, Boot, Due, Step};
 use super::news::{Address, LINK, News};
 use super::remote::Lost;
 use super::remote_terminal::{Change, Dropped, FAULT, Leaving, NO_THREAD, Order, RemoteTerminal, Role};
@@ -9,7 +10,7 @@ use super::turn::Turn;
 use host::log::{Event as Logged, Line};
 use hub::text::printable;
 use nix::poll::PollFlags;
-use server::agent::{self, Marker, Markers};
+use server::agent;
 use server::mux::{self, Hello, Mux, frame};
 use server::terminado::codec::{self, Incoming};
 use server::terminado::rest::create_body;
@@ -24,12 +25,6 @@ use tungstenite::Utf8Bytes;
 const TURN: usize = 64;
 /// Longest message of an agent's terminal, in bytes: it repeats 4.2 MB at most, of letters and line ends.
 const MAX_MESSAGE: usize = 8 << 20;
-/// Time from the terminal's start to the agent's greeting, when a shell with its start-up files comes first.
-const BOOT: Duration = Duration::from_secs(60);
-/// Something that isn't ours has been printed, then nothing for so long: a shell's prompt.
-const QUIET: Duration = Duration::from_millis(200);
-/// Nothing at all has been printed for so long: perhaps a shell without a prompt. An image that is slow says nothing either.
-const MUTE: Duration = Duration::from_secs(10);
 /// An agent that is silent for so long has lost us.
 const SILENCE: Duration = Duration::from_secs(25);
 /// Time for the agent to end by itself, before its terminal is deleted.
@@ -57,8 +52,8 @@ enum Phase {
     /// Its terminal is being opened.
     Opening,
     /// Its terminal is there.
-    Booting { since: Instant, printed: Option<Instant>, typed: bool },
-    /// Its source has been sent.
+    Booting(Box<Boot>),
+    /// Its source has been sent, to a terminal that was opened then.
     Greeting { since: Instant },
     /// It is there, though its WebSocket may be being reconnected.
     Live,
@@ -81,7 +76,6 @@ struct Agent {
     nonce: Option<Nonce>,
     socket: Option<TerminalSocket>,
     mux: Mux,
-    markers: Markers,
     hello: Option<Hello>,
     /// A message that didn't fit into the socket's buffer.
     pending: Option<Utf8Bytes>,
@@ -99,7 +93,6 @@ impl Agent {
         Self {
             socket: None,
             mux: Mux::new(nonce.as_ref().map_or(0, |nonce| frame::salt(nonce.as_str())), now),
-            markers: nonce.as_ref().map(Markers::new).unwrap_or_default(),
             nonce,
             hello: None,
             pending: None,
@@ -262,13 +255,10 @@ impl AgentLink {
     /// When to look at it again after `now`, apart from events.
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let own = match self.phase {
-            Phase::Booting { since, printed, typed } => {
-                let prompt = printed.map_or(since + MUTE, |at| at + QUIET);
-                [Some(if typed { since + BOOT } else { prompt }), None, None, None]
-            }
-            Phase::Greeting { since } => [Some(since + BOOT), None, None, None],
-            Phase::Ending { until } => [Some(until), None, None, None],
+        let own = match &self.phase {
+            Phase::Booting(boot) => [Some(boot.deadline()), None, None, None],
+            Phase::Greeting { since } => [Some(*since + boot::TIME), None, None, None],
+            Phase::Ending { until } => [Some(*until), None, None, None],
             Phase::Live if self.is_live() => {
                 let idle = (!self.agent.mux.has_streams()).then(|| self.idle + IDLE);
                 let lost = self.remote.as_ref().and_then(RemoteTerminal::deadline);
@@ -318,24 +308,26 @@ impl AgentLink {
         self.tell_answer(turn.now);
         let given_up = matches!(self.phase, Phase::Live)
             && self.remote.as_mut().is_some_and(|remote| remote.waited(turn.now));
-        match self.phase {
-            Phase::Booting { since, .. } | Phase::Greeting { since } if turn.now >= since + BOOT => {
-                let why = format!("the agent did not greet within {} s", BOOT.as_secs());
-                self.fail(NOT_STARTED, true, &why, turn);
-            }
-            Phase::Booting { since, printed, typed: false }
-                if turn.now >= printed.map_or(since + MUTE, |at| at + QUIET) =>
-            {
+        let due = match &mut self.phase {
+            Phase::Booting(boot) => boot.due(turn.now),
+            Phase::Greeting { since } if turn.now >= *since + boot::TIME => Some(Due::TooLate),
+            _ => None,
+        };
+        match due {
+            Some(Due::Type(line)) => {
                 turn.log.info(Line::of(
                     Logged::Agent,
                     "the server did not take our command for its terminal: it is typed",
                 ));
-                self.phase = Phase::Booting { since, printed, typed: true };
-                if let Some(nonce) = &self.agent.nonce {
-                    let line = agent::typed(nonce);
-                    self.say(&line);
-                }
+                self.say(&line);
             }
+            Some(Due::TooLate) => {
+                let why = format!("the agent did not greet within {} s", boot::TIME.as_secs());
+                self.fail(NOT_STARTED, true, &why, turn);
+            }
+            None => {}
+        }
+        match self.phase {
             Phase::Live if given_up => {
                 self.fail(NOT_RECONNECTED, false, "the agent does not answer", turn);
             }
@@ -474,7 +466,7 @@ impl AgentLink {
                 self.phase = Phase::Ending { until: turn.now + GOODBYE };
                 self.write(turn);
             }
-            Phase::Booting { .. } | Phase::Greeting { .. } | Phase::Live => self.let_go(turn),
+            Phase::Booting(_) | Phase::Greeting { .. } | Phase::Live => self.let_go(turn),
         }
     }
 
@@ -539,49 +531,21 @@ impl AgentLink {
         socket.set_longest_message(MAX_MESSAGE);
         self.agent.socket = Some(socket);
         self.agent.unfinished = true;
-        self.phase = Phase::Booting { since: turn.now, printed: None, typed: false };
-        if self.remote.as_ref().is_some_and(RemoteTerminal::is_connected) {
-            self.read(turn);
-        } else {
-            self.let_go(turn);
+        let wanted = self.remote.as_ref().is_some_and(RemoteTerminal::is_connected);
+        match (self.agent.nonce.clone(), wanted) {
+            (Some(nonce), true) => {
+                self.phase = Phase::Booting(Box::new(Boot::new(nonce, turn.now)));
+                self.read(turn);
+            }
+            _ => self.let_go(turn),
         }
     }
 
     /// Takes what the terminal has printed.
     fn hear(&mut self, text: Cow<'_, str>, turn: &mut Turn<'_>) {
-        if let Phase::Booting { since, typed, .. } = self.phase {
-            self.phase = Phase::Booting { since, printed: Some(turn.now), typed };
-            self.agent.markers.push(&text);
-            loop {
-                match self.agent.markers.take() {
-                    Some(Marker::Shell) => {
-                        // It is ours that runs: nothing has to be typed.
-                        self.phase = Phase::Booting { since, printed: Some(turn.now), typed: true };
-                    }
-                    Some(Marker::Typed) => {
-                        if let Some(nonce) = &self.agent.nonce {
-                            let boot = agent::boot(nonce);
-                            self.say(&boot);
-                        }
-                    }
-                    Some(Marker::Loader) => {
-                        self.phase = Phase::Greeting { since };
-                        let source = agent::source();
-                        self.say(&source);
-                        break;
-                    }
-                    Some(Marker::NoPython) => {
-                        self.hopeless = true;
-                        return self.fail(NO_PYTHON, true, "no Python 3.6 or newer in the server", turn);
-                    }
-                    Some(Marker::BadSource) => {
-                        return self.fail(NOT_STARTED, true, NO_SOURCE, turn);
-                    }
-                    None => return,
-                }
-            }
-            self.agent.backlog = (self.agent.markers.take_rest(), 0);
-            return self.work_off(turn);
+        if let Phase::Booting(boot) = &mut self.phase {
+            boot.print(&text, turn.now);
+            return self.boot(turn);
         }
         if let Some(piece) = text.as_bytes().get(..mux::PIECE) {
             self.receive(piece, turn);
@@ -590,6 +554,28 @@ impl AgentLink {
             }
         } else {
             self.receive(text.as_bytes(), turn);
+        }
+    }
+
+    /// Does what the agent's start needs next.
+    fn boot(&mut self, turn: &mut Turn<'_>) {
+        while let Phase::Booting(boot) = &mut self.phase {
+            let since = boot.since();
+            match boot.step() {
+                None => return,
+                Some(Step::Say(text)) => self.say(&text),
+                Some(Step::Load { source, rest }) => {
+                    self.phase = Phase::Greeting { since };
+                    self.say(&source);
+                    self.agent.backlog = (rest, 0);
+                    self.work_off(turn);
+                }
+                Some(Step::NoPython) => {
+                    self.hopeless = true;
+                    self.fail(NO_PYTHON, true, "no Python 3.6 or newer in the server", turn);
+                }
+                Some(Step::BadSource) => self.fail(NOT_STARTED, true, NO_SOURCE, turn),
+            }
         }
     }
 
