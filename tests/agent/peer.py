@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import secrets
 import select
 import signal
@@ -15,10 +16,13 @@ import zlib
 from collections import deque
 from pathlib import Path
 
-AGENT = Path(__file__).resolve().parents[2] / "src" / "agent"
+AGENT = Path(__file__).resolve().parents[2] / "src" / "server" / "agent"
 BOOT = (AGENT / "boot.sh").read_text()
 LOADER = (AGENT / "loader.py").read_text()
 PROTOCOL = (AGENT / "protocol.py").read_text()
+#: The agent itself: the files that the gateway sends, in its order.
+FILES = re.findall(r'"(\w+\.py)"', re.search(r"const AGENT\b.*?\];", (AGENT / "mod.rs").read_text(), re.DOTALL)[0])
+SOURCE = "\n\n".join((AGENT / name).read_text() for name in FILES)
 
 
 class Kinds:
@@ -38,7 +42,7 @@ _constants()
 
 def source(**patches):
     """The agent's source, with other values for some constants of the protocol."""
-    text = PROTOCOL + (AGENT / "agent.py").read_text()
+    text = PROTOCOL + SOURCE
     for name, value in patches.items():
         before = f"\n{name} = {getattr(Kinds, name)}\n"
         assert before in text

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from peer import AGENT, PROTOCOL, decode, encode
+from peer import PROTOCOL, SOURCE, decode, encode
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "mux.json").read_text())
 
@@ -12,7 +12,7 @@ VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "mux.json").read_t
 def link(salt):
     """The agent's Link without a terminal; it says what it takes: packets, and how often it asked for repetition."""
     space = {"__name__": "agent", "NONCE": f"{salt:08x}{'0' * 24}"}
-    exec(PROTOCOL + (AGENT / "agent.py").read_text().split("\n#---\n")[0], space)
+    exec(PROTOCOL + SOURCE.split("\n#---\n")[0], space)
     one = space["Link"](-1)
     one.taken = []
     one.unnumbered = lambda kind, number, payload: one.taken.append((kind, number, 0, 0, bytes(payload)))

@@ -11,8 +11,17 @@ const BOOT: &str = include_str!("boot.sh");
 const LOADER: &str = include_str!("loader.py");
 /// What both ends agree on.
 const PROTOCOL: &str = include_str!("protocol.py");
-/// The agent itself.
-const AGENT: &str = include_str!("agent.py");
+/// The agent itself, in the order in which it is sent, with [`BETWEEN`] between its files.
+const AGENT: [&str; 6] = [
+    include_str!("link.py"),
+    include_str!("streams.py"),
+    include_str!("ending.py"),
+    include_str!("terminals.py"),
+    include_str!("file_streams.py"),
+    include_str!("connections.py"),
+];
+/// The empty lines that Python's style wants between two functions.
+const BETWEEN: &str = "\n\n";
 /// What is typed into a server's own shell, in place of [`command`]: its last line.
 const TYPED: &str = include_str!("typed.txt");
 /// An SFTP server, for images that have none.
@@ -49,7 +58,7 @@ pub fn boot(nonce: &Nonce) -> String {
 /// The line that carries the agent's source.
 #[must_use]
 pub fn source() -> String {
-    format!("~{}\n", STANDARD.encode([PROTOCOL, AGENT].concat()))
+    format!("~{}\n", STANDARD.encode([PROTOCOL, &AGENT.join(BETWEEN)].concat()))
 }
 
 /// What is said before the agent greets.
