@@ -9,7 +9,7 @@
 //! An own `/proc` would show less to root's part as well, but that needs its own entry there: it looks up the name of a
 //! terminal by it (ttyname(3)), and pam_selinux the context.
 
-use super::{Failure, step};
+use super::failure::{Failure, step};
 use host::sys::mount::{self, Flags, Tree};
 use std::fs::{self, File};
 use std::io;

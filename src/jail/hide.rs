@@ -1,10 +1,11 @@
 //! What PAM modules and sshd itself must not find in a session's mount namespace.
 
+use super::failure::{Failure, step};
 use super::plan::Plan;
-use super::{Failure, readable, step};
 use common::paths::RUN_DIR;
 use host::homes::mounted::automounts;
 use host::sys::mount::{self, Flags, Tree};
+use host::sys::wait::readable;
 use host::sys::{pidfd, process};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};

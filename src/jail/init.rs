@@ -1,9 +1,12 @@
 //! Process 1 of a session's pid namespace: builds the view as root, then watches as nobody in particular.
 
+use super::failure::Failure;
+use super::plan::Plan;
 use super::request::Request;
-use super::{Failure, Session, barrier, readable, trees, view};
+use super::{barrier, trees, view};
 use common::paths::{GATEWAY_SOCKET, JAIL_DIR, LOG_SOCKET};
 use host::sandbox;
+use host::sys::wait::readable;
 use host::sys::{namespace, process, socket};
 use host::uids;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,6 +25,17 @@ const LOG_QUEUE: &str = "512";
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long a session may go on without its gateway: time to say why it ends.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// What process 1 needs from the first process.
+pub struct Session {
+    pub request: Request,
+    pub plan: Plan,
+    /// To the mounter.
+    pub mounter: OwnedFd,
+    pub sshd: OwnedFd,
+    pub gateway: OwnedFd,
+    pub gateway_ids: (u32, u32),
+}
 
 /// Runs process 1 to its end. `first` takes one line: `ready`, or why not.
 pub fn run(session: Session, first: OwnedFd) -> ! {

@@ -6,8 +6,8 @@
 //! must not have, and sends it to process 1, which attaches what has come in time. Whatever is still waiting then is
 //! killed.
 
+use super::failure::{Failure, why};
 use super::plan::Plan;
-use super::{Failure, why};
 use host::config::Share;
 use host::homes::{self, Fault};
 use host::sys::mount::{Flags, Tree};
@@ -240,7 +240,7 @@ fn reap(pids: &[libc::pid_t], within: Duration) {
     let end = Instant::now() + within;
     for pid in pids {
         if let Ok(ended) = pidfd::open(*pid) {
-            let _ = super::readable(ended.as_fd(), end);
+            let _ = host::sys::wait::readable(ended.as_fd(), end);
         }
         let _ = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
     }

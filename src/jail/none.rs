@@ -3,9 +3,10 @@
 //!
 //! Nothing is asked of root here, and root's PAM module doesn't take the answer: see pam/src/system.rs.
 
+use super::failure::{Failure, why};
 use super::init::{claim, watch};
 use super::request::Request;
-use super::{Failure, JOIN_TIME, caller, connect_gateway, read_line, why};
+use super::{caller, gateway};
 use common::paths::CHANNELS_SOCKET_PREFIX;
 use host::rights::Rights;
 use host::sandbox;
@@ -24,8 +25,8 @@ pub fn serve(request: &Request, rights: Rights) -> Result<(), Failure> {
     if request.ids.uid() != own {
         return Err(format!("sshd runs as uid {own}, and this user has uid {}", request.ids.uid()));
     }
-    let sshd = caller(request.sshd)?;
-    let gateway = connect_gateway(request, own)?;
+    let sshd = caller::sshd(request.sshd)?;
+    let gateway = gateway::connect(request, own)?;
     // Abstract: gone with the last who has it, and not in a directory that somebody would have to make. Anybody in this
     // network namespace can connect, so the gateway hears this uid only.
     let name = format!("{CHANNELS_SOCKET_PREFIX}{}", request.gateway);
@@ -44,10 +45,12 @@ pub fn serve(request: &Request, rights: Rights) -> Result<(), Failure> {
         Some(pid) => pid,
     };
     drop((sshd, gateway));
-    let joined =
-        writeln!(io::stdout(), "none {}", request.gateway).map_err(why("the PAM module went away")).and_then(
-            |()| read_line(io::stdin().as_fd(), JOIN_TIME).map_err(why("the PAM module did not answer")),
-        );
+    let joined = writeln!(io::stdout(), "none {}", request.gateway)
+        .map_err(why("the PAM module went away"))
+        .and_then(|()| {
+            caller::read_line(io::stdin().as_fd(), caller::JOIN_TIME)
+                .map_err(why("the PAM module did not answer"))
+        });
     if joined.as_deref() == Ok(b"joined") {
         return Ok(());
     }

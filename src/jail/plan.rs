@@ -41,6 +41,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The most directories and files that the mount points of the home and all shares can need.
+    #[must_use]
+    pub fn most_inodes(&self) -> usize {
+        let components = |path: &Path| path.components().count();
+        components(Path::new(&self.home_dir))
+            + self.shares.iter().map(|share| components(&share.path)).sum::<usize>()
+    }
+
     /// The plan for a request that came at `start`.
     ///
     /// # Errors
@@ -67,8 +75,9 @@ impl Plan {
         })
     }
 
-    /// Whether a share would be seen above, in or beneath this user's home. The configuration refuses what is so for
-    /// every user; with a template some user's name may be what nobody thought of.
+    /// Whether a share would be seen above, in or beneath this user's home. The configuration
+    /// refuses what is so for every user; with a template some user's name may be what nobody
+    /// thought of.
     #[must_use]
     pub fn clashes(&self, share: &Share) -> bool {
         let home = Path::new(&self.home_dir);

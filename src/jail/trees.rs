@@ -1,12 +1,14 @@
 //! Process 1's side of homes and shares: waiting for what the mounter sends, no longer than the deadline, and putting
 //! it into its place.
 
+use super::failure::Failure;
 use super::mounter::{Item, Order, Parcel};
 use super::plan::Plan;
-use super::{Failure, readable, view};
+use super::view;
 use host::homes::{self, Fault, bounded};
 use host::sys::mount::Tree;
 use host::sys::socket;
+use host::sys::wait::readable;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -152,14 +154,6 @@ impl Trees {
         }
         Ok(JailReport { home, notes: few(notes), accounts: Vec::new() })
     }
-
-    /// How many directories and files mount points for all of this may need.
-    #[must_use]
-    pub fn most_inodes(plan: &Plan) -> usize {
-        let components = |path: &Path| path.components().count();
-        components(Path::new(&plan.home_dir))
-            + plan.shares.iter().map(|share| components(&share.path)).sum::<usize>()
-    }
 }
 
 fn attach(root: &Path, at: &str, tree: Result<Tree, Fault>) -> Result<(), Fault> {
@@ -181,8 +175,8 @@ fn few(mut notes: Vec<String>) -> Vec<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::uids;
     use super::*;
+    use host::uids;
 
     #[test]
     fn the_longest_report_fits_a_message() {

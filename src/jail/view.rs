@@ -1,12 +1,11 @@
 //! What a session sees: a read-only tmpfs with the programs that run in it, two devices, a handful of tiny files, and
 //! what [`super::trees`] attaches.
 
+use super::failure::{Failure, step};
 use super::hide::hide_from_pam_and_sshd;
 use super::plan::Plan;
 use super::programs::{self, Programs, Shown};
 use super::request::Request;
-use super::trees::Trees;
-use super::{Failure, step};
 use common::Passwd;
 use common::paths::{JAIL_DIR, RUN_DIR};
 use host::sys::mount::{self, Flags, Tree};
@@ -76,7 +75,7 @@ pub fn build(request: &Request, plan: &Plan) -> Result<Vec<String>, Failure> {
     notes.extend(more);
     let root = Path::new(JAIL_DIR);
     // A file and at most two new directories for each.
-    let inodes = TMPFS_INODES + 3 * shown.len() + Trees::most_inodes(plan);
+    let inodes = TMPFS_INODES + 3 * shown.len() + plan.most_inodes();
     mount::tmpfs(root, TMPFS_BYTES, u32::try_from(inodes).unwrap_or(u32::MAX)).map_err(step("/"))?;
     for dir in ["dev/pts", "etc", "run"] {
         make(root, dir)?;

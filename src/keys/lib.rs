@@ -8,3 +8,4 @@ pub mod file;
 pub mod home;
 pub mod line;
 pub mod options;
+mod refused;

@@ -3,7 +3,7 @@
 //! Users write them into their own files. What only takes something away is passed on. Of the rest, an option is left
 //! out where the key is worth no more without it, and the key is refused where it would be.
 
-use super::line::Refused;
+use super::refused::Refused;
 use common::error::excerpt;
 
 /// What becomes of an option, and of its key.
