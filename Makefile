@@ -1,6 +1,6 @@
 # `make help` lists the targets. CARGO_TARGET_DIR is honoured where set.
 .DEFAULT_GOAL := help
-.PHONY: help deb lint unit test quick demo bench soak lintian reproducible clean
+.PHONY: help deb lint unit test quick demo bench soak lintian piuparts reproducible clean
 
 help: ## This list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -17,6 +17,9 @@ unit: ## Run the unit tests
 
 lintian: deb ## Check the Debian package with the policy checkers of Debian 12 and 13 (as root)
 	@tests/lintian
+
+piuparts: deb ## Run Debian's own tests of the package, autopkgtest and piuparts, on Debian 12 and 13 (as root)
+	@tests/e2e -k package_checkers
 
 reproducible: ## Build the package twice, in different circumstances, and compare the bytes (as root; 10 minutes)
 	@packaging/reproducible

@@ -5,6 +5,7 @@ that security updates are tested with, and when the list of packages changes.
 """
 
 import datetime
+import fcntl
 import hashlib
 import re
 import shutil
@@ -28,6 +29,8 @@ PACKAGES = (
     "systemd-standalone-sysusers",
     "ca-certificates",
 )
+#: For Debian's own tests of a package: their programs, and what debian/tests/control depends on.
+CHECKERS = ("autopkgtest", "dpkg-dev", "jupyterhub", "piuparts")
 
 
 def host_mirrors(root=Path("/")):
@@ -73,23 +76,33 @@ def sources(suite):
     return lines
 
 
-def root_directory(suite, today=None):
+def root_directory(suite, today=None, name=None, packages=PACKAGES):
     """The directory of a suite's current root; it may not exist yet."""
     week = "{0[0]}w{0[1]:02}".format((today or datetime.date.today()).isocalendar())
-    key = hashlib.sha256("\n".join([*PACKAGES, *sources(suite), BUILD_VERSION]).encode()).hexdigest()[:10]
-    return ROOTS / f"{suite}-{week}-{key}"
+    key = hashlib.sha256("\n".join([*packages, *sources(suite), BUILD_VERSION]).encode()).hexdigest()[:10]
+    return ROOTS / f"{name or suite}-{week}-{key}"
 
 
 #: Changes when the way of building does.
 BUILD_VERSION = "1"
 
 
-def build_root(suite):
+def checkers_root(suite):
+    """The suite's root with CHECKERS, made when a test first asks for it."""
+    name = f"checkers-{suite}"
+    # A lock of its own: other test runs need not wait for this root.
+    with open(ROOTS / f".{name}.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return build_root(suite, name, PACKAGES + CHECKERS)
+
+
+def build_root(suite, name=None, packages=PACKAGES):
     """Make the suite's root unless it is there; returns its directory."""
-    directory = root_directory(suite)
+    name = name or suite
+    directory = root_directory(suite, name=name, packages=packages)
     if directory.is_dir():
         return directory
-    print(f"==> making a Debian {suite} root file system", file=sys.stderr, flush=True)
+    print(f"==> making a Debian root file system, {name}", file=sys.stderr, flush=True)
     ROOTS.mkdir(parents=True, exist_ok=True)
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -98,7 +111,7 @@ def build_root(suite):
         "--quiet",
         "--mode=root",
         "--variant=apt",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         # The lists stay, so that tests can install packages without fetching them again.
         "--skip=cleanup/apt/lists",
         "--aptopt=Apt::Install-Recommends \"false\"",
@@ -109,9 +122,9 @@ def build_root(suite):
     done = subprocess.run(command, stdin=subprocess.DEVNULL)
     if done.returncode:
         shutil.rmtree(partial, ignore_errors=True)
-        raise SystemExit(f"mmdebstrap failed for {suite} (status {done.returncode})")
+        raise SystemExit(f"mmdebstrap failed for {name} (status {done.returncode})")
     partial.rename(directory)
-    for old in ROOTS.glob(f"{suite}-*"):
+    for old in ROOTS.glob(f"{name}-*"):
         if old != directory:
             shutil.rmtree(old, ignore_errors=True)
     return directory
