@@ -1,6 +1,7 @@
-"""Circles between the files of a crate, read from the paths that they use.
+"""Circles between the files of a crate, or between its rooms, read from the paths that they use.
 
 Files that use each other can only be understood together. What several of them need belongs in a file below them.
+A room is a folder beside `lib.rs`, or a file there: of a big crate only these are looked at.
 Tests don't count, and neither does `mod x;`: it says where a file is, not that it is used.
 
     python -m lib.circles      prints the circles; status 1 if there are any
@@ -13,6 +14,8 @@ from lib.paths import REPOSITORY
 
 #: The crates without circles: the folder of `lib.rs` or `main.rs`.
 CRATES = ("nss/src", "pam/src", "src/jail", "src/keys")
+#: The crates whose rooms have none.
+CRATES_WITH_ROOMS = ("src/gateway",)
 
 TESTS = re.compile(r"(?ms)^#\[cfg\(test\)\]\n(?:#\[[^\n]*\]\n)*(?:pub(?:\([a-z]+\))? )?mod \w+ \{.*")
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"')
@@ -96,9 +99,17 @@ class Crate:
         found = {self.target(module, names) for names in paths(TESTS.sub("", text))}
         return found - {module, None}
 
-    def circles(self):
-        """Circles of modules, the shortest through each module, every one once."""
-        arrows = {module: self.used(module) for module in self.files}
+    def arrows(self, depth=None):
+        """Who uses whom: modules, or for a depth of 1 rooms. The crate's own file is the room `()`."""
+        found = {}
+        for module in self.files:
+            room = module[:depth]
+            found.setdefault(room, set()).update({used[:depth] for used in self.used(module)} - {room})
+        return found
+
+    def circles(self, depth=None):
+        """Circles of modules or rooms, the shortest through each, every one once."""
+        arrows = self.arrows(depth)
         seen = set()
         for start in arrows:
             ways = [(start,)]
@@ -122,6 +133,9 @@ def circles():
         for circle in crate.circles():
             names = [str(crate.files[module].relative_to(crate.root)) for module in circle]
             yield f"{place}: a circle of files: {' -> '.join(names)}"
+    for place in CRATES_WITH_ROOMS:
+        for circle in Crate(REPOSITORY / place).circles(depth=1):
+            yield f"{place}: a circle of rooms: {' -> '.join('::'.join(room) or 'the crate itself' for room in circle)}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 //! Output of one remote terminal on its way to the client: markers taken out, replays cut, floods skipped.
 
-use super::output::{HIGH, LOW, Output};
+use crate::output::{HIGH, LOW, Output};
 use server::terminado::marker::{Marker, MarkerFilter, TtyPath};
 use server::terminado::replay::{ReceivedTail, Replay};
 use server::terminado::shell::Nonce;

@@ -1,10 +1,10 @@
 //! The calls to the user's server that take time: opening a terminal, reconnecting to it, deleting it.
-//! Each runs as a job; see [`super::job`].
+//! Each runs as a job; see [`crate::job`].
 
-use super::access::{Access, Foreign};
-use super::job::Cancel;
 use super::life::RECONNECT;
-use super::own_server;
+use super::own_server::{self, NoTerminal, server_path};
+use crate::access::{Access, Foreign};
+use crate::job::Cancel;
 use hub::error::{Fault, HttpError};
 use hub::http::{Call, Http};
 use hub::locate::locate;
@@ -43,24 +43,9 @@ pub struct Remote {
     pub socket: TerminalSocket,
 }
 
-/// Why there is no terminal: two lines for the user, one for the log.
-#[derive(Debug)]
-pub struct NoTerminal {
-    /// What happened, and what to do.
-    pub for_user: String,
-    /// The same with all that is known.
-    pub for_log: String,
-}
-
-impl NoTerminal {
-    pub(super) fn new(for_user: impl Into<String>, for_log: impl Into<String>) -> Self {
-        Self { for_user: for_user.into(), for_log: for_log.into() }
-    }
-}
-
 /// The bodies of the requests for a terminal.
 #[derive(Debug, Clone, Copy)]
-pub struct Order<'a> {
+pub struct Bodies<'a> {
     /// What is wanted.
     pub body: &'a str,
     /// For the server's own shell: where the server fails at the other.
@@ -74,12 +59,12 @@ pub struct Order<'a> {
 /// [`NoTerminal`]. A terminal that was created but could not be connected has been deleted again.
 pub fn open(
     access: &Access,
-    order: Order<'_>,
+    bodies: Bodies<'_>,
     cancel: &Cancel,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<Remote, NoTerminal> {
     let http = access.http().map_err(|e| NoTerminal::new(e.for_user(), e.to_string()))?;
-    let name = make(&http, access, order, cancel, on_progress)?;
+    let name = make(&http, access, bodies, cancel, on_progress)?;
     attach(access, name)
 }
 
@@ -87,7 +72,7 @@ pub fn open(
 fn make(
     http: &Http,
     access: &Access,
-    Order { body, plain }: Order<'_>,
+    Bodies { body, plain }: Bodies<'_>,
     cancel: &Cancel,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<TerminalName, NoTerminal> {
@@ -352,16 +337,6 @@ fn connect(access: &Access, name: &TerminalName) -> Result<TerminalSocket, Conne
     TerminalSocket::connect(&url, &token, tls.as_ref(), CONNECT)
 }
 
-/// Path segments below the hub's base URL: `user/NAME[/SERVER]/…`.
-pub(super) fn server_path<'a>(access: &'a Access, rest: &[&'a str]) -> Vec<&'a str> {
-    let mut path = vec!["user", access.user()];
-    if !access.server().is_empty() {
-        path.push(access.server());
-    }
-    path.extend(rest);
-    path
-}
-
 #[cfg(test)]
-#[path = "remote_tests.rs"]
+#[path = "calls_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! One turn of the poll loop: what everything that acts in it needs.
 
-use super::job::Jobs;
-use super::news::Said;
+use super::report::Said;
+use crate::job::Jobs;
 use host::log::Log;
 use std::time::Instant;
 

@@ -1,9 +1,9 @@
 //! The control terminal of one plain terminal: opened when it is first needed, closed when it has not been needed for
 //! a while. See [`server::terminado::control`] for what runs in it.
 
-use super::news::News;
-use super::remote_terminal::{Change, RemoteTerminal};
-use super::turn::Turn;
+use crate::remote::report::News;
+use crate::remote::turn::Turn;
+use crate::remote::{Change, RemoteTerminal};
 use server::terminado::codec::{self, Incoming};
 use server::terminado::control::{Answer, ControlLink};
 use server::terminado::socket::{Closed, Event, TerminalSocket};

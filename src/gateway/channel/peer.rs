@@ -1,6 +1,6 @@
 //! The session program of one channel: what it says, and what it is told.
 
-use super::turn::Turn;
+use crate::remote::turn::Turn;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use host::log::{Event, Line};

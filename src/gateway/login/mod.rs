@@ -1,22 +1,30 @@
 //! Checking one login and telling the PAM module.
 
-use super::access::Access;
-use super::connections::{Connections, NoRoom};
-use super::denied::Denied;
-use super::keeper::Keeper;
-use super::request::KeyLogin;
-use super::server_token::ServerToken;
-use super::{By, PROGRAM, answer, context, groups, request};
+pub mod denied;
+pub mod groups;
+pub mod keeper;
+pub mod request;
+
+use crate::access::Access;
+use crate::access::server_token::ServerToken;
+use crate::connections::{Connections, NoRoom};
+use crate::process::{PROGRAM, context};
 use common::paths::CONNECTIONS;
 use common::{ConfigError, LoginName};
+use denied::Denied;
 use host::config::Config;
 use host::counters::{Meter, Outcome};
 use host::log::{Event, Line, Log};
 use host::secret::Token;
+use host::sys::process;
 use hub::http::new_http;
 use hub::model::Verified;
 use hub::verify::{DEADLINE, VerifyError, verify};
+use keeper::Keeper;
+use request::KeyLogin;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
+use wire::By;
 use wire::handle::Handle;
 use zeroize::Zeroizing;
 
@@ -212,4 +220,13 @@ fn judge(
     let access = Access::new(config, hub, login, (token, for_server), http, meter.clone());
     access.heed(verified.address.as_deref());
     Ok((access, verified, keeper))
+}
+
+/// The one line that answers the PAM module.
+fn answer(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(line.as_bytes())?;
+    stdout.write_all(b"\n")?;
+    stdout.flush()?;
+    process::discard_stdout()
 }

@@ -6,7 +6,7 @@
 
 use super::denied::Denied;
 use super::request::KeyLogin;
-use super::{Failed, PROGRAM, termination, trying};
+use crate::process::{Failed, PROGRAM, termination, trying};
 use common::ConfigError;
 use common::paths::KEYS_USER;
 use host::config::{Config, HubUrl};
@@ -51,11 +51,7 @@ pub struct Keeper(OwnedFd);
 ///
 /// # Errors
 /// The system user is missing, or the system's.
-pub(super) fn start(
-    login: &KeyLogin,
-    rights: Rights,
-    context: &[(&'static str, &str)],
-) -> Result<Keeper, Failed> {
+pub fn start(login: &KeyLogin, rights: Rights, context: &[(&'static str, &str)]) -> Result<Keeper, Failed> {
     let user = trying("look up the user _jupyterhub-openssh-keys", rights.system_user(KEYS_USER))?;
     let (gateways, own) = trying("make the keeper's socket", socket::pair())?;
     if trying("start the keeper", process::fork_single_threaded())?.is_some() {

@@ -1,8 +1,9 @@
 //! What jobs report, and to whom.
 
-use super::access::Access;
-use super::job::{Jobs, Report};
-use super::remote::{Lost, NoTerminal, Remote};
+use super::calls::{Lost, Remote};
+use super::own_server::NoTerminal;
+use crate::access::Access;
+use crate::job::{Jobs, Report};
 use hub::progress::Progress;
 use server::terminado::socket::TerminalSocket;
 use std::panic::AssertUnwindSafe;

@@ -1,12 +1,16 @@
 //! What moves through a plain terminal: its WebSocket, its control terminal, and the two streams between them and the
 //! client.
 //!
-//! Nothing here blocks. [`super::terminal_channel`] owns the session around it, [`super::serve`] polls.
+//! Nothing here blocks. [`crate::channel::plain`] owns the session around it, [`crate::serve`] polls.
 
-use super::control_terminal::ControlTerminal;
-use super::input::Input;
-use super::remote_terminal::RemoteTerminal;
-use super::screen::Screen;
+pub mod control;
+pub mod input;
+pub mod screen;
+
+use crate::remote::RemoteTerminal;
+use control::ControlTerminal;
+use input::Input;
+use screen::Screen;
 use server::terminado::codec::{self, Incoming};
 use server::terminado::control::Answer;
 use server::terminado::shell::Nonce;

@@ -1,11 +1,11 @@
 //! A session whose work is a stream of the agent: a command, a shell, or files in the user's server.
 
-use super::link::{AgentLink, Standing};
-use super::output::Output;
 use super::own_home::OwnHome;
 use super::peer::{self, BROKEN, Heard, Peer};
-use super::terminal_channel::Interactive;
-use super::turn::Turn;
+use super::plain::Interactive;
+use crate::link::{AgentLink, Standing};
+use crate::output::Output;
+use crate::remote::turn::Turn;
 use host::log::{Event as Logged, Line};
 use host::sys::socket;
 use hub::progress::Progress;

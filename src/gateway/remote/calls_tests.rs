@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
-use crate::server_token::ServerToken;
+use crate::access::server_token::ServerToken;
 use common::LoginName;
 use host::config::Config;
 use host::counters::Meter;
@@ -79,7 +79,7 @@ fn make_terminal_with(
     let access = Access::new(config, hub, login, (token, ServerToken::own()), http.clone(), Meter::off());
     access.heed(address);
     let made =
-        make(&http, &access, Order { body: r#"{"a":1}"#, plain: "{}" }, &Cancel::default(), &mut |_| ());
+        make(&http, &access, Bodies { body: r#"{"a":1}"#, plain: "{}" }, &Cancel::default(), &mut |_| ());
     if let Err(error) = &made {
         assert_eq!((error.for_user.lines().count(), error.for_log.lines().count()), (2, 1), "{error:?}");
     }

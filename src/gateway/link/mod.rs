@@ -1,12 +1,14 @@
 //! The link to the agent in the user's server (docs/mux.md): one for the whole connection, made when the first channel needs
 //! it. It owns the agent's terminal; the channels speak through [`AgentLink::mux`].
 
-use super::access::Access;
-use super::boot::{self, Boot, Due, Step};
-use super::news::{Address, LINK, News};
-use super::remote::Lost;
-use super::remote_terminal::{Change, Dropped, FAULT, Leaving, NO_THREAD, Order, RemoteTerminal, Role};
-use super::turn::Turn;
+pub mod boot;
+
+use crate::access::Access;
+use crate::remote::calls::Lost;
+use crate::remote::report::{Address, LINK, News};
+use crate::remote::turn::Turn;
+use crate::remote::{Change, Dropped, FAULT, Leaving, NO_THREAD, Order, RemoteTerminal, Role};
+use boot::{Boot, Due, Step};
 use host::log::{Event as Logged, Line};
 use hub::text::printable;
 use nix::poll::PollFlags;

@@ -4,17 +4,24 @@
 //! moves the bytes, and says what happens to it: [`RemoteTerminal::dropped`], [`RemoteTerminal::ended`],
 //! [`RemoteTerminal::let_go`].
 
-use super::access::Access;
-use super::job::Cancel;
-use super::life::{Event, Life, Regained, State, Step};
-use super::news::{self, Address, News};
-use super::remote::{self, Lost, NoTerminal};
-use super::turn::Turn;
+pub mod calls;
+pub mod life;
+pub mod own_server;
+pub mod report;
+pub mod turn;
+
+use crate::access::Access;
+use crate::job::Cancel;
+use calls::Lost;
 use host::log::{Event as Logged, Line};
 use hub::progress::Progress;
+use life::{Event, Life, Regained, State, Step};
+use own_server::NoTerminal;
+use report::{Address, News};
 use server::terminado::rest::TerminalName;
 use server::terminado::socket::{Closed, TerminalSocket};
 use std::time::Instant;
+use turn::Turn;
 
 /// What the user is told when no job can be started.
 pub const NO_THREAD: &str = "This host is out of resources.\nTry again later, or tell its administrator.";
@@ -118,12 +125,12 @@ impl RemoteTerminal {
         terminal.spawn(turn, "open", move |access, report| {
             let opened = match plain {
                 Some(plain) => {
-                    let order = remote::Order { body: &body, plain: &plain };
-                    remote::open(&access, order, &cancel, &mut |progress| {
+                    let bodies = calls::Bodies { body: &body, plain: &plain };
+                    calls::open(&access, bodies, &cancel, &mut |progress| {
                         report(News::Progress(progress.clone()));
                     })
                 }
-                None => remote::open_only(&access, &body),
+                None => calls::open_only(&access, &body),
             };
             report(News::Opened(opened));
         });
@@ -194,7 +201,7 @@ impl RemoteTerminal {
         let (Step::Reconnect, Some(name)) = (step, self.name.clone()) else { return Dropped::GivenUp };
         let cancel = self.cancel.clone();
         let started = self.spawn(turn, "reconnect", move |access, report| {
-            report(News::Reconnected(remote::reconnect(&access, &name, &cancel)));
+            report(News::Reconnected(calls::reconnect(&access, &name, &cancel)));
         });
         if started { Dropped::Reconnecting } else { Dropped::NoThread }
     }
@@ -270,7 +277,7 @@ impl RemoteTerminal {
     fn delete(&mut self, turn: &mut Turn<'_>) {
         let Some(name) = self.name.clone() else { return };
         self.spawn(turn, "delete", move |access, report| {
-            report(News::Deleted(remote::delete(&access, &name)));
+            report(News::Deleted(calls::delete(&access, &name)));
         });
     }
 
@@ -281,7 +288,7 @@ impl RemoteTerminal {
         name: &str,
         job: impl FnOnce(Access, &dyn Fn(News)) + Send + 'static,
     ) -> bool {
-        let started = news::spawn(turn.jobs, self.address, &self.access, name, job);
+        let started = report::spawn(turn.jobs, self.address, &self.access, name, job);
         if started {
             self.jobs += 1;
         } else {

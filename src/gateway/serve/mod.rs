@@ -1,20 +1,24 @@
 //! The poll loop of a gateway that has been claimed.
 
-use super::access::Access;
-use super::admin::{self, Admin};
-use super::channel::Channel;
-use super::claim::Claimed;
-use super::connections::Connections;
-use super::job::Jobs;
-use super::limits::{Due, Limit, Limits};
-use super::link::AgentLink;
-use super::news::{LINK, News, Said};
-use super::peer::{Peer, Tally};
-use super::transfer_log::TransferLog;
-use super::turn::Turn;
+pub mod admin;
+pub mod claim;
+pub mod limits;
+pub mod transfer_log;
+
+use crate::access::Access;
+use crate::channel::Channel;
+use crate::channel::peer::{Peer, Tally};
+use crate::connections::Connections;
+use crate::job::Jobs;
+use crate::link::AgentLink;
+use crate::remote::report::{LINK, News, Said};
+use crate::remote::turn::Turn;
+use admin::Admin;
+use claim::Claimed;
 use host::counters::Counter;
 use host::log::{Event, Line, Log};
 use host::sys::{process, socket};
+use limits::{Due, Limit, Limits};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signalfd::SignalFd;
@@ -23,6 +27,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use transfer_log::TransferLog;
 use wire::control::{AdminReply, AdminRequest, ChannelStatus, HomeState, SessionStatus};
 
 /// Most sessions of one connection. sshd's own limit is `MaxSessions`, 10 by default.

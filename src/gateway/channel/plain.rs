@@ -1,12 +1,12 @@
 //! An interactive shell in a plain terminal of the user's server: its phases, its jobs, and how it ends.
 
-use super::access::Access;
-use super::news::{Address, News};
 use super::peer::{self, BROKEN, Heard, Peer};
-use super::remote::Lost;
-use super::remote_terminal::{Change, Dropped, FAULT, Leaving, NO_THREAD, Order, RemoteTerminal, Role};
-use super::terminal::{Standing, Terminal};
-use super::turn::Turn;
+use crate::access::Access;
+use crate::remote::calls::Lost;
+use crate::remote::report::{Address, News};
+use crate::remote::turn::Turn;
+use crate::remote::{Change, Dropped, FAULT, Leaving, NO_THREAD, Order, RemoteTerminal, Role};
+use crate::terminal::{Standing, Terminal};
 use host::log::{Event as Logged, Line};
 use hub::progress::Progress;
 use nix::poll::PollFlags;

@@ -5,7 +5,7 @@
 //! than its user. So the token that was typed goes to the hub only, where it may make another; that
 //! one may do what the server's own may.
 
-use super::access::Access;
+use super::Access;
 use host::log::{Event, Line, Log};
 use host::secret::Token;
 use hub::error::{Fault, HttpError};

@@ -1,7 +1,6 @@
 //! Is the user's server there, and is it a Jupyter? What answers in its place cannot always tell; the hub can.
 
-use super::access::Access;
-use super::remote::{NoTerminal, server_path};
+use crate::access::Access;
 use hub::error::{Fault, HttpError};
 use hub::http::{Call, Http};
 use hub::model::{ServerState, Verified};
@@ -13,6 +12,22 @@ use std::time::Duration;
 const ASK: Duration = Duration::from_secs(9);
 /// Time for the server's word on what it is.
 const KIND: Duration = Duration::from_secs(5);
+
+/// Why there is no terminal: two lines for the user, one for the log.
+#[derive(Debug)]
+pub struct NoTerminal {
+    /// What happened, and what to do.
+    pub for_user: String,
+    /// The same with all that is known.
+    pub for_log: String,
+}
+
+impl NoTerminal {
+    /// From what the user and the log are told.
+    pub fn new(for_user: impl Into<String>, for_log: impl Into<String>) -> Self {
+        Self { for_user: for_user.into(), for_log: for_log.into() }
+    }
+}
 
 /// Whether the server has to be started, after it has refused to make a terminal.
 ///
@@ -65,4 +80,14 @@ pub fn no_jupyter(access: &Access) -> String {
             access.home_page()
         )
     }
+}
+
+/// Path segments below the hub's base URL: `user/NAME[/SERVER]/…`.
+pub fn server_path<'a>(access: &'a Access, rest: &[&'a str]) -> Vec<&'a str> {
+    let mut path = vec!["user", access.user()];
+    if !access.server().is_empty() {
+        path.push(access.server());
+    }
+    path.extend(rest);
+    path
 }

@@ -1,7 +1,8 @@
 //! What a gateway needs to speak for its user: the configuration, the login name and the tokens.
 
-use super::job::STACK;
-use super::server_token::ServerToken;
+pub mod server_token;
+
+use crate::job::STACK;
 use common::{HubUrl, LoginName};
 use host::config::Config;
 use host::counters::Meter;
@@ -10,6 +11,7 @@ use host::secret::Token;
 use hub::error::HttpError;
 use hub::http::{Http, new_http};
 use hub::text::printable;
+use server_token::ServerToken;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 

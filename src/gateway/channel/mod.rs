@@ -1,26 +1,32 @@
 //! One session of the connection: what it asks for decides what becomes of it.
 
-use super::access::Access;
-use super::command::{CommandChannel, Work};
-use super::files;
-use super::link::AgentLink;
-use super::news::News;
-use super::own_home::OwnHome;
-use super::peer::{BROKEN, Heard, Peer};
-use super::terminal_channel::{Interactive, TerminalChannel};
-use super::transfer::Transfer;
-use super::turn::Turn;
+pub mod command;
+pub mod files;
+pub mod own_home;
+pub mod peer;
+pub mod plain;
+pub mod transfer;
+
+use crate::access::Access;
+use crate::link::AgentLink;
+use crate::remote::report::News;
+use crate::remote::turn::Turn;
+use command::{CommandChannel, Work};
 use host::config::TerminalMode;
 use host::log::{Event as Logged, Line};
 use host::sys::socket;
 use hub::progress::Progress;
 use nix::poll::PollFlags;
+use own_home::OwnHome;
+use peer::{BROKEN, Heard, Peer};
+use plain::{Interactive, TerminalChannel};
 use server::mux::{Event, StreamId};
 use server::terminado::shell::Environment;
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
+use transfer::Transfer;
 use wire::control::{FileTool, HomeState, MAX_COMMAND, SessionReply, SessionRequest, Tty};
 
 /// A session that hasn't said everything yet.
