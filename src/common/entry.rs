@@ -4,24 +4,26 @@ use crate::names::LoginName;
 use crate::paths;
 use crate::uid::Ids;
 
-/// A passwd(5) entry, without its password field, which is always `*`: no local password ever matches,
-/// and pam_unix(8) does not look for a shadow entry as it would for `x`.
+/// A passwd(5) entry without its password field.
+///
+/// That field is always `*`, so no local password ever matches, and pam_unix(8) looks for no shadow
+/// entry, as it would for `x`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passwd {
-    /// The login name, as the hub has it: perhaps in another case than it was asked for.
+    /// The login name as the hub has it, which may differ in case from the one that was typed.
     pub name: String,
     /// The user's uid and primary gid.
     pub ids: Ids,
-    /// The comment field.
+    /// The comment field, the same for all.
     pub gecos: &'static str,
-    /// Where the home is in a session's jail: [`crate::Settings::home_dir`].
+    /// The home's path in a session's jail: [`crate::Settings::home_dir`].
     pub dir: String,
-    /// Marks the entry as ours.
+    /// The session program, which marks the entry as ours.
     pub shell: &'static str,
 }
 
 impl Passwd {
-    /// The entry of a hub user.
+    /// Makes the entry of a hub user.
     pub fn new(name: &LoginName, ids: Ids, dir: String) -> Self {
         Self { name: name.to_string(), ids, gecos: "JupyterHub user", dir, shell: paths::SESSION_SHELL }
     }

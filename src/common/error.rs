@@ -3,13 +3,13 @@
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Longest piece of the configuration that a message quotes, in characters.
+/// Longest quotation from the configuration in a message, in characters.
 const MAX_QUOTE: usize = 60;
 
-/// A fault of the configuration.
+/// An error in the configuration.
 ///
-/// Shown as two lines, what is wrong and what to do:
-/// ``FILE, line 3, key `hub.url`: …`` and the remedy. What it quotes from the file is escaped and cut short.
+/// Shown as two lines: what is wrong, as in ``FILE, line 3, key `hub.url`: …``, and the remedy.
+/// Quotations from the file are escaped and cut short.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     file: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub struct Place {
 }
 
 impl ConfigError {
-    /// A fault with no particular place.
+    /// An error without a place.
     pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { file: None, place: None, key: None, problem: problem.into(), remedy: remedy.into() }
     }
@@ -52,12 +52,12 @@ impl ConfigError {
         Self { file: Some(file.to_owned()), ..self }
     }
 
-    /// The file, once it is known.
+    /// The file, if it is known.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// Where in the file.
+    /// The place in the file, if there is one.
     pub fn place(&self) -> Option<Place> {
         self.place
     }
@@ -104,12 +104,13 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Text from the configuration as a message may quote it: control characters escaped, cut short.
+/// Makes text from the configuration fit for a message: escapes control characters and cuts it
+/// short.
 pub fn excerpt(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(MAX_QUOTE) {
         match c {
-            // What reorders the text around it on a terminal counts as control too.
+            // So are characters that reorder the text around them on a terminal.
             c if c.is_control()
                 || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
             {

@@ -1,5 +1,5 @@
-//! `[homes]`: where the homes of hub users are on this host, where sessions see them, and what is done when one
-//! is missing.
+//! The configuration's `[homes]`: where homes are on this host, where sessions see them, what to do
+//! if one is missing.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,19 @@ use crate::uid::{ALLOWED, Ids, Rule};
 /// The keys of `[homes]`.
 pub const KEYS: &[&str] = &["root", "template", "path", "missing", "owner", "mode", "skeleton", "quota"];
 
-/// First components of the paths that a session has for other things, or that a host cannot do without in its
-/// place: neither a home nor a share is shown beneath them.
+/// The directories below `/` under which neither a home nor a share is shown.
+///
+/// A session has other things there, or the host needs them.
 const RESERVED: [&str; 16] = [
     "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "sys",
     "tmp", "usr", "var",
 ];
 
-/// Largest limit of a quota, in bytes: far beyond any file system, and half-way to what counters hold.
+/// Largest limit of a quota, in bytes: larger than any file system, and far from overflowing
+/// counters.
 const MAX_LIMIT: u64 = 1 << 60;
 
-/// Where the homes of the hub's users are on this host, and what sessions see of them.
+/// The homes of hub users on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Homes {
     /// `root`: absolute, without `.` or `..`, not `/`.
@@ -32,7 +34,8 @@ pub struct Homes {
     pub template: Template,
     /// `path`: where a session sees its home.
     pub path: ShownPath,
-    /// `missing`, with the keys that say how to create one; `None`: a missing home is refused.
+    /// `missing`, with the keys that say how to create one; `None` if a missing home is not
+    /// created.
     pub create: Option<Create>,
 }
 
@@ -52,31 +55,32 @@ pub struct Create {
 /// Limits of a home's size, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// May be exceeded for the file system's grace time. At most `hard`.
+    /// The limit that may be exceeded for the file system's grace time; at most `hard`.
     pub soft: u64,
-    /// May not be exceeded.
+    /// The limit that is never exceeded.
     pub hard: u64,
 }
 
-/// Where a session sees its home: an absolute path, with placeholders as in [`Template`] or without any.
+/// Where a session sees its home: an absolute path, with placeholders as in [`Template`] or without
+/// any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownPath(Template);
 
-/// How a directory of this host lies to the homes.
+/// Where a directory of this host lies in relation to the homes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// No home can lie in it, nor it in a home.
+    /// It contains no home and lies in none.
     Apart,
-    /// Homes lie in it.
+    /// It contains homes.
     Above,
-    /// It lies where the home of some user would be.
+    /// It is where some user's home would be.
     Home,
-    /// It lies in what is some user's home: what its path leads to is under that user's control.
+    /// It lies in some user's home, so that user controls where its path leads.
     Inside,
 }
 
 impl Homes {
-    /// How a directory, absolute and without `.` or `..`, lies to the homes, going by the names alone.
+    /// Compares the path of a directory, absolute and without `.` or `..`, with those of the homes.
     pub fn relation(&self, directory: &Path) -> Relation {
         match directory.strip_prefix(&self.root).map(|relative| self.template.compare(relative)) {
             Err(_) if self.root.starts_with(directory) => Relation::Above,
@@ -89,16 +93,17 @@ impl Homes {
 }
 
 impl ShownPath {
-    /// Reads a path such as `/home/{username}` or `/home/jovyan`.
+    /// Parses a path such as `/home/{username}` or `/home/jovyan`.
     ///
     /// # Errors
-    /// What is wrong, for a message.
+    /// The message says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some(relative) = text.strip_prefix('/') else {
             return Err("the path is not absolute".to_owned());
         };
         let first = relative.split('/').next().unwrap_or_default();
-        // The host's own directory of that name is hidden from sessions, and there is one for all of them.
+        // Sessions don't see the host's own directory of that name, and the name is the same for
+        // all.
         if first.contains(['{', '}']) {
             return Err("the first component must be the same for all users".to_owned());
         }
@@ -115,7 +120,7 @@ impl ShownPath {
         })
     }
 
-    /// The path for a user: absolute.
+    /// The absolute path for a user.
     ///
     /// # Errors
     /// It would be too long.
@@ -129,17 +134,17 @@ impl ShownPath {
         (!text.contains('{')).then(|| Path::new("/").join(text))
     }
 
-    /// Whether `path`, absolute and without `.` or `..`, may lie above, in the place of, or beneath where some
-    /// user sees a home.
+    /// True if `path`, absolute and without `.` or `..`, is some user's home as sessions see it,
+    /// above it, or beneath it.
     pub fn meets(&self, path: &Path) -> bool {
         self.0.compare(path.strip_prefix("/").unwrap_or(path)).is_some()
     }
 }
 
-/// Reads `[homes]`; `None` while `root` is unset: this host has no homes.
+/// Reads `[homes]`; `None` if `root` is unset, which means that this host has no homes.
 ///
-/// All keys are checked, also those that have no effect while `root` is unset or missing homes are refused: so
-/// creation can be switched off and on by one key.
+/// All keys are checked, even if `root` is unset or missing homes are not created: so one key
+/// switches creation off and on.
 ///
 /// # Errors
 /// A value is not allowed.
@@ -170,10 +175,10 @@ pub fn read(table: &Table<'_>) -> Result<Option<Homes>, ConfigError> {
     Ok(homes)
 }
 
-/// Refuses an owner of created homes that is not the user's account: its session would not be given the home.
+/// Checks that homes are created for the uid of the user's account.
 ///
 /// # Errors
-/// See above.
+/// `owner` is another uid, so sessions would not be given the home.
 pub fn check_owner(table: &Table<'_>, homes: Option<&Homes>, rule: Rule) -> Result<(), ConfigError> {
     let create = homes.and_then(|homes| homes.create.as_ref());
     let Some(owner) = create.and_then(|create| create.owner) else { return Ok(()) };
@@ -194,7 +199,7 @@ pub fn check_owner(table: &Table<'_>, homes: Option<&Homes>, rule: Rule) -> Resu
     ))
 }
 
-/// A directory of this host that users are to see: none in which the kernel or drivers show themselves.
+/// Reads the path of a directory that users may see, which must not lie in /dev, /proc or /sys.
 ///
 /// # Errors
 /// The value is not such a path.
@@ -232,7 +237,7 @@ fn read_create(table: &Table<'_>) -> Result<Create, ConfigError> {
     Ok(Create { owner, mode, skeleton: directory(table, "skeleton")?, quota })
 }
 
-/// What is copied into new homes must not be under the control of users, nor contain what they have.
+/// Checks that `skeleton` neither is under the control of a user nor contains homes.
 fn check_skeleton(table: &Table<'_>, homes: &Homes) -> Result<(), ConfigError> {
     let skeleton = homes.create.as_ref().and_then(|create| create.skeleton.as_deref());
     match skeleton.map(|skeleton| homes.relation(skeleton)) {
@@ -257,7 +262,7 @@ fn read_quota(table: &Table<'_>, texts: &[&str]) -> Result<Quota, ConfigError> {
     }
 }
 
-/// A size such as `500M`: a number and a unit of 1024, 1024², … bytes.
+/// Parses a size such as `500M`: a number and a unit of 1024, 1024², … bytes.
 fn size(text: &str) -> Option<u64> {
     let unit = text.chars().last()?;
     let shift = match unit {
@@ -268,7 +273,7 @@ fn size(text: &str) -> Option<u64> {
         _ => return None,
     };
     let number = text.strip_suffix(unit)?;
-    // FromStr takes a leading +.
+    // FromStr would accept a leading +.
     if !number.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The hub's address, and the addresses made from it.
+//! The hub's address, and the addresses derived from it.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -10,8 +10,9 @@ const MAX_URL: usize = 1024;
 
 /// The address that users open in their browser: scheme, host, port and the hub's base path.
 ///
-/// Written without a slash at its end: `https://hub.example.org`, `https://example.org:8443/jupyter`. It has
-/// no user, query or fragment and only printable ASCII, so it can be shown and put into requests as it is.
+/// Written without a slash at its end: `https://hub.example.org`,
+/// `https://example.org:8443/jupyter`. It has no user, query or fragment and only printable ASCII,
+/// so it can be shown and put into requests as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubUrl {
     text: String,
@@ -36,11 +37,12 @@ const fn error<T>(problem: &'static str, remedy: &'static str) -> Result<T, UrlE
 }
 
 impl HubUrl {
-    /// Reads the address of a hub. Slashes at its end are dropped, scheme and host are made lower-case.
+    /// Parses the address of a hub. Slashes at its end are dropped, scheme and host are made
+    /// lower-case.
     ///
     /// # Errors
-    /// It is not http or https, has no valid host, carries a user, a query or a fragment, or is the address
-    /// of one of the hub's pages.
+    /// It is not http or https, has no valid host, carries a user, a query or a fragment, or is the
+    /// address of one of the hub's pages.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         const EXAMPLE: &str =
             "Use the address that users open in their browser, for example https://hub.example.org.";
@@ -79,7 +81,7 @@ impl HubUrl {
         })
     }
 
-    /// The address itself, without a slash at its end.
+    /// The address as text, without a slash at its end.
     pub fn base(&self) -> &str {
         &self.text
     }
@@ -94,7 +96,8 @@ impl HubUrl {
         format!("{}/hub/token", self.text)
     }
 
-    /// A user's server, without a slash at its end: `https://HUB/user/alice` or `https://HUB/user/alice/gpu`.
+    /// A user's server, without a slash at its end: `https://HUB/user/alice` or
+    /// `https://HUB/user/alice/gpu`.
     pub fn user_server(&self, name: &LoginName) -> String {
         let mut url = format!("{}/user/{}", self.text, name.user().path_segment());
         if let Some(server) = name.server() {
@@ -104,11 +107,15 @@ impl HubUrl {
         url
     }
 
-    /// The hub's address on the host of `url`, which the hub has given for one of its servers: with `subdomain_host`
-    /// each user's server has a host of its own beneath the hub's. Only the host is taken over from it.
+    /// The hub's address with the host of `url`, the address that the hub has given for one of its
+    /// servers.
     ///
-    /// `None`: the address is not the hub's, and no token may be sent there. It is the hub's when scheme and port
-    /// are, and the host is the hub's or beneath it. A path alone is the hub's.
+    /// With `subdomain_host` each user's server has a host beneath the hub's. Only the host is
+    /// taken from `url`.
+    ///
+    /// `None` if `url` does not belong to the hub: no token may be sent there. It belongs to the
+    /// hub if scheme and port are the same, and the host is the hub's or beneath it, or if it is a
+    /// path only.
     pub fn at_host_of(&self, url: &str) -> Option<Self> {
         if url.starts_with('/') && !url.starts_with("//") {
             return Some(self.clone());
@@ -121,7 +128,7 @@ impl HubUrl {
         (same && (above.is_empty() || above.ends_with('.'))).then_some(found)
     }
 
-    /// Whether the connection is encrypted.
+    /// True if the scheme is https.
     pub fn is_https(&self) -> bool {
         self.https
     }
@@ -148,7 +155,7 @@ impl fmt::Display for HubUrl {
     }
 }
 
-/// Reads `HOST` or `HOST:PORT`; the host comes back lower-case, an IPv6 address with its brackets.
+/// Parses `HOST` or `HOST:PORT`; the host comes back lower-case, an IPv6 address with its brackets.
 fn parse_authority(text: &str) -> Result<(String, Option<u16>), UrlError> {
     if text.contains('@') {
         return error("the address contains a user or a password", "Leave out the @ and what precedes it.");
@@ -160,7 +167,7 @@ fn parse_authority(text: &str) -> Result<(String, Option<u16>), UrlError> {
     let port = match port {
         None => None,
         Some(digits) => match digits.parse::<u16>() {
-            // FromStr takes a leading +, which no URL has.
+            // FromStr would accept a leading +.
             Ok(port) if port != 0 && digits.bytes().all(|b| b.is_ascii_digit()) => Some(port),
             _ => {
                 return error(
@@ -173,7 +180,7 @@ fn parse_authority(text: &str) -> Result<(String, Option<u16>), UrlError> {
     let host = host.to_ascii_lowercase();
     let valid = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        // A name does not end in a number (RFC 3696): what does must be an address.
+        // A name does not end in a number (RFC 3696), so this must be an address.
         None => {
             host.len() <= 253
                 && host.split('.').all(is_label)
@@ -193,7 +200,7 @@ fn has_letter(label: &str) -> bool {
     label.bytes().any(|b| b.is_ascii_alphabetic())
 }
 
-/// A label of a host name; `_` is none of DNS's, but container networks use it.
+/// True for a label of a host name. DNS has no `_`, but container networks use it.
 fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len())
         && !label.starts_with('-')
@@ -219,7 +226,8 @@ fn check_path(path: &str) -> Result<(), UrlError> {
             );
         }
     }
-    // A hub whose base path ends in /hub exists only in theory; a pasted address of a page is common.
+    // A hub whose base path ends in /hub exists only in theory; a pasted address of a page is
+    // common.
     let page = match segments.as_slice() {
         [.., "hub"] => true,
         [.., "hub", page] => PAGES.contains(page),

@@ -1,7 +1,8 @@
-//! Names, home templates and uid rules of hub users, and the constants that the modules share.
+//! What every part of the project agrees on: names, the configuration's first tables, homes, uids,
+//! paths, log lines.
 //!
-//! Everything here is pure: no file, no network, no process state is touched. The NSS and PAM modules
-//! run inside sshd and link only this crate, never the root package.
+//! Everything here is pure: it touches no file, no network and no process state. The NSS and PAM
+//! modules run inside sshd and link only this crate and the wire.
 
 pub mod entry;
 pub mod error;

@@ -1,24 +1,26 @@
-//! Lines for the system log, as logfmt has them: `event=login outcome=refused by=token reason="…"`. The words for
-//! what can happen stand here and nowhere else; docs/logs.md explains each.
+//! Formats lines of the system log as logfmt, such as `event=login outcome=refused by=token
+//! reason="…"`.
+//!
+//! All events are declared here; docs/logs.md explains each.
 
 use std::fmt::{self, Display, Write};
 
-/// Longest value, in bytes before quoting: a command line or a path with room to spare, so that no value hides the
-/// fields after it.
+/// Longest value, in bytes before quoting. Enough for a path or a command line, and short enough
+/// that the fields after it are still read.
 const MAX_VALUE: usize = 1400;
 
-/// Declares the events, so that none can be without its word.
+/// Declares the events, each with its word.
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        /// What a line is about.
+        /// The event that a line reports.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Event { $($(#[$doc])* $name,)* }
 
         impl Event {
-            /// All there are.
+            /// All events.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The word that stands after `event=`.
+            /// The word after `event=`.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
@@ -28,57 +30,57 @@ macro_rules! events {
 }
 
 events! {
-    /// sshd was told whether somebody is let in. Of the PAM module; exactly one line for each attempt.
+    /// The PAM module told sshd whether to let a user in; exactly one line per attempt.
     Login = "login",
-    /// What the gateway found out about the token of a login.
+    /// The gateway verified the token of a login.
     Token = "token",
-    /// The keeper has had a token made, or given it back.
+    /// The keeper had a token made, or revoked it.
     Keeper = "keeper",
     /// A source of keys was asked about an offered key.
     Key = "key",
-    /// The connection's jail is complete; the session begins.
+    /// The jail is complete and the session begins.
     SessionOpened = "session-opened",
-    /// It is over.
+    /// The session has ended.
     SessionClosed = "session-closed",
-    /// There is none, although the login was granted.
+    /// There is no session although the login was granted.
     SessionFailed = "session-failed",
-    /// A limit is near or reached.
+    /// A limit of the session is near or reached.
     Limit = "limit",
-    /// An administrator has ended the session.
+    /// An administrator ended the session.
     Disconnect = "disconnect",
-    /// Somebody was turned away at a socket of the gateway.
+    /// The gateway rejected a client of one of its sockets.
     Denied = "denied",
-    /// The home or a share is not as configured.
+    /// The home or a share is missing or not as configured.
     Home = "home",
-    /// The session's uid is that of other accounts, too.
+    /// Other accounts have the session's uid, too.
     Uid = "uid",
-    /// A shell, a command or a file service was asked for.
+    /// The client asked for a shell, a command or a file service.
     ChannelOpened = "channel-opened",
-    /// It has ended.
+    /// A shell, command or file service has ended.
     ChannelClosed = "channel-closed",
-    /// It could not be served.
+    /// A shell, command or file service could not be started.
     ChannelRefused = "channel-refused",
-    /// What sftp-server says of files.
+    /// A line of sftp-server's about files.
     Transfer = "transfer",
     /// A terminal of the user's server was opened, closed or left.
     Terminal = "terminal",
-    /// The agent in the user's server has come, gone, or failed.
+    /// The agent in the user's server started, ended or failed.
     Agent = "agent",
-    /// The user's server could not be reached, or was started.
+    /// The user's server was started or could not be reached.
     Server = "server",
-    /// The connection to the user's server was lost, or is there again.
+    /// The connection to the user's server was lost or restored.
     Link = "link",
     /// A name could not be looked up.
     Lookup = "lookup",
-    /// What this host's kernel lacks to confine a process of ours.
+    /// This host's kernel lacks something to confine our processes.
     Sandbox = "sandbox",
-    /// Lines of this process that no logger took.
+    /// Lines of this process were lost because no logger took them.
     Lost = "log-lost",
-    /// Something that an administrator, or we, must mend.
+    /// An error that an administrator, or the project, has to fix.
     Fault = "fault",
 }
 
-/// One line, growing from left to right. Whatever a value holds stays within it.
+/// A log line under construction. Values are quoted, so that none can add a field or a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     event: Event,
@@ -86,19 +88,19 @@ pub struct Line {
 }
 
 impl Line {
-    /// A line about `event`.
+    /// Starts a line about `event`.
     #[must_use]
     pub fn new(event: Event) -> Self {
         Self { event, text: format!("event={}", event.as_str()) }
     }
 
-    /// A line that is only a sentence.
+    /// Makes a line about `event` with a sentence only.
     #[must_use]
     pub fn of(event: Event, message: impl Display) -> Self {
         Self::new(event).message(message)
     }
 
-    /// Adds `key=value`, quoted if need be.
+    /// Adds `key=value`, and quotes the value if necessary.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Display) -> Self {
         self.text.push(' ');
@@ -106,7 +108,7 @@ impl Line {
         self
     }
 
-    /// Adds `key=value` if there is one.
+    /// Adds `key=value` if there is a value.
     #[must_use]
     pub fn with_some(self, key: &str, value: Option<impl Display>) -> Self {
         match value {
@@ -121,7 +123,7 @@ impl Line {
         self.with("message", text)
     }
 
-    /// What it is about.
+    /// The event that the line reports.
     #[must_use]
     pub fn event(&self) -> Event {
         self.event
@@ -134,7 +136,8 @@ impl Display for Line {
     }
 }
 
-/// Fields that start each line of a process, such as `session=1a2b3c4d user=alice peer=192.0.2.7`.
+/// Formats the fields that start each line of a process, such as `session=1a2b3c4d user=alice
+/// peer=192.0.2.7`.
 #[must_use]
 pub fn fields(pairs: &[(&str, &str)]) -> String {
     let mut text = String::new();
@@ -167,8 +170,10 @@ fn push_field(text: &mut String, key: &str, value: &str) {
     text.push('"');
 }
 
-/// Escapes as JSON's, which is how readers of logfmt unquote: all that ends a value or a line, and whatever reorders or
-/// hides its neighbours on a terminal. A line break of a text for people becomes `; `.
+/// Adds a character to a quoted value, with the escapes of JSON, as readers of logfmt expect.
+///
+/// Escaped is what would end the value or the line, and what reorders or hides text on a terminal.
+/// A line break becomes `; `.
 fn push_quoted(text: &mut String, c: char) {
     match c {
         '\n' => text.push_str("; "),
@@ -184,12 +189,12 @@ fn push_quoted(text: &mut String, c: char) {
     }
 }
 
-/// Bidirectional controls, line and paragraph separators.
+/// True for bidirectional controls, line and paragraph separators.
 fn is_hidden(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// At most `max` bytes and a mark of a line of fields; a value that is cut is still quoted.
+/// Cuts a line after `max` bytes and adds a mark. A value that is cut remains quoted.
 #[must_use]
 pub fn cut(mut line: String, max: usize) -> String {
     if line.len() <= max {

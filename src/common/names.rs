@@ -1,15 +1,16 @@
-//! The names that a client may give: `alice`, `alice@example.org`, `alice+gpu` for the named server `gpu`.
+//! Login names that a client may give: `alice`, `alice@example.org`, `alice+gpu` for the named
+//! server `gpu`.
 //!
-//! A login name reaches log lines, passwd entries, paths and URLs. It is checked here once, byte by byte
-//! against a list of what is allowed; every other part of the project takes [`LoginName`], never text.
-//! The hub alone decides whether a user exists, by comparing exactly. Most hubs know no capitals
+//! A login name reaches log lines, passwd entries, paths and URLs. It is checked here once, byte by
+//! byte against a list of what is allowed; all other code takes a [`LoginName`], never text. The
+//! hub alone decides whether a user exists, by comparing exactly. Most hubs know no capitals
 //! (`Authenticator.normalize_username`): see [`LoginName::lower_case`].
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Longest user name, in bytes. Linux allows 255 for a login name (LOGIN_NAME_MAX less its NUL), which a
-/// user, a `+` and a server must share; institutional e-mail addresses rarely pass 64.
+/// Longest user name, in bytes. Linux allows 255 for a login name (LOGIN_NAME_MAX less its NUL),
+/// which a user, a `+` and a server must share; institutional e-mail addresses rarely pass 64.
 pub const MAX_USER: usize = 128;
 /// Longest name of a named server, in bytes.
 pub const MAX_SERVER: usize = 64;
@@ -18,8 +19,9 @@ pub const MAX_LOGIN: usize = MAX_USER + 1 + MAX_SERVER;
 
 /// The name that a client gives to sshd: a hub user, and perhaps one of that user's named servers.
 ///
-/// `alice+gpu` is split at the last `+`. When an `@` follows that `+`, it belongs to an e-mail address:
-/// `alice+tag@example.org` is a user, `alice+tag@example.org+gpu` is that user's server `gpu`.
+/// `alice+gpu` is split at the last `+`. When an `@` follows that `+`, it belongs to an e-mail
+/// address: `alice+tag@example.org` is a user, `alice+tag@example.org+gpu` is that user's server
+/// `gpu`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LoginName {
     text: String,
@@ -27,7 +29,8 @@ pub struct LoginName {
     server: Option<ServerName>,
 }
 
-/// The name of a hub user. Never a path component that means something else (`.`, `..`), never an option.
+/// The name of a hub user. It is safe as a path component and as an argument: never `.`, `..` or an
+/// option.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserName(String);
 
@@ -47,9 +50,9 @@ pub struct NameError {
 /// The parts of a login name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// What precedes the `+`, or everything.
+    /// The user: what precedes the `+`, or everything.
     User,
-    /// What follows the `+`.
+    /// The server: what follows the `+`.
     Server,
 }
 
@@ -69,7 +72,7 @@ pub enum Rule {
 }
 
 impl LoginName {
-    /// Checks a name as it came from the client.
+    /// Parses a name that comes from a client.
     ///
     /// # Errors
     /// The first rule that the name breaks.
@@ -83,7 +86,8 @@ impl LoginName {
         Ok(Self { text: text.to_owned(), user, server })
     }
 
-    /// The same with the user in lower case. A server keeps its name: the hub tells `GPU` from `gpu`.
+    /// Makes the user lower-case. The server keeps its case, as the hub distinguishes `GPU` from
+    /// `gpu`.
     #[must_use]
     pub fn lower_case(mut self) -> Self {
         self.user.0.make_ascii_lowercase();
@@ -98,8 +102,10 @@ impl LoginName {
         &self.text
     }
 
-    /// Whether programs such as chown(1) take the name for a number where they know no account of that name:
-    /// `1000` is then the uid, `1000.adm` that uid and a group.
+    /// True if programs such as chown(1) may take the name for a uid: `1000`, or `1000.adm` for a
+    /// uid and a group.
+    ///
+    /// They do so if they find no account of that name.
     pub fn looks_like_a_uid(&self) -> bool {
         let first = self.text.split('.').next().unwrap_or_default();
         first.bytes().all(|b| b.is_ascii_digit())
@@ -110,14 +116,14 @@ impl LoginName {
         &self.user
     }
 
-    /// The named server; `None` is the user's default server.
+    /// The named server, or `None` for the default server.
     pub fn server(&self) -> Option<&ServerName> {
         self.server.as_ref()
     }
 }
 
 impl UserName {
-    /// Checks the name of a hub user.
+    /// Parses the name of a hub user.
     ///
     /// # Errors
     /// The first rule that the name breaks.
@@ -155,7 +161,7 @@ impl UserName {
 }
 
 impl ServerName {
-    /// Checks the name of a named server.
+    /// Parses the name of a named server.
     ///
     /// # Errors
     /// The first rule that the name breaks.
@@ -186,8 +192,8 @@ impl ServerName {
     }
 }
 
-/// Percent-encodes text as Python's `urllib.parse.quote(text, safe='@~')` does, which is how JupyterHub
-/// writes users into URLs.
+/// Percent-encodes text as Python's `urllib.parse.quote(text, safe='@~')` does, which is how
+/// JupyterHub writes users into URLs.
 pub fn quote(text: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = String::with_capacity(text.len());

@@ -1,8 +1,9 @@
-//! The tables of the configuration that the modules and the programs share: `[hub]`, `[accounts]`, `[homes]`.
+//! The tables of the configuration that the modules and the programs share: `[hub]`, `[accounts]`,
+//! `[homes]`.
 //!
-//! The modules run in every sshd process and stay clear of what only the programs understand: other tables
-//! are ignored here, and refused by the programs. Within these three, an unknown key is refused. Of `[session]` the
-//! modules need to know whether there is a jail.
+//! Within these three an unknown key is an error. Other tables are ignored here, because the
+//! modules run in every sshd process and should know no more than they need; the programs check
+//! them. Of `[session]` only `jail` is read.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -18,10 +19,10 @@ use crate::uid::{self, Ids, Range};
 
 /// The tables that [`Settings`] reads.
 pub const TABLES: [&str; 3] = ["hub", "accounts", "homes"];
-/// The keys of `[session]`. All but the first are the programs'.
+/// The keys of `[session]`. Only the programs use those after the first.
 pub const SESSION_KEYS: [&str; 4] = ["jail", "idle_limit", "max_length", "max_connections"];
 
-/// What the modules and the programs need to know.
+/// The settings that the modules and the programs share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `[hub]`
@@ -30,28 +31,28 @@ pub struct Settings {
     pub accounts: uid::Rule,
     /// `accounts.lower_case`: the hub's names have no capitals, whatever users type.
     pub lower_case: bool,
-    /// `[homes]`; `None` while `root` is unset: the bastion has no access to homes.
+    /// `[homes]`; `None` if `root` is unset: this host has no homes.
     pub homes: Option<Homes>,
     /// `session.jail`
     pub jail: Jail,
 }
 
-/// What keeps a session apart from this host and from other sessions.
+/// How a session is isolated from this host and from other sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Jail {
-    /// Namespaces of its own, made by root.
+    /// In namespaces of its own, made by root.
     #[default]
     Namespaces,
-    /// Nothing but what the session's program is: for an sshd that isn't root's.
+    /// Only by what the session program does, for an sshd that runs without root.
     None,
 }
 
 /// How to reach the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hub {
-    /// `url`; `None` until the administrator has set it. Until then nobody is let in.
+    /// `url`; `None` until the administrator sets it, and then nobody is let in.
     pub url: Option<HubUrl>,
-    /// `ca_file`: certificates, in PEM, that the hub's may be signed by besides those of the system.
+    /// `ca_file`: certificates in PEM that are trusted for the hub, in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// `start_timeout`: how long a user's server may take to start.
     pub start_timeout: Duration,
@@ -61,7 +62,8 @@ impl Settings {
     /// Reads the three tables.
     ///
     /// # Errors
-    /// The text is no TOML, or one of the tables holds an unknown key or a value that is not allowed.
+    /// The text is no TOML, or one of the tables holds an unknown key or a value that is not
+    /// allowed.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         Self::read(&Document::parse(text)?)
     }
@@ -82,12 +84,13 @@ impl Settings {
         Ok(Self { hub, accounts, lower_case, homes, jail })
     }
 
-    /// Whose a name is that a client gave: as the hub does with what is typed in the browser, unless it is set up otherwise.
+    /// The hub's form of a name that a client typed: lower-case, as at the hub's own login page,
+    /// unless configured otherwise.
     pub fn canonical(&self, name: LoginName) -> LoginName {
         if self.lower_case { name.lower_case() } else { name }
     }
 
-    /// Where a session sees the home of `user`, which is also what its account says.
+    /// The home directory in the passwd entry of `user`, which is where a session sees the home.
     ///
     /// # Errors
     /// The configured path would be too long for this user.
@@ -95,21 +98,22 @@ impl Settings {
         match (&self.homes, self.jail) {
             (Some(homes), _) => homes.path.expand(user),
             (None, Jail::Namespaces) => Ok(format!("/home/{user}")),
-            // sshd complains to the user of a directory that isn't there, and nobody makes one.
+            // sshd complains to the user if the directory does not exist.
             (None, Jail::None) => Ok("/".to_owned()),
         }
     }
 }
 
-/// Reads the configuration from its opened file, after a look at what fstat(2) says about it: who can write
-/// to it can let anybody in.
+/// Reads the configuration from an open file, after checking its owner and mode: who can write to
+/// it can let anybody in.
 ///
-/// `mode` is `st_mode`, `owner` is `st_uid`; `trusted` is who must own the file: root, outside of tests. Open
-/// it with O_NOFOLLOW, so that a link is refused, and O_NONBLOCK, so that a fifo cannot make sshd wait.
+/// `mode` and `owner` are `st_mode` and `st_uid` of fstat(2); `trusted` must own the file and is
+/// root, except in tests. Open the file with O_NOFOLLOW, which rejects symbolic links, and
+/// O_NONBLOCK, so that a fifo cannot block sshd.
 ///
 /// # Errors
-/// The file is no regular file, belongs to somebody else, others can write to it, it cannot be read, is
-/// larger than [`MAX_SIZE`], or is not UTF-8.
+/// The file is no regular file, belongs to somebody else, others can write to it, it cannot be
+/// read, is larger than [`MAX_SIZE`], or is not UTF-8.
 pub fn read_file(source: impl Read, mode: u32, owner: u32, trusted: u32) -> Result<String, ConfigError> {
     const TYPE: u32 = 0o170_000;
     const REGULAR: u32 = 0o100_000;
@@ -132,14 +136,14 @@ pub fn read_file(source: impl Read, mode: u32, owner: u32, trusted: u32) -> Resu
         ));
     }
     let mut bytes = Vec::new();
-    // One byte more than is allowed tells a larger file from one that just fits.
+    // One byte more than allowed, to notice a larger file.
     source.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| ConfigError::new("the file is not UTF-8", "Save it in the encoding UTF-8."))?;
     if text.len() > MAX_SIZE { Err(table::too_large()) } else { Ok(text) }
 }
 
-/// The error for a file that cannot be opened or read.
+/// Makes the error for a file that cannot be opened or read.
 pub fn unreadable(error: &io::Error) -> ConfigError {
     if error.kind() == io::ErrorKind::NotFound {
         ConfigError::new(
@@ -186,7 +190,7 @@ fn read_jail(table: &Table<'_>) -> Result<Jail, ConfigError> {
 }
 
 fn read_accounts(table: &Table<'_>, homes: Option<&Homes>) -> Result<uid::Rule, ConfigError> {
-    // All keys are checked, also those that the rule does not need.
+    // All keys are checked, even if the rule does not need them.
     let fixed = match table.pair("fixed")? {
         Some((uid, gid)) => {
             Some(Ids::new(uid, gid).map_err(|error| table.refuse("fixed", error.to_string(), uid::ALLOWED))?)
@@ -199,7 +203,7 @@ fn read_accounts(table: &Table<'_>, homes: Option<&Homes>) -> Result<uid::Rule, 
         }
         None => Range::DEFAULT,
     };
-    // Homes that are there already say whose they are; without homes there is nobody to ask.
+    // The rule `home` needs homes that tell the uid.
     match table.text("uid")?.unwrap_or(if homes.is_some() { "home" } else { "hash" }) {
         "hash" => Ok(uid::Rule::Hash(range)),
         "home" if homes.is_some() => Ok(uid::Rule::Home),

@@ -86,7 +86,8 @@ impl<'t> Document<'t> {
         Ok(Table { text: self.text, name, entries: Some((start, entries)) })
     }
 
-    /// The tables of an array of tables (`[[name]]`), in their order. Keys other than `known` are refused.
+    /// The tables of an array of tables (`[[name]]`), in their order. Keys other than `known` are
+    /// refused.
     ///
     /// # Errors
     /// The name belongs to something else, or one of the tables has an unknown key.

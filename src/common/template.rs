@@ -100,8 +100,8 @@ impl Template {
         &self.text
     }
 
-    /// The path of a user's home, relative to the directory of homes: components that are names, joined
-    /// by single slashes.
+    /// The path of a user's home, relative to the directory of homes: components that are names,
+    /// joined by single slashes.
     ///
     /// # Errors
     /// The path would be too long, as it can be for a long name that is escaped.
@@ -109,10 +109,12 @@ impl Template {
         self.fill(user.as_str())
     }
 
-    /// A digest of the user's path, in hexadecimal, if other names may have the same path; `None`: no other name has it.
+    /// A digest of the user's path, in hexadecimal, if other names may have the same path; `None`:
+    /// no other name has it.
     ///
-    /// A component with one placeholder tells names apart, unless that is the slug of a name that is no DNS label: it
-    /// ends with 32 bits of the name's hash. What several placeholders in one component make is not thought about.
+    /// A component with one placeholder tells names apart, unless that is the slug of a name that
+    /// is no DNS label: it ends with 32 bits of the name's hash. What several placeholders in one
+    /// component make is not thought about.
     pub fn digest_if_ambiguous(&self, user: &UserName) -> Option<String> {
         let name = user.as_str();
         let tells_apart = |component: &str| {
@@ -125,9 +127,9 @@ impl Template {
         Some(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// How `path`, relative and without `.` or `..`, lies to the one that the template makes for some user: above
-    /// it (`Less`), in its place, or beneath it (`Greater`). `None`: apart from it for every user. A component
-    /// with a placeholder counts as equal to any name.
+    /// How `path`, relative and without `.` or `..`, lies to the one that the template makes for
+    /// some user: above it (`Less`), in its place, or beneath it (`Greater`). `None`: apart from it
+    /// for every user. A component with a placeholder counts as equal to any name.
     pub fn compare(&self, path: &Path) -> Option<Ordering> {
         let mut own = self.text.split('/');
         let mut other = path.iter();
@@ -162,8 +164,8 @@ impl Template {
     }
 }
 
-/// The escaped name that dockerspawner, and kubespawner before 7, use for volumes: each byte that is no
-/// lower-case letter or digit of ASCII becomes `-` and two hexadecimal digits.
+/// The escaped name that dockerspawner, and kubespawner before 7, use for volumes: each byte that
+/// is no lower-case letter or digit of ASCII becomes `-` and two hexadecimal digits.
 ///
 /// The same as `escapism.escape(name, safe=ascii_lowercase + digits, escape_char='-').lower()`.
 pub fn escape(name: &str) -> String {
@@ -187,8 +189,8 @@ pub fn escape(name: &str) -> String {
 /// The slug that kubespawner from 7 on puts in place of `{username}`:
 /// `kubespawner.slugs.safe_slug(name, max_length=48)`.
 ///
-/// A name that is a valid DNS label stays as it is; of any other, what is valid is kept and eight digits of
-/// the name's SHA-256 are added.
+/// A name that is a valid DNS label stays as it is; of any other, what is valid is kept and eight
+/// digits of the name's SHA-256 are added.
 pub fn slug(name: &str) -> String {
     let label = name.len() <= MAX_SLUG
         && name.starts_with(|c: char| c.is_ascii_lowercase())

@@ -1,8 +1,10 @@
-//! Text from outside, made safe for a log line.
+//! Makes text from outside safe for a log line.
 
-/// One line in which nothing can be mistaken: a line break becomes `; `, every other control character (C0,
-/// DEL, C1) and every character that reorders its neighbours (Unicode bidirectional controls, line and
-/// paragraph separators) is shown as `\\u{…}`. A line break at the end is dropped.
+/// Makes text a single line without control characters.
+///
+/// A line break becomes `; `, and one at the end is dropped. Other control characters (C0, DEL, C1)
+/// and characters that reorder text (Unicode's bidirectional controls, line and paragraph
+/// separators) are written as `\\u{…}`.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -15,8 +15,8 @@ pub const MAX_ID: u32 = 2_147_483_646;
 const SYSTEMD: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 /// nobody, and -1 of 16 bits.
 const NOBODY: [u32; 2] = [65_534, 65_535];
-/// Debian's `users`, the one static group below 1000 that gives no rights: homes of Jupyter images belong
-/// to 1000:100.
+/// Debian's `users`, the one static group below 1000 that gives no rights: homes of Jupyter images
+/// belong to 1000:100.
 const USERS: u32 = 100;
 /// Fewest ids of a hash range: in a smaller one most users would share their uid with somebody.
 const MIN_RANGE: u32 = 1000;
@@ -78,7 +78,8 @@ impl Ids {
     /// Checks a uid and a gid.
     ///
     /// # Errors
-    /// Either is refused: below 1000 (gid 100, `users`, is allowed), systemd's, nobody's, above 2³¹ − 2.
+    /// Either is refused: below 1000 (gid 100, `users`, is allowed), systemd's, nobody's, above 2³¹
+    /// − 2.
     pub fn new(uid: u32, gid: u32) -> Result<Self, IdError> {
         check(Kind::Uid, uid)?;
         if gid != USERS {
@@ -128,12 +129,12 @@ impl Range {
         (self.low..=self.high).contains(&id)
     }
 
-    /// The ids of a user: `low + h mod (high - low + 1)`, where `h` is the number that the first eight
-    /// bytes of SHA-256 of the name make, most significant first.
+    /// The ids of a user: `low + h mod (high - low + 1)`, where `h` is the number that the first
+    /// eight bytes of SHA-256 of the name make, most significant first.
     ///
-    /// Every bastion with the same range computes the same ids, without state, and a user's named servers
-    /// share them. Two users may get the same ones (in the default range, one chance in 5000 among 300
-    /// users): nothing may rely on uids alone to keep users apart.
+    /// Every bastion with the same range computes the same ids, without state, and a user's named
+    /// servers share them. Two users may get the same ones (in the default range, one chance in
+    /// 5000 among 300 users): nothing may rely on uids alone to keep users apart.
     pub fn ids(self, user: &UserName) -> Ids {
         let number = digest(user);
         let size = u64::from(self.high - self.low) + 1;
@@ -143,9 +144,9 @@ impl Range {
     }
 }
 
-/// Whether a group of this host that has a hub user's name among its members is the session's, too: whoever registers
-/// at the hub under the name of somebody who has left must not get that one's `docker` or `adm`. Those of the system
-/// (below [`MIN_ID`]) may give rights, all but `users`.
+/// Whether a group of this host that has a hub user's name among its members is the session's, too:
+/// whoever registers at the hub under the name of somebody who has left must not get that one's
+/// `docker` or `adm`. Those of the system (below [`MIN_ID`]) may give rights, all but `users`.
 pub fn is_group_passed_on(gid: u32) -> bool {
     gid >= MIN_ID || gid == USERS
 }
