@@ -1,8 +1,9 @@
 //! How many connections a user has on this host: `session.max_connections`.
 //!
-//! Each is a lock (fcntl(2), F_OFD_SETLK) on one byte of a file that only root can open: beyond its end, at a place that the
-//! user's name decides. A gateway opens the file while it is root. What it has locked is free when it has ended, however
-//! that comes; two that come at the same time never get the same byte; and nobody else on the host can take one.
+//! Each is a lock (fcntl(2), F_OFD_SETLK) on one byte of a file that only root can open: beyond its
+//! end, at a place that the user's name decides. A gateway opens the file while it is root. What it
+//! has locked is free when it has ended, however that comes; two that come at the same time never
+//! get the same byte; and nobody else on the host can take one.
 
 use common::paths::{CONNECTIONS, RUN_DIR};
 use common::{UserName, uid};
@@ -37,14 +38,16 @@ pub enum NoRoom {
 }
 
 impl Connections {
-    /// Opens the file, as root, in a process that forks no more: a child would hold what is counted.
+    /// Opens the file, as root, in a process that forks no more: a child would hold what is
+    /// counted.
     #[must_use]
     pub fn open() -> Self {
         let directory = DirBuilder::new().recursive(true).mode(0o755).create(RUN_DIR);
         Self(directory.and_then(|()| Self::open_at(Path::new(CONNECTIONS))))
     }
 
-    /// For writing only, which a lock takes: what cannot be read cannot be mapped, nor executed (mmap(2)).
+    /// For writing only, which a lock takes: what cannot be read cannot be mapped, nor executed
+    /// (mmap(2)).
     fn open_at(path: &Path) -> io::Result<File> {
         OpenOptions::new()
             .write(true)

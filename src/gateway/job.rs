@@ -1,7 +1,8 @@
-//! Work that may block (HTTP, TLS handshakes), done on threads of its own so that the poll loop never waits.
+//! Work that may block (HTTP, TLS handshakes), done on threads of its own so that the poll loop
+//! never waits.
 //!
-//! A job reports through a channel and wakes the loop with an eventfd(2). Threads exist only while there
-//! is something to wait for: an idle gateway has none.
+//! A job reports through a channel and wakes the loop with an eventfd(2). Threads exist only while
+//! there is something to wait for: an idle gateway has none.
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
-/// Stack of a job's thread, in bytes: TLS and HTTP need far less than the default 2 MiB of address space.
+/// Stack of a job's thread, in bytes: TLS and HTTP need far less than the default 2 MiB of address
+/// space.
 pub const STACK: usize = 512 * 1024;
 
 /// Tells a running job that nobody wants its result any more.

@@ -1,4 +1,5 @@
-//! Bytes on their way to the client's terminal: bounded, and never blocking on a client that doesn't read.
+//! Bytes on their way to the client's terminal: bounded, and never blocking on a client that
+//! doesn't read.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,5 @@
-//! What the gateway and its keeper have in common: their name in the log, how they fail, and how they are asked to end.
+//! What the gateway and its keeper have in common: their name in the log, how they fail, and how
+//! they are asked to end.
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -8,8 +9,8 @@ use std::io;
 /// The name of the gateway and its keeper in the log.
 pub const PROGRAM: &str = "jupyterhub-openssh";
 
-/// Why a gateway ended before it served anybody. For the log; the PAM module has been answered already
-/// or sees standard output close.
+/// Why a gateway ended before it served a connection. For the log: the PAM module has its answer
+/// already, or sees standard output close.
 pub struct Failed {
     tried: &'static str,
     why: io::Error,
@@ -21,18 +22,18 @@ impl fmt::Display for Failed {
     }
 }
 
-/// Names what was tried when an error turns up.
+/// Adds to an error what was tried.
 pub fn trying<T>(tried: &'static str, result: io::Result<T>) -> Result<T, Failed> {
     result.map_err(|why| Failed { tried, why })
 }
 
-/// What starts each line of the log about a login.
+/// The fields that start each log line about a login.
 pub fn context<'a>(session: &'a str, user: &'a str, peer: &'a str) -> [(&'static str, &'a str); 3] {
     [("session", session), ("user", user), ("peer", peer)]
 }
 
-/// SIGTERM as something to poll, for this thread and those that it starts: whoever ends us (a package's removal, a
-/// shutdown) gives us the time to close the terminals that we have opened.
+/// A descriptor that is readable after SIGTERM, for this thread and those that it starts. A
+/// shutdown or the package's removal so gives us the time to close the terminals that we opened.
 pub fn termination() -> io::Result<SignalFd> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);

@@ -1,5 +1,5 @@
-//! How a gateway starts: as root it makes its sockets and the keeper, then it gives up all that it does not need, checks
-//! the login, waits for its claim, and serves.
+//! How a gateway starts: as root it makes its sockets and the keeper, then it gives up all that it
+//! does not need, checks the login, waits for its claim, and serves.
 
 use crate::connections::Connections;
 use crate::login::{self, Asked, keeper, request};
@@ -21,10 +21,10 @@ use wire::By;
 use wire::handle::Handle;
 use zeroize::Zeroizing;
 
-/// Runs a gateway: started by the PAM module as sshd's user, who is root, with the request on standard input. `session`
-/// is the name of the login in the log.
+/// Runs a gateway. The PAM module starts it as sshd's user, root, with the request on standard
+/// input; `session` is the login's name in the log.
 ///
-/// Returns the exit status of whatever is still in the foreground.
+/// Returns the exit status of the process that stays in the foreground.
 #[must_use]
 pub fn run(by: By, session: Option<&str>) -> u8 {
     match start(by, session) {
@@ -39,11 +39,12 @@ pub fn run(by: By, session: Option<&str>) -> u8 {
 
 fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     trying("close inherited descriptors", process::close_from(3))?;
-    // OpenSSL then looks trusted certificates up by their hash in /etc/ssl/certs as they are needed. Otherwise
-    // native-tls has it parse the file of all of them for each connector: 50 ms and 2 MB for every login.
+    // OpenSSL then looks trusted certificates up by their hash in /etc/ssl/certs as they are
+    // needed. Otherwise native-tls has it parse the file of all of them for each connector: 50 ms
+    // and 2 MB for every login.
     trying("choose the certificates", process::set_variable("SSL_CERT_FILE", "/dev/null"))?;
     let handle = Handle::new(&trying("draw a random handle", random::bytes())?, session);
-    // As root: whoever connects can see that it was root who listened.
+    // As root, so that whoever connects can see that root listened.
     let listener = trying("listen for the claim", socket::listen_abstract(&handle.socket_name()))?;
     let admin = trying("listen for root", socket::listen_abstract(&handle.admin_socket_name()))?;
     trying("listen for root", socket::set_nonblocking(&admin))?;
@@ -53,7 +54,7 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     let stdin = trying("keep standard input", io::stdin().as_fd().try_clone_to_owned())?;
     trying("go to the background", process::daemonize_keeping_stdout())?;
 
-    // While we are root: whom a token is made for is not for the gateway to say.
+    // Parse as root: a compromised gateway must not choose the user.
     let keeper = match by {
         By::Token => None,
         By::Key => {
@@ -71,14 +72,16 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
         }
     };
 
-    // After the last fork: a child would hold what is counted.
+    // After the last fork: a child would hold the lock that counts the connection.
     let connections = Connections::open();
-    // Still root, and already the process that will hold the token: locks are not inherited by fork(2).
+    // Still root, and already the process that will hold the token: locks are not inherited by
+    // fork(2).
     let locked = process::lock_memory();
     trying("drop root", rights.give_up(user))?;
     trying("harden the process", process::harden())?;
     let to_swap = locked.err().filter(|_| has_swap());
-    // The last that is read of this host at will: from here on only what it names, and what a look-up of a name needs.
+    // Last unrestricted read; the sandbox follows. It allows what the configuration names, and what
+    // looking up a host name needs.
     let config = Config::load().and_then(|config| rights.suit(&config).map(|()| config));
     let confined = trying("confine the process", sandbox::confine(&sandbox::reach_of(&config)))?;
 
@@ -89,10 +92,12 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     };
     drop(stdin);
     let Some(granted) = login::check(asked, config, &handle, meter, &connections) else { return Ok(()) };
-    // The keeper is held to the end: all terminals are closed by then.
+    // Keep the keeper to the end, when all terminals are closed: it revokes the token when we drop
+    // it.
     let login::Granted { mut log, access, peer, groups, keeper: _keeper } = granted;
-    // sshd and the jail are at work now: the hub makes it meanwhile. Where this host serves files, many a connection is
-    // for these alone and never meets the server: then it is made when it is needed.
+    // Have the server's token made while sshd and the jail are busy. Where this host serves files,
+    // many connections are only for those and never reach the server: there it is made when it is
+    // needed.
     if !access.config().serves_homes() {
         access.prepare_server_token();
     }
@@ -105,7 +110,7 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     match claim::wait(&listener, terminated.as_fd(), &expected, groups, &mut log) {
         Ok(claimed) => {
             let about = serve::About { session: handle.session_id().to_owned(), peer };
-            // Nobody else is to come; the name vanishes with its last descriptor.
+            // No second claim: the socket's name vanishes with its last descriptor.
             drop((listener, handle));
             let admin = Admin::new(admin, rights.owner());
             let kept = serve::Kept { admin, connections, terminated };
@@ -120,13 +125,13 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Does this host swap? (proc(5): a header, then a line for each area.)
+/// True if this host has swap space. (proc(5): a header, then a line for each area.)
 fn has_swap() -> bool {
     std::fs::read_to_string("/proc/swaps").is_ok_and(|areas| areas.lines().count() > 1)
 }
 
 fn read_request(stdin: &OwnedFd) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Reserved in advance: a vector that grows would leave copies of the token behind.
+    // Reserve all of it: a vector that grows would leave copies of the token behind.
     let mut text = Zeroizing::new(Vec::with_capacity(request::MAX_REQUEST + 1));
     File::from(stdin.try_clone()?).take(request::MAX_REQUEST as u64 + 1).read_to_end(&mut text)?;
     if text.len() > request::MAX_REQUEST {

@@ -28,8 +28,8 @@ struct Inner {
     meter: Meter,
     /// Where the user's server is, as far as the hub has said.
     place: Mutex<Place>,
-    /// The client that verified the token, with its connection; dropped while a gateway is idle, because
-    /// it is most of the memory of an idle gateway.
+    /// The client that verified the token, with its connection; dropped while a gateway is idle,
+    /// because it is most of the memory of an idle gateway.
     http: Mutex<Option<Http>>,
 }
 
@@ -74,7 +74,8 @@ impl fmt::Display for Foreign {
 }
 
 impl Access {
-    /// Puts them together; `http` is the client that has verified the first of the tokens, the second is for the server.
+    /// Puts them together; `http` is the client that has verified the first of the tokens, the
+    /// second is for the server.
     #[must_use]
     pub fn new(
         config: Config,
@@ -126,7 +127,8 @@ impl Access {
         self.0.login.server().map_or("", |server| server.as_str())
     }
 
-    /// The token that logged in, for the hub and nobody else: the user's server gets [`Self::server_token`].
+    /// The token that logged in, for the hub and nobody else: the user's server gets
+    /// [`Self::server_token`].
     #[must_use]
     pub fn hub_token(&self) -> &Arc<Token> {
         &self.0.token
@@ -191,8 +193,8 @@ impl Access {
         !matches!(self.place(), Place::Unknown)
     }
 
-    /// The hub's address as it is to be used for the user's server: where that is, or while nobody has said it, the
-    /// hub's own.
+    /// The hub's address as it is to be used for the user's server: where that is, or while nobody
+    /// has said it, the hub's own.
     ///
     /// # Errors
     /// The server is where no token may go.
@@ -208,7 +210,8 @@ impl Access {
         self.0.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A client for the hub and, at [`Self::server_hub`], for the user's server. Made when there is none.
+    /// A client for the hub and, at [`Self::server_hub`], for the user's server. Made when there is
+    /// none.
     ///
     /// # Errors
     /// The configuration's CA file is not usable.

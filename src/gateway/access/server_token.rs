@@ -104,7 +104,8 @@ impl ServerToken {
     /// The token, made if need be: takes as long as the hub does.
     ///
     /// # Errors
-    /// The hub could not be asked. That is not taken for a no: whoever can keep a hub busy would get the other token.
+    /// The hub could not be asked. That is not taken for a no: whoever can keep a hub busy would
+    /// get the other token.
     pub(super) fn get(&self, access: &Access) -> Result<Arc<Token>, HttpError> {
         let mut state = self.lock();
         match (&state.current, &self.wanted) {

@@ -1,4 +1,5 @@
-//! A session whose work is a stream of the agent: a command, a shell, or files in the user's server.
+//! A channel whose work is a stream of the agent: a command, a shell, or files in the user's
+//! server.
 
 use super::own_home::OwnHome;
 use super::peer::{self, BROKEN, Heard, Peer};
@@ -27,7 +28,7 @@ use wire::control::{SessionReply, SessionRequest, Tty};
 const WINDOW: usize = 256 * 1024;
 /// The same with one: what is underway when Ctrl-C is typed will still be shown.
 const TTY_WINDOW: usize = 64 * 1024;
-/// After this long without a connection somebody at a terminal is told.
+/// After this long without a connection a terminal shows a notice.
 const NOTICE: Duration = Duration::from_secs(2);
 /// Longest SSH_CLIENT and SSH_CONNECTION, in bytes: two addresses and two ports.
 const MAX_ADDRESSES: usize = 256;
@@ -63,11 +64,12 @@ impl Work {
 enum Phase {
     /// There is no agent yet.
     Waiting,
-    /// There is one; the session is switching to raw mode.
+    /// There is one; the session program is switching the client's terminal to raw mode.
     Attaching,
     /// Bytes move.
     Running { stream: StreamId, generation: u64 },
-    /// The stream is over: its last output goes to the client, who may take any time for it, as with sshd.
+    /// The stream is over: its last output goes to the client, who may take any time for it, as
+    /// with sshd.
     Ending { exit: Option<Exit> },
     /// It should become a plain terminal.
     Plain,
@@ -116,7 +118,7 @@ impl Sink {
     }
 }
 
-/// See the module.
+/// A channel that is a stream of the agent.
 pub struct CommandChannel {
     peer: Peer,
     work: Work,
@@ -140,7 +142,7 @@ pub struct CommandChannel {
 }
 
 impl CommandChannel {
-    /// For a session that has handed over its descriptors. `None` when those can't be used.
+    /// For a session program that has handed over its descriptors. `None` if those can't be used.
     #[must_use]
     pub fn new(
         peer: Peer,
@@ -156,8 +158,8 @@ impl CommandChannel {
         let mut variables: BTreeMap<String, String> =
             environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         variables.extend(addresses(offered));
-        // sshd closes the other end of this one with the channel, and only then: of the others when the client ends its
-        // input, or wants no more output. A terminal is hung up instead.
+        // sshd closes the other end of this one with the channel, and only then: of the others when
+        // the client ends its input, or wants no more output. A terminal is hung up instead.
         let process = matches!(work, Work::Process { tty: None, .. });
         let tells_end = process && !socket::is_closed_there(stderr.as_fd());
         Some(Self {
@@ -223,7 +225,8 @@ impl CommandChannel {
         }
     }
 
-    /// True if the client has closed its channel. A command that neither reads nor writes would never learn of it.
+    /// True if the client has closed its channel. A command that neither reads nor writes would
+    /// never learn of it.
     fn is_left(&self) -> bool {
         let error = self.error.file.as_ref().filter(|_| self.tells_end);
         error.is_some_and(|file| socket::is_closed_there(file.as_fd()))
@@ -316,7 +319,8 @@ impl CommandChannel {
         }
     }
 
-    /// The client learns that a part has ended. Of standard error the session has a descriptor of its own.
+    /// The client learns that a part has ended. Of standard error the session has a descriptor of
+    /// its own.
     fn pass_end_on(&mut self, part: Part) {
         if self.sink(part).end() && part == Part::Error {
             self.peer.tell(&SessionReply::ErrorEnded);
@@ -461,7 +465,8 @@ impl CommandChannel {
             Work::Files { umask, .. } => (Description::Files { source, umask: *umask }, WINDOW),
         };
         let generation = link.generation();
-        // There are more streams than channels can be, and the description is shorter than it may be: this does not fail.
+        // There are more streams than channels can be, and the description is shorter than it may
+        // be: this does not fail.
         self.phase = match link.mux().open(&description, window, now) {
             Some(stream) => Phase::Running { stream, generation },
             None => Phase::Ending { exit: None },

@@ -1,8 +1,9 @@
 //! Who serves a session its files: a program in the jail, or the user's server? Pure.
 //!
-//! That the token may reach the home is not asked here: there is no session without a login, and no login with a token
-//! that cannot open this user's server. A token that cannot open the server cannot open the home either.
-//! [`hub::model::verify`] is where that stands, its tests and those of [`hub::scopes`] hold it.
+//! That the token may reach the home is not asked here: there is no session without a login, and no
+//! login with a token that cannot open this user's server. A token that cannot open the server
+//! cannot open the home either. [`hub::model::verify`] is where that stands, its tests and those of
+//! [`hub::scopes`] hold it.
 
 use host::config::{Backend, Files};
 use wire::control::{FileTool, HomeFault, HomeState, SessionReply};
@@ -29,8 +30,8 @@ pub fn answer(tool: FileTool, home: &HomeState, files: &Files) -> SessionReply {
     match home {
         // The configuration has just been changed.
         HomeState::Unconfigured => SessionReply::Elsewhere,
-        // Never elsewhere: another directory in the home's place might be empty, and a client that synchronises with that
-        // would delete its own files.
+        // Never elsewhere: another directory in the home's place might be empty, and a client that
+        // synchronises with that would delete its own files.
         HomeState::Unavailable { fault, .. } => {
             SessionReply::Exit { status: REFUSED, message: Some(fault_text(*fault).to_owned()) }
         }

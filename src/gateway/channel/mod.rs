@@ -1,4 +1,4 @@
-//! One session of the connection: what it asks for decides what becomes of it.
+//! One channel of the connection: what its session program asks for decides what becomes of it.
 
 pub mod command;
 pub mod files;
@@ -29,7 +29,7 @@ use std::time::Instant;
 use transfer::Transfer;
 use wire::control::{FileTool, HomeState, MAX_COMMAND, SessionReply, SessionRequest, Tty};
 
-/// A session that hasn't said everything yet.
+/// A channel whose session program has not said everything yet.
 pub struct Asking {
     peer: Peer,
     access: Access,
@@ -45,22 +45,22 @@ struct Exec {
     descriptors: Vec<OwnedFd>,
 }
 
-/// See the module.
+/// A channel, by what has become of it.
 pub enum Channel {
-    /// It hasn't said everything yet.
+    /// Its session program has not said everything yet.
     Asking(Asking),
-    /// A shell in a plain terminal.
+    /// A shell in a plain terminal of the user's server.
     Terminal(Box<TerminalChannel>),
     /// A stream of the agent.
     Command(Box<CommandChannel>),
-    /// A program of this host that serves files: the session has become that.
+    /// The session program has become one that serves this host's files.
     Transfer(Transfer),
     /// Over.
     Done(u64),
 }
 
 impl Channel {
-    /// For a session that has just connected.
+    /// For a session program that has just connected.
     #[must_use]
     pub fn new(peer: Peer, access: Access, home: Rc<HomeState>) -> Self {
         Self::Asking(Asking { peer, access, home, exec: None })
@@ -90,13 +90,13 @@ impl Channel {
         }
     }
 
-    /// Does it talk to the hub or open something, so that the HTTP client is worth its memory?
+    /// True if it needs the HTTP client now.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Terminal(terminal) if terminal.is_busy())
     }
 
-    /// Has it this stream of the agent?
+    /// True if this stream of the agent is its own.
     #[must_use]
     pub fn has(&self, stream: StreamId, link: &AgentLink) -> bool {
         matches!(self, Self::Command(command) if command.stream(link) == Some(stream))
@@ -177,7 +177,7 @@ impl Channel {
         }
     }
 
-    /// The connection has ended: whatever it had over there is closed.
+    /// The connection has ended: closes what the channel has in the user's server.
     pub fn session_gone(&mut self, link: &mut AgentLink, turn: &mut Turn<'_>) {
         match self {
             Self::Asking(asking) => *self = Self::Done(asking.peer.id()),
@@ -189,7 +189,7 @@ impl Channel {
         }
     }
 
-    /// An administrator, or a limit, ends the session: two lines for the user.
+    /// Ends the channel for an administrator or a limit, with two lines for the user.
     pub fn end_for(&mut self, why: &str, link: &mut AgentLink, turn: &mut Turn<'_>) {
         match self {
             Self::Asking(asking) => {
@@ -202,7 +202,7 @@ impl Channel {
         }
     }
 
-    /// Tells somebody at a terminal something, on a line of its own.
+    /// Shows a message on a line of its own, if there is a terminal.
     pub fn notice(&mut self, text: &str) {
         match self {
             Self::Terminal(terminal) => terminal.notice(text),
@@ -211,7 +211,7 @@ impl Channel {
         }
     }
 
-    /// Its session, and what has passed.
+    /// Its session program, and what has passed through the channel.
     #[must_use]
     pub fn peer(&self) -> Option<&Peer> {
         match self {
@@ -223,7 +223,7 @@ impl Channel {
         }
     }
 
-    /// Does this host serve files to it, past the gateway?
+    /// True if this host serves files to it, past the gateway.
     #[must_use]
     pub fn is_transfer(&self) -> bool {
         matches!(self, Self::Transfer(_))
@@ -231,7 +231,7 @@ impl Channel {
 }
 
 impl Asking {
-    /// What becomes of it, as soon as it has said that.
+    /// What becomes of the channel, once the session program has said that.
     fn hear(&mut self, turn: &mut Turn<'_>) -> Option<Channel> {
         let gone = Some(Channel::Done(self.peer.id()));
         if let Some(exec) = &self.exec {
@@ -285,13 +285,13 @@ impl Asking {
 
     fn exec(&mut self, exec: Exec, command: Vec<u8>, turn: &mut Turn<'_>) -> Option<Channel> {
         let Exec { tty, environment, descriptors, .. } = exec;
-        // What it is may be private: sshd doesn't log it either.
+        // A command may be private: sshd doesn't log it either.
         self.peer.set_kind("command");
         turn.log.info(opened(self.peer.id(), "command"));
         self.command(Work::Process { command: Some(command), tty }, descriptors, &environment, turn.now)
     }
 
-    /// `self` is given up with these: what comes takes its place.
+    /// Takes the session program out: what comes next owns it.
     fn take_peer(&mut self, now: Instant) -> Peer {
         let id = self.peer.id();
         std::mem::replace(&mut self.peer, Peer::none(id, now))
@@ -327,11 +327,12 @@ impl Asking {
         Some(Channel::Terminal(Box::new(TerminalChannel::new(asked, self.access.clone(), turn))))
     }
 
-    /// The session becomes a program that serves files, asks again for them elsewhere, or ends.
+    /// The session program becomes one that serves files, asks for them in the user's server, or
+    /// ends.
     fn serve_files(&mut self, tool: FileTool, command: &str, turn: &mut Turn<'_>) -> Option<Channel> {
         let id = self.peer.id();
         let opened = opened(id, files::name(tool));
-        // rsync and scp tell the log nothing of what they do: their command line says which way and which paths.
+        // rsync and scp log nothing themselves: their command line says which way and which paths.
         turn.log.info(if tool == FileTool::Sftp { opened } else { opened.with("command", command) });
         match files::answer(tool, &self.home, &self.access.config().files) {
             SessionReply::Exit { status, message } => {
@@ -355,7 +356,7 @@ impl Asking {
     }
 }
 
-/// What the log says of a request.
+/// The log line of a request.
 fn opened(channel: u64, kind: &str) -> Line {
     Line::new(Logged::ChannelOpened).with("channel", channel).with("kind", kind)
 }

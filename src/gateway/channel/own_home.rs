@@ -1,7 +1,9 @@
-//! `~NAME` in SFTP, where NAME is who has logged in: the home, whatever passwd(5) of the user's server has. Pure.
+//! `~NAME` in SFTP, where NAME is who has logged in: the home, whatever passwd(5) of the user's
+//! server has. Pure.
 //!
-//! OpenSSH's scp asks the server for it (`scp HOST:~alice/f`). The SFTP server over there may be the image's own, which
-//! knows the users of its container only. So the request is changed on its way. Everything else passes as it is.
+//! OpenSSH's scp asks the server for it (`scp HOST:~alice/f`). The SFTP server over there may be
+//! the image's own, which knows the users of its container only. So the request is changed on its
+//! way. Everything else passes as it is.
 
 /// Kind of a packet: SSH_FXP_EXTENDED.
 const EXTENDED: u8 = 200;

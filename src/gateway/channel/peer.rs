@@ -27,7 +27,8 @@ pub enum Heard {
     Gone,
 }
 
-/// What a session has found typed before it was ready. More than a terminal holds, or no base64, is nothing that ours sends.
+/// What a session has found typed before it was ready. More than a terminal holds, or no base64, is
+/// nothing that ours sends.
 #[must_use]
 pub fn typed(text: &str) -> Option<Vec<u8>> {
     let bytes = STANDARD.decode(text).ok()?;

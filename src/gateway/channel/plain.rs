@@ -1,4 +1,5 @@
-//! An interactive shell in a plain terminal of the user's server: its phases, its jobs, and how it ends.
+//! A channel whose shell runs in a plain terminal of the user's server: its phases, and how it
+//! ends.
 
 use super::peer::{self, BROKEN, Heard, Peer};
 use crate::access::Access;
@@ -22,7 +23,7 @@ use wire::control::{SessionReply, SessionRequest, WindowSize};
 
 /// Most of the client's input taken at once, in bytes.
 const INPUT: usize = 8 * 1024;
-/// A client that takes none of the last output for this long will not be waited for.
+/// How long to wait for a client that takes none of the last output.
 const LAST_OUTPUT: Duration = Duration::from_secs(30);
 
 enum Phase {
@@ -34,13 +35,14 @@ enum Phase {
     Relaying,
     /// The shell has ended: its last output goes to the client.
     Ending { status: u8, until: Instant },
-    /// The client has gone: the terminal is drained and deleted, or deleted as soon as it has been opened.
+    /// The client has gone: the terminal is drained and deleted, or deleted as soon as it has been
+    /// opened.
     Closing,
     /// Over.
     Done,
 }
 
-/// What an interactive session has asked for.
+/// What a session program hands over for a shell.
 pub struct Interactive {
     /// The session program that asks.
     pub peer: Peer,
@@ -73,7 +75,7 @@ pub struct TerminalChannel {
 }
 
 impl TerminalChannel {
-    /// For a session that has asked for a shell: opens a terminal.
+    /// Opens a terminal for a session program that has asked for a shell.
     #[must_use]
     pub fn new(asked: Interactive, access: Access, turn: &mut Turn<'_>) -> Self {
         let Interactive { peer, stdin, stdout, size, environment } = asked;
@@ -112,13 +114,13 @@ impl TerminalChannel {
         self.peer.id()
     }
 
-    /// Is it over, with nothing left to wait for?
+    /// True if it is over, and no job has to report.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self.phase, Phase::Done) && !self.is_busy()
     }
 
-    /// Does it talk to the hub or open something, so that the HTTP client is worth its memory?
+    /// True if a job runs, which needs the HTTP client.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         let opens_control = self.terminal.as_ref().is_some_and(|terminal| terminal.control.is_opening());
@@ -144,7 +146,8 @@ impl TerminalChannel {
             flags
         };
         match terminal.socket() {
-            // poll(2) reports a hang-up even to those who ask for nothing: not asked, it can't spin.
+            // Not polled for nothing: poll(2) would report a hang-up all the same, and the loop
+            // would spin.
             Some((fd, read, write)) if (read || write) && self.moves_bytes() => {
                 fds.push((fd, flags(read, write)))
             }
@@ -211,7 +214,7 @@ impl TerminalChannel {
     fn moves_bytes(&self) -> bool {
         match self.phase {
             Phase::Relaying => self.remote.is_connected(),
-            // To the end, so that nothing blocks over there while the terminal closes.
+            // To the end, so that no write in the server blocks while the terminal closes.
             Phase::Closing => true,
             Phase::Opening | Phase::Attaching | Phase::Ending { .. } | Phase::Done => false,
         }
@@ -253,7 +256,8 @@ impl TerminalChannel {
         }
     }
 
-    /// The session program has gone, or is to go: what the channel has in the user's server is closed.
+    /// The session program has gone, or has to go: closes what the channel has in the user's
+    /// server.
     pub fn session_gone(&mut self, turn: &mut Turn<'_>) {
         self.peer.leave();
         (self.stdin, self.stdout) = (None, None);
@@ -286,7 +290,8 @@ impl TerminalChannel {
         }
     }
 
-    /// An administrator, or a limit, ends the session: it is told so, and what it had over there is closed.
+    /// Ends the channel for an administrator or a limit, and closes what it has in the user's
+    /// server.
     pub fn end_for(&mut self, why: &str, turn: &mut Turn<'_>) {
         if self.peer.is_there() {
             self.peer.end(BROKEN, Some(why.to_owned()), turn);
@@ -294,20 +299,20 @@ impl TerminalChannel {
         }
     }
 
-    /// Tells somebody at the terminal something, on a line of its own.
+    /// Shows a message on a line of its own.
     pub fn notice(&mut self, text: &str) {
         if let Some(terminal) = &mut self.terminal {
             terminal.screen.notice(text);
         }
     }
 
-    /// Its session.
+    /// Its session program.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// The session is over: it is told its status, and a message if something went wrong.
+    /// Ends the channel: tells the session program its status, and what went wrong if anything did.
     fn end(&mut self, status: u8, message: Option<String>, turn: &mut Turn<'_>) {
         self.peer.end(status, message, turn);
         (self.stdin, self.stdout) = (None, None);

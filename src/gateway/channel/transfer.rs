@@ -1,5 +1,5 @@
-//! A session that has become a program of this host which serves files. Its bytes go past the gateway, which only watches
-//! for its end: as long as there is one, the connection is not idle.
+//! A session that has become a program of this host which serves files. Its bytes go past the
+//! gateway, which only watches for its end: as long as there is one, the connection is not idle.
 
 use super::peer::Peer;
 use host::log::{Event, Line, Log};
@@ -21,8 +21,8 @@ impl Transfer {
     /// Tells the session to become that program. `None`: it has gone.
     #[must_use]
     pub fn start(mut peer: Peer, reply: &SessionReply) -> Option<Self> {
-        // The number is the session's for as long as that waits for our answer, and the descriptor is its process's from
-        // then on, whatever program it becomes.
+        // The number is the session's for as long as that waits for our answer, and the descriptor
+        // is its process's from then on, whatever program it becomes.
         let process = peer.fd().and_then(|fd| pidfd::open(socket::peer(fd).ok()?.pid()).ok());
         peer.tell(reply);
         peer.leave();

@@ -1,15 +1,16 @@
-//! The agent's start in its terminal, from the first output to the source being sent (docs/mux.md, "Start"). Pure: times
-//! are handed in, and what is to be typed comes out.
+//! The agent's start in its terminal, from the first output to the source being sent (docs/mux.md,
+//! "Start"). Pure: times are handed in, and what is to be typed comes out.
 
 use server::agent::{self, Marker, Markers};
 use server::terminado::shell::Nonce;
 use std::time::{Duration, Instant};
 
-/// Time from the terminal's start to the agent's greeting, when a shell with its start-up files comes first.
+/// Time from the terminal's start to the agent's greeting, when a shell with its start-up files
+/// comes first.
 pub const TIME: Duration = Duration::from_secs(60);
-/// Something that isn't ours has been printed, then nothing for so long: a shell's prompt.
+/// Silence after output that is not ours: a shell waits at its prompt.
 const QUIET: Duration = Duration::from_millis(200);
-/// Nothing at all has been printed for so long: perhaps a shell without a prompt. An image that is slow says nothing either.
+/// Silence from the start: perhaps a shell without a prompt, but a slow image is silent, too.
 const MUTE: Duration = Duration::from_secs(10);
 
 /// What is to be done for the start to go on.
@@ -17,7 +18,8 @@ const MUTE: Duration = Duration::from_secs(10);
 pub enum Step {
     /// Type this.
     Say(String),
-    /// The loader waits for the source: type it. What was printed behind the loader's word is the agent's already.
+    /// The loader waits for the source: type it. What was printed behind the loader's word is the
+    /// agent's already.
     Load {
         /// The source.
         source: String,
@@ -33,7 +35,8 @@ pub enum Step {
 /// What is due because time has passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
-    /// The server did not take our command for its terminal: type this into the shell that runs there instead.
+    /// The server did not take our command for its terminal: type this into the shell that runs
+    /// there instead.
     Type(String),
     /// Nothing will come any more.
     TooLate,

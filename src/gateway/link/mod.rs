@@ -1,5 +1,7 @@
-//! The link to the agent in the user's server (docs/mux.md): one for the whole connection, made when the first channel needs
-//! it. It owns the agent's terminal; the channels speak through [`AgentLink::mux`].
+//! The link to the agent in the user's server (docs/mux.md).
+//!
+//! A connection has one, made when the first channel needs it. It owns the agent's terminal;
+//! channels use streams of [`AgentLink::mux`].
 
 pub mod boot;
 
@@ -25,31 +27,33 @@ use tungstenite::Utf8Bytes;
 
 /// Messages read, and written, in one turn of the loop.
 const TURN: usize = 64;
-/// Longest message of an agent's terminal, in bytes: it repeats 4.2 MB at most, of letters and line ends.
+/// Longest message of an agent's terminal, in bytes: it repeats 4.2 MB at most, of letters and line
+/// ends.
 const MAX_MESSAGE: usize = 8 << 20;
-/// An agent that is silent for so long has lost us.
+/// Silence of the agent after which the WebSocket is taken for lost.
 const SILENCE: Duration = Duration::from_secs(25);
 /// Time for the agent to end by itself, before its terminal is deleted.
 const GOODBYE: Duration = Duration::from_secs(3);
-/// An agent without a stream is sent home after this long: an open WebSocket keeps the user's server from being culled.
+/// An agent without a stream is ended after this time: an open WebSocket would keep the user's
+/// server from being culled.
 const IDLE: Duration = Duration::from_secs(60);
-/// After so much typed text comes a return by itself: Terminado before 0.13 collects what is typed until it sees one, and
-/// copies all of that with each message.
+/// A carriage return is sent after so much text: Terminado before 0.13 collects what is typed until
+/// it sees one, and copies all of it with each message.
 const RETURN_AFTER: usize = 256 * 1024;
-/// Most different noises that are logged of a link.
+/// Most pieces of noise that are logged of one agent.
 const LOGGED_NOISE: u32 = 5;
 
 /// Why there is no agent.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// Two lines.
+    /// Two lines: what happened, what to do.
     pub for_user: String,
-    /// May a plain terminal do better?
+    /// True if a plain terminal may work all the same.
     pub plain: bool,
 }
 
 enum Phase {
-    /// There is none.
+    /// There is no agent.
     Idle,
     /// Its terminal is being opened.
     Opening,
@@ -57,13 +61,13 @@ enum Phase {
     Booting(Box<Boot>),
     /// Its source has been sent, to a terminal that was opened then.
     Greeting { since: Instant },
-    /// It is there, though its WebSocket may be being reconnected.
+    /// It has greeted. Its WebSocket may be away, and being reconnected.
     Live,
     /// It has been told to end.
     Ending { until: Instant },
 }
 
-/// How the link stands, for a channel that needs it.
+/// The link's state as a channel sees it.
 pub enum Standing {
     /// Streams can be opened.
     Ready,
@@ -83,14 +87,14 @@ struct Agent {
     pending: Option<Utf8Bytes>,
     /// Text typed since the last return.
     typed: usize,
-    /// Text that came and isn't looked at yet, and how much of it is.
+    /// Text that has come, and how many bytes of it have been handled.
     backlog: (String, usize),
     unfinished: bool,
     noises: u32,
 }
 
 impl Agent {
-    /// Nothing yet. Without a nonce there is none, and nothing can be heard of it.
+    /// One that has said nothing yet. Without a nonce it stands for no agent.
     fn new(nonce: Option<Nonce>, now: Instant) -> Self {
         Self {
             socket: None,
@@ -111,11 +115,11 @@ pub struct AgentLink {
     access: Access,
     phase: Phase,
     agent: Agent,
-    /// The agent's terminal, while there is an agent, or one is made.
+    /// The agent's terminal, from when it is asked for.
     remote: Option<RemoteTerminal>,
     /// Terminals of earlier agents.
     leaving: Leaving,
-    /// Counts agents: what belongs to an earlier one is over.
+    /// Counts agents. Streams of an earlier one are over.
     generation: u64,
     failure: Option<Failure>,
     /// The server had no Python.
@@ -148,21 +152,21 @@ impl AgentLink {
         &self.access
     }
 
-    /// Which agent this is: a channel whose number differs has lost its own.
+    /// The number of this agent. A channel that knows another number has lost its agent.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// A channel needs the link: makes it, if there is none. What failed is tried `again` for a channel that asks for the
-    /// first time.
+    /// Makes the link for a channel, unless there is one. After a failure only if `again`, which a
+    /// channel says when it asks for the first time.
     pub fn want(&mut self, again: bool, turn: &mut Turn<'_>) {
         let again = again || self.failure.is_none();
         if matches!(self.phase, Phase::Idle) && again {
             self.failure = None;
             self.make(turn);
         }
-        // It is about to be used.
+        // Not idle: it is about to be used.
         self.idle = turn.now;
     }
 
@@ -176,7 +180,7 @@ impl AgentLink {
         }
     }
 
-    /// Is there little hope for an agent in this server, so that who can do without had better do so?
+    /// True if this server has no Python: whatever works without an agent should.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
         self.hopeless
@@ -199,7 +203,7 @@ impl AgentLink {
         &mut self.agent.mux
     }
 
-    /// The same, to be looked at.
+    /// The streams, to look at.
     #[must_use]
     pub fn streams(&self) -> &Mux {
         &self.agent.mux
@@ -213,7 +217,7 @@ impl AgentLink {
 
     // --- for the loop ---
 
-    /// Nothing is left of it?
+    /// True if there is no agent, and no terminal left to close.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self.phase, Phase::Idle) && !self.is_busy()
@@ -269,7 +273,8 @@ impl AgentLink {
             Phase::Idle | Phase::Opening | Phase::Live => [None; 4],
         };
         let pong = self.agent.socket.as_ref().and_then(TerminalSocket::due);
-        // Each by itself: one that is past waits for room in the socket, which must not hide the others.
+        // Filter each: one that is overdue waits for room in the socket, and must not hide the
+        // others.
         own.into_iter().chain([pong]).flatten().filter(|at| *at > now).min()
     }
 
@@ -278,7 +283,7 @@ impl AgentLink {
         self.agent.unfinished = true;
         self.work_off(turn);
         for _ in 0..TURN {
-            // What has been heard is acted upon before more is: so nobody can make it pile up here.
+            // Handle what was read before reading more, so that nothing piles up here.
             if self.agent.mux.has_events() || !self.agent.backlog.0.is_empty() {
                 break;
             }
@@ -305,7 +310,7 @@ impl AgentLink {
         self.check_time(turn);
     }
 
-    /// What is due without anything having come.
+    /// Does what is due because time has passed.
     fn check_time(&mut self, turn: &mut Turn<'_>) {
         self.tell_answer(turn.now);
         let given_up = matches!(self.phase, Phase::Live)
@@ -351,7 +356,7 @@ impl AgentLink {
         }
     }
 
-    /// Tells the terminal if the agent has been heard since the WebSocket was reconnected.
+    /// Tells the terminal if the agent has answered since the WebSocket was reconnected.
     fn tell_answer(&mut self, now: Instant) {
         let heard = self.resumed().is_some_and(|at| self.agent.mux.heard() > at);
         if let (true, true, Some(remote)) = (heard, self.is_live(), &mut self.remote) {
@@ -400,7 +405,7 @@ impl AgentLink {
         }
     }
 
-    /// The guardian or the loader may say that there is no agent.
+    /// Looks for the word of the guardian or the loader that there is no agent.
     fn hear_last_words(&mut self, nonce: &Nonce, text: &str, turn: &mut Turn<'_>) {
         let greeting = matches!(self.phase, Phase::Greeting { .. });
         if agent::is_gone(nonce, text) {
@@ -427,7 +432,8 @@ impl AgentLink {
         let Some(socket) = &mut self.agent.socket else { return Ok(()) };
         socket.flush()?;
         for _ in 0..TURN {
-            // What the network doesn't take yet is better kept where it can still be put in order.
+            // Keep what the network doesn't take yet in the mux, where it can still be put in
+            // order.
             if socket.wants_write() {
                 break;
             }
@@ -453,11 +459,11 @@ impl AgentLink {
         Ok(())
     }
 
-    /// The connection is over: so is the agent.
+    /// Ends the agent: the connection is over, or nobody uses it.
     pub fn end(&mut self, turn: &mut Turn<'_>) {
         match self.phase {
             Phase::Idle | Phase::Ending { .. } => {}
-            // What the job brings is deleted then.
+            // If the terminal comes all the same, it is deleted.
             Phase::Opening => {
                 if let Some(remote) = &mut self.remote {
                     remote.let_go(turn);
@@ -507,7 +513,7 @@ impl AgentLink {
         }
     }
 
-    // --- its life ---
+    // --- making and losing it ---
 
     fn make(&mut self, turn: &mut Turn<'_>) {
         let Ok(nonce) = Nonce::random() else {
@@ -581,7 +587,7 @@ impl AgentLink {
         }
     }
 
-    /// Looks at what has come, as long as nothing has to be done about it.
+    /// Handles the backlog until there is an event to act on.
     fn work_off(&mut self, turn: &mut Turn<'_>) {
         while !self.agent.mux.has_events() && !self.agent.backlog.0.is_empty() {
             let (text, done) = std::mem::take(&mut self.agent.backlog);
@@ -605,7 +611,7 @@ impl AgentLink {
         }
     }
 
-    /// Types a text of our own, in messages that no server chokes on.
+    /// Types a text of our own, in messages of a size that every server takes.
     fn say(&mut self, text: &str) {
         let Some(socket) = &mut self.agent.socket else { return };
         for piece in text.as_bytes().chunks(8 * 1024) {
@@ -622,7 +628,7 @@ impl AgentLink {
         self.tell_answer(turn.now);
         match self.phase {
             Phase::Live => {}
-            // Perhaps it was just that: there is nothing to lose by making sure.
+            // Perhaps the agent has just ended. Delete the terminal to make sure.
             Phase::Ending { .. } => return self.let_go(turn),
             _ => {
                 let why = format!("connection to the server lost while the agent was started: {why}");
@@ -656,11 +662,11 @@ impl AgentLink {
         }
     }
 
-    /// All streams are over.
+    /// Gives the agent up: all streams are over.
     fn fail(&mut self, for_user: &str, plain: bool, for_log: &str, turn: &mut Turn<'_>) {
         turn.log.warning(Line::of(Logged::Agent, for_log));
         self.failure = Some(Failure { for_user: for_user.to_owned(), plain });
-        // If it still listens it shall end.
+        // Tell it to end, in case it still listens.
         if let Some(text) = self.goodbye(for_log, turn.now) {
             self.say(&text);
             let _ = self.agent.socket.as_mut().map(TerminalSocket::flush);
@@ -675,7 +681,7 @@ impl AgentLink {
         last.transmit(now)
     }
 
-    /// Forgets the agent and deletes its terminal, if it may be there.
+    /// Forgets the agent, and deletes its terminal if that may still be there.
     fn let_go(&mut self, turn: &mut Turn<'_>) {
         let Agent { socket, .. } = std::mem::replace(&mut self.agent, Agent::new(None, turn.now));
         if let Some(socket) = socket {

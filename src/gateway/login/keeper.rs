@@ -1,8 +1,10 @@
-//! The keeper: a second process of a login by key, and the only one that may use the hub service's token.
+//! The keeper: a second process of a login by key, and the only one that may use the hub service's
+//! token.
 //!
-//! It runs as a system user of its own, makes a token for the user who logs in, hands that to the gateway, and takes it
-//! back from the hub when the gateway has ended, in whatever way. Which user that is root tells it, before there is
-//! a gateway. Afterwards it listens to nobody: all that a gateway can do to it is to end.
+//! It runs as a system user of its own, makes a token for the user who logs in, hands that to the
+//! gateway, and takes it back from the hub when the gateway has ended, in whatever way. Which user
+//! that is root tells it, before there is a gateway. Afterwards it listens to nobody: all that a
+//! gateway can do to it is to end.
 
 use super::denied::Denied;
 use super::request::KeyLogin;
@@ -26,13 +28,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
-/// Time for the hub to make a token. Longer than a gateway waits: a token that comes too late is known, and revoked.
+/// Time for the hub to make a token. Longer than a gateway waits: a token that comes too late is
+/// known, and revoked.
 const MINT_TIME: Duration = Duration::from_secs(30);
 /// Time for one attempt to revoke a token.
 const REVOKE_TIME: Duration = Duration::from_secs(10);
 /// The same after SIGTERM: whoever sent it may soon send SIGKILL.
 const LAST_TIME: Duration = Duration::from_secs(4);
-/// When a token is looked for whose making was not heard of: at once, and so long after the look before.
+/// When a token is looked for whose making was not heard of: at once, and so long after the look
+/// before.
 const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
 /// How often a keeper wakes up for nothing.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
@@ -44,10 +48,12 @@ const TOO_WIDE: &str =
 /// What stands before the token in a message.
 const TOKEN: &[u8] = b"token ";
 
-/// The gateway's end of a keeper. Dropped, also by the end of the process, it has the token revoked.
+/// The gateway's end of a keeper. Dropped, also by the end of the process, it has the token
+/// revoked.
 pub struct Keeper(OwnedFd);
 
-/// Starts the keeper of a login, with sshd's rights and a single thread. `context` starts every line of its log.
+/// Starts the keeper of a login, with sshd's rights and a single thread. `context` starts every
+/// line of its log.
 ///
 /// # Errors
 /// The system user is missing, or the system's.
@@ -57,7 +63,8 @@ pub fn start(login: &KeyLogin, rights: Rights, context: &[(&'static str, &str)])
     if trying("start the keeper", process::fork_single_threaded())?.is_some() {
         return Ok(Keeper(gateways));
     }
-    // No destructor of the parent's runs here, so that closing its descriptors takes none from an owner.
+    // No destructor of the parent's runs here, so that closing its descriptors takes none from an
+    // owner.
     let outcome = keep(own, || rights.give_up(user), login, context);
     if let Err(failed) = &outcome {
         Log::open(PROGRAM, context).error(Line::of(Event::Fault, failed));
@@ -143,8 +150,8 @@ fn asked_to_end(gateway: BorrowedFd<'_>, terminated: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Tries until it succeeds, for ten minutes. `attempt` gets its time; `pause` waits, and tells whether to hurry now: then
-/// one more attempt is the last.
+/// Tries until it succeeds, for ten minutes. `attempt` gets its time; `pause` waits, and tells
+/// whether to hurry now: then one more attempt is the last.
 fn persist<T>(
     mut hurried: bool,
     mut attempt: impl FnMut(Duration) -> Result<T, String>,
@@ -163,9 +170,9 @@ fn persist<T>(
     }
 }
 
-/// Looks for a token of which the hub's answer was lost, and has it revoked. The request may still be on its way to the
-/// hub: so it is looked for more than once, [`LOOKS`] apart. `attempt` gets its time and says which token it found;
-/// `pause` waits, and tells whether to hurry now.
+/// Looks for a token of which the hub's answer was lost, and has it revoked. The request may still
+/// be on its way to the hub: so it is looked for more than once, [`LOOKS`] apart. `attempt` gets
+/// its time and says which token it found; `pause` waits, and tells whether to hurry now.
 fn revoke_lost(
     mut attempt: impl FnMut(Duration) -> Result<Option<String>, String>,
     mut pause: impl FnMut(Duration) -> bool,
@@ -269,8 +276,8 @@ impl Errand {
         Ok(Some(id))
     }
 
-    /// The service's token, and a client to use it with: read and made anew each time, and kept for no longer. So the
-    /// token may be changed while sessions go on.
+    /// The service's token, and a client to use it with: read and made anew each time, and kept for
+    /// no longer. So the token may be changed while sessions go on.
     fn service(&self) -> Result<(Http, Token), Denied> {
         let unavailable =
             |for_user: &str, for_log: String| Denied::Unavailable { for_user: for_user.to_owned(), for_log };

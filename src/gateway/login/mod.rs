@@ -28,8 +28,8 @@ use wire::By;
 use wire::handle::Handle;
 use zeroize::Zeroizing;
 
-/// Least time for the hub to say whose token it is, however long a new token took. [`DEADLINE`] and this are less than the
-/// PAM module waits.
+/// Least time for the hub to say whose token it is, however long a new token took. [`DEADLINE`] and
+/// this are less than the PAM module waits.
 const LEAST: Duration = Duration::from_secs(2);
 
 /// A login that the hub has confirmed.
@@ -156,14 +156,16 @@ fn room(connections: &Connections, access: &Access) -> Result<(), (Line, String)
     }
 }
 
-/// Answers a request that makes no sense. The PAM module checks the same before it asks: this is no user's mistake.
+/// Answers a request that makes no sense. The PAM module checks the same before it asks: this is no
+/// user's mistake.
 pub fn not_understood(bad: &request::BadRequest, session: &str) {
     let line = Line::of(Event::Fault, format_args!("request not understood: {bad}"));
     Log::open(PROGRAM, &[("session", session)]).error(line);
     let _ = answer("refused This login was not understood.");
 }
 
-/// Gets a token if there is none yet, and has the hub say whose it is. A keeper that isn't returned has it revoked.
+/// Gets a token if there is none yet, and has the hub say whose it is. A keeper that isn't returned
+/// has it revoked.
 fn judge(
     (user, peer, session): (&str, &str, &str),
     proof: Proof,

@@ -1,5 +1,5 @@
-//! The calls to the user's server that take time: opening a terminal, reconnecting to it, deleting it.
-//! Each runs as a job; see [`crate::job`].
+//! The calls to the user's server that take time: open a terminal, reconnect to it, delete it. Each
+//! runs as a job ([`crate::job`]).
 
 use super::life::RECONNECT;
 use super::own_server::{self, NoTerminal, server_path};
@@ -18,17 +18,17 @@ use std::ops::ControlFlow;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Time for one REST call to the user's server. Starting a terminal there takes a tenth of a second; a
-/// server that answers no sooner than this is as good as frozen.
+/// Time for one REST call to the user's server. Starting a terminal takes a tenth of a second; a
+/// server that takes longer than this is as good as frozen.
 const CALL: Duration = Duration::from_secs(15);
 /// Time for the TCP connection, TLS and the WebSocket handshake.
 const CONNECT: Duration = Duration::from_secs(10);
-/// After the hub says "ready", its proxy may take a moment to know the way.
+/// Time for the hub's proxy to learn the route to a server that the hub calls ready.
 const SETTLE: Duration = Duration::from_secs(10);
-/// The same while the answers are such that the server may well have given them itself, and is no Jupyter.
+/// The same while the answers may come from the server itself, which then is no Jupyter.
 const SETTLE_ELSEWHERE: Duration = Duration::from_secs(2);
-/// A terminal is given up when it is denied for this long: a proxy that has just started answers 404 as well,
-/// until the hub has told it the way.
+/// A terminal is given up when the server denies it for this long. A proxy that has just started
+/// answers 404, too, until the hub has told it the route.
 const DENIED: Duration = Duration::from_secs(8);
 /// How long the deletion of a terminal is tried again while the server cannot be reached.
 const DELETE: Duration = Duration::from_secs(15);
@@ -52,8 +52,8 @@ pub struct Bodies<'a> {
     pub plain: &'a str,
 }
 
-/// Opens a terminal, starting the server first if it isn't running. A server that fails at it is asked once more for
-/// its own shell.
+/// Opens a terminal, starting the server first if it isn't running. A server that fails at it is
+/// asked once more for its own shell.
 ///
 /// # Errors
 /// [`NoTerminal`]. A terminal that was created but could not be connected has been deleted again.
@@ -118,7 +118,8 @@ fn attach(access: &Access, name: TerminalName) -> Result<Remote, NoTerminal> {
     }
 }
 
-/// Asks the hub where the server is, unless it has said so. A server that is not active has no address yet.
+/// Asks the hub where the server is, unless it has said so. A server that is not active has no
+/// address yet.
 fn find(http: &Http, access: &Access) {
     if !access.is_located() {
         access.heed(locate(http, access.hub_token(), access.user(), access.server(), CALL).as_deref());
@@ -164,8 +165,8 @@ enum Creation {
 }
 
 impl Creation {
-    /// How long after the start of a server this may still turn into a success: its proxy may not know the way yet, and
-    /// what the server answers itself is final.
+    /// How long after the start of a server this may still turn into a success: its proxy may not
+    /// know the way yet, and what the server answers itself is final.
     fn patience(&self) -> Duration {
         match self {
             Self::Refused(CreateError::NotRunning(_)) => SETTLE,
@@ -280,8 +281,8 @@ pub fn reconnect(access: &Access, name: &TerminalName, cancel: &Cancel) -> Resul
     let until = Instant::now() + RECONNECT;
     let mut denied_since = None;
     loop {
-        // First of all the server has to notice that the old connection is gone: attaching while it closes can
-        // lose output.
+        // First of all the server has to notice that the old connection is gone: attaching while it
+        // closes can lose output.
         sleep(PAUSE);
         let (denied, why) = match connect(access, name) {
             Ok(socket) => return Ok(socket),

@@ -1,4 +1,5 @@
-//! The life of a terminal at the user's server, as a table of states and events. Pure: times are handed in.
+//! The life of a terminal at the user's server, as a table of states and events. Pure: times are
+//! handed in.
 
 use std::time::{Duration, Instant};
 
@@ -120,7 +121,8 @@ impl Life {
         self.resumed
     }
 
-    /// When a terminal that is connected but does not answer is given up: [`Event::Waited`] is due then.
+    /// When a terminal that is connected but does not answer is given up: [`Event::Waited`] is due
+    /// then.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.lost.filter(|_| self.state == State::Connected).map(|at| at + RECONNECT)
@@ -251,7 +253,8 @@ mod tests {
         }
     }
 
-    /// Drops after each of these times, reconnected a second later; how many were reconnected before it was given up.
+    /// Drops after each of these times, reconnected a second later; how many were reconnected
+    /// before it was given up.
     fn reconnected(life: &mut Life, lasts: impl IntoIterator<Item = u64>) -> usize {
         let mut now = Instant::now();
         for (count, last) in lasts.into_iter().enumerate() {

@@ -1,8 +1,8 @@
 //! A terminal at the user's server, from the job that opens it to the one that deletes it.
 //!
-//! [`Life`] decides; this starts the jobs, takes their reports, and logs. Whoever uses the terminal gets the WebSocket,
-//! moves the bytes, and says what happens to it: [`RemoteTerminal::dropped`], [`RemoteTerminal::ended`],
-//! [`RemoteTerminal::let_go`].
+//! [`Life`] decides; this starts the jobs, takes their reports, and logs. Whoever uses the terminal
+//! gets the WebSocket, moves the bytes, and says what happens to it: [`RemoteTerminal::dropped`],
+//! [`RemoteTerminal::ended`], [`RemoteTerminal::let_go`].
 
 pub mod calls;
 pub mod life;
@@ -66,7 +66,8 @@ pub struct Order {
     pub role: Role,
     /// The body of the request.
     pub body: String,
-    /// The body for a server that fails at the other; the server is started if need be. `None`: neither is done.
+    /// The body for a server that fails at the other; the server is started if need be. `None`:
+    /// neither is done.
     pub plain: Option<String>,
 }
 

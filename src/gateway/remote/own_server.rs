@@ -1,4 +1,5 @@
-//! Is the user's server there, and is it a Jupyter? What answers in its place cannot always tell; the hub can.
+//! Finds out whether the user's server runs, and whether it is a Jupyter. What answers at its
+//! address cannot always tell; the hub can.
 
 use crate::access::Access;
 use hub::error::{Fault, HttpError};
@@ -8,9 +9,9 @@ use hub::verify::{VerifyError, verify};
 use server::terminado::rest::{self, CreateError, Kind};
 use std::time::Duration;
 
-/// Time for the hub's word on the server.
+/// Time for the hub to say whether the server runs.
 const ASK: Duration = Duration::from_secs(9);
-/// Time for the server's word on what it is.
+/// Time for the server to say what it is.
 const KIND: Duration = Duration::from_secs(5);
 
 /// Why there is no terminal: two lines for the user, one for the log.
@@ -31,8 +32,9 @@ impl NoTerminal {
 
 /// Whether the server has to be started, after it has refused to make a terminal.
 ///
-/// The hub's proxy passes what is for a server that isn't there to the hub, or, for a named one, to the user's default
-/// server: Jupyter's 404 then says nothing about it. So the hub is asked unless the answer is clear.
+/// The hub's proxy passes what is for a server that isn't there to the hub, or, for a named one, to
+/// the user's default server: Jupyter's 404 then says nothing about it. So the hub is asked unless
+/// the answer is clear.
 ///
 /// # Errors
 /// The hub accepts the token no more.
@@ -42,7 +44,8 @@ pub fn is_down(http: &Http, access: &Access, refusal: CreateError) -> Result<boo
     }
     match verify(http, access.hub_token(), access.user(), access.server(), ASK) {
         Ok(Verified { state: ServerState::Ready, .. }) => Ok(false),
-        // A token that may neither see nor start it: where no Jupyter answers, the hub's refusal says what to do.
+        // A token that may neither see nor start it: where no Jupyter answers, the hub's refusal
+        // says what to do.
         Ok(Verified { state: ServerState::Unknown, may_start, .. }) => {
             Ok(may_start || kind(http, access) != Kind::Jupyter)
         }

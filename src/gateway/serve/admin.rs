@@ -1,7 +1,7 @@
 //! Root asks about the session, or ends it: `jupyterhub-openssh status` and `disconnect`.
 //!
-//! The socket is abstract: it has no file that a killed gateway could leave behind. Anybody on the host can connect, so
-//! only root is heard, and nobody for long.
+//! The socket is abstract: it has no file that a killed gateway could leave behind. Anybody on the
+//! host can connect, so only root is heard, and nobody for long.
 
 use host::log::{Event, Line, Log};
 use host::sys::socket;
@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wire::control::{AdminReply, AdminRequest};
 
-/// Callers that are heard at the same time, and those that are looked at in a turn: more than wait in the queue, so that
-/// who fills it keeps nobody out.
+/// Callers that are heard at the same time, and those that are looked at in a turn: more than wait
+/// in the queue, so that who fills it keeps nobody out.
 const MAX_CALLERS: usize = 4;
 const MAX_LOOKED_AT: usize = 16;
 /// Longest question, in bytes.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use wire::control::{ClaimReply, ClaimRequest, HomeState, JailReport, MAX_MESSAGE};
 use wire::handle::Handle;
 
-/// How long a claim may be in coming. sshd opens the session at once after the token was accepted; a client that
-/// never gets there must not leave gateways behind for long.
+/// How long a claim may be in coming. sshd opens the session at once after the token was accepted;
+/// a client that never gets there must not leave gateways behind for long.
 pub const CLAIM_TIME: Duration = Duration::from_secs(20);
 /// A claimant has this long to speak, so that none can keep the true one waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -72,10 +72,12 @@ pub struct Expected<'a> {
     pub owner: u32,
 }
 
-/// Waits up to [`CLAIM_TIME`] for the expected claim, and then for the jail's report. `groups` is what the jail is told.
+/// Waits up to [`CLAIM_TIME`] for the expected claim, and then for the jail's report. `groups` is
+/// what the jail is told.
 ///
 /// # Errors
-/// [`Unclaimed`]. The attempt of anybody but the owner is refused and forgotten; the first is logged.
+/// [`Unclaimed`]. The attempt of anybody but the owner is refused and forgotten; the first is
+/// logged.
 pub fn wait(
     listener: &OwnedFd,
     terminated: BorrowedFd<'_>,

@@ -51,8 +51,8 @@ impl Limits {
         Self { session, since: now, warned: [None; 2] }
     }
 
-    /// The limits that hold: which, how long, and when it is reached. `active` is when the user was last active; none while
-    /// that can't be said.
+    /// The limits that hold: which, how long, and when it is reached. `active` is when the user was
+    /// last active; none while that can't be said.
     fn ends(&self, active: Option<Instant>) -> impl Iterator<Item = (Limit, Duration, Instant)> + use<> {
         let idle = self.session.idle_limit.zip(active).map(|(limit, at)| (Limit::Idle, limit, at));
         let length = self.session.max_length.map(|limit| (Limit::Length, limit, self.since));

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use transfer_log::TransferLog;
 use wire::control::{AdminReply, AdminRequest, ChannelStatus, HomeState, SessionStatus};
 
-/// Most sessions of one connection. sshd's own limit is `MaxSessions`, 10 by default.
+/// Most channels of one connection. sshd's own limit is `MaxSessions`, 10 by default.
 const MAX_CHANNELS: usize = 64;
 /// Time for closing remote terminals after the connection has ended.
 const CLOSING: Duration = Duration::from_secs(30);
@@ -39,12 +39,12 @@ const CLOSING_IF_LIMITED: Duration = Duration::from_secs(5);
 /// The HTTP client is dropped after this long without a job.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// Time for sessions to tell their users why they are ended, before everything is taken down.
+/// Time for channels to tell their users why they end, before the connection is cut.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// What is counted is brought to the administrator's numbers so often, when there is something to do anyway.
+/// How often counters are flushed to the metrics file, when the loop wakes up anyway.
 const COUNT: Duration = Duration::from_secs(60);
 
-/// What an administrator is told of the connection.
+/// What `status` shows of the connection.
 pub struct About {
     /// Its name in the log.
     pub session: String,
@@ -52,17 +52,17 @@ pub struct About {
     pub peer: String,
 }
 
-/// What the gateway got before it was claimed, most of it while it was root.
+/// What the gateway has kept from its start, most of it from when it was root.
 pub struct Kept {
-    /// Where root asks about the connection.
+    /// Answers root's `status` and `disconnect`.
     pub admin: Admin,
-    /// What the connection counts as, until it ends.
+    /// Holds the place of this connection among the user's, until it ends.
     pub connections: Connections,
     /// Readable when the gateway is asked to end.
     pub terminated: SignalFd,
 }
 
-/// Serves the sessions of one connection until it ends and its terminals are closed.
+/// Serves the channels of one connection until it ends and its terminals are closed.
 pub fn serve(claimed: Claimed, kept: Kept, about: About, access: Access, log: &mut Log) {
     let jobs = match Jobs::new() {
         Ok(jobs) => jobs,
@@ -77,7 +77,7 @@ pub fn serve(claimed: Claimed, kept: Kept, about: About, access: Access, log: &m
     };
     log.info(Line::new(Event::SessionOpened).with("uid", uid).with("home", word));
     access.meter().add(Counter::Sessions, 1);
-    // Of the login's code little is used again, and sshd is busy with its client now.
+    // Little of the login's memory is used again, and sshd is busy with its client now.
     process::release_memory();
     let mut serve = Serve {
         about,
@@ -135,19 +135,20 @@ struct Serve {
     kept: Kept,
     /// Somebody wants something of [`Kept::admin`].
     asked: bool,
-    /// Somebody who is not of the session has been logged: anybody may come as often as they like.
+    /// A stranger at the session socket has been logged. Once is enough: anybody may connect any
+    /// number of times.
     told: bool,
     limits: Limits,
     /// When the session began.
     began: (Instant, SystemTime),
-    /// When the user was last active; none before the first channel where this host serves files: in a door for files only
-    /// nothing is a channel.
+    /// When the user was last active. `None` before the first channel where this host serves files:
+    /// a files-only login has no channel.
     active: Option<Instant>,
     /// Of channels that are over.
     past: Passed,
-    /// When numbers were last brought to the administrator, and what they were.
+    /// When counters were last flushed, and what they were.
     counted: (Instant, Passed),
-    /// The session is being ended: when everything is taken down.
+    /// When to cut the connection that is being ended.
     ending: Option<Instant>,
     /// See [`Claimed`].
     claim: OwnedFd,
@@ -159,9 +160,9 @@ struct Serve {
     link: AgentLink,
     channels: Vec<Channel>,
     last_id: u64,
-    /// The connection has ended: when to give up closing what is left.
+    /// When to give up closing terminals, once the connection has ended.
     closing: Option<Instant>,
-    /// Last time that something needed the HTTP client; none when it has been dropped.
+    /// When the HTTP client was last needed; `None` if it has been dropped.
     busy: Option<Instant>,
 }
 
@@ -185,14 +186,15 @@ impl Serve {
             for channel in &mut self.channels {
                 channel.drive(&mut self.link, turn);
             }
-            // In turns: what the link takes at a time must not always go to the same.
+            // Start with another channel in the next turn, so that none gets all that the link
+            // takes.
             if !self.channels.is_empty() {
                 self.channels.rotate_left(1);
             }
             self.forget_done(now);
             self.keep_limits(turn);
             self.hear_admin(turn);
-            // Before it is seen whether anything is left: without a channel nothing would wake this loop.
+            // Before the look at what is left: without a channel nothing would wake this loop.
             if self.closing.is_none() && self.ending.is_some_and(|at| now >= at) {
                 self.close(turn);
             }
@@ -224,7 +226,7 @@ impl Serve {
         for channel in &self.channels {
             let tally = channel.peer().map(Peer::tally);
             let latest = match tally {
-                // Its end is something that the user has done, or waited for.
+                // The end of a channel is activity: the user caused it, or waited for it.
                 _ if channel.is_done() => Some(now),
                 tally => tally.map(|tally| tally.active),
             };
@@ -236,7 +238,7 @@ impl Serve {
         self.channels.retain(|channel| !channel.is_done());
     }
 
-    /// When the user was last active, if that can be said.
+    /// When the user was last active, if that is known.
     fn active(&self) -> Option<Instant> {
         self.active.filter(|_| !self.channels.iter().any(Channel::is_transfer))
     }
@@ -247,7 +249,7 @@ impl Serve {
         all
     }
 
-    /// Brings what was counted to the administrator's numbers.
+    /// Flushes the counters to the metrics file.
     fn count(&mut self, now: Instant) {
         let (all, before) = (self.passed(), self.counted.1);
         let meter = self.access.meter();
@@ -328,7 +330,7 @@ impl Serve {
         }
     }
 
-    /// Ends the session, with two lines for the user.
+    /// Ends the connection, with two lines for the user.
     fn end_for(&mut self, why: &str, turn: &mut Turn<'_>) {
         for channel in &mut self.channels {
             channel.end_for(why, &mut self.link, turn);
@@ -336,7 +338,7 @@ impl Serve {
         self.ending = Some(turn.now + FAREWELL);
     }
 
-    /// Hands a job's report on.
+    /// Hands a job's report to the terminal's owner.
     fn dispatch(&mut self, Said { to, news }: Said, turn: &mut Turn<'_>) {
         match news {
             News::Progress(progress) if to.channel == LINK => {
@@ -353,7 +355,7 @@ impl Serve {
         }
     }
 
-    /// Gives memory back while nothing is going on.
+    /// Gives memory back while the connection is idle.
     fn rest(&mut self, now: Instant) {
         if self.link.is_busy() || self.channels.iter().any(Channel::is_busy) {
             self.busy = Some(now);
@@ -379,7 +381,7 @@ impl Serve {
         for channel in &self.channels {
             channel.interest(&self.link, &mut wanted);
         }
-        // What was due by now has just been done.
+        // Whatever was due by now has just been done.
         let due = self.channels.iter().filter_map(|channel| channel.deadline(&self.link, turn.now));
         let rest = self.busy.map(|at| at + IDLE).filter(|at| *at > turn.now);
         let unfinished = self.link.is_unfinished() || self.channels.iter().any(Channel::is_unfinished);
@@ -407,9 +409,9 @@ impl Serve {
             let (claim, sessions, terminated) = (woken(1), woken(2), woken(3));
             drop(fds);
             drop(wanted);
-            // That was a wait of any length.
+            // The wait may have been long.
             turn.now = Instant::now();
-            // The claimant says nothing more: whatever comes is its end, and so the connection's.
+            // The claimant sends nothing more: this is its end, and the connection's.
             if claim || terminated {
                 self.close(turn);
             } else if sessions {
@@ -420,13 +422,15 @@ impl Serve {
     }
 
     fn close(&mut self, turn: &mut Turn<'_>) {
-        // A closing connection no longer counts, so where a limit is set it must end soon, or gateways would pile up.
+        // A closing connection is no longer counted. Where there is a limit it must end soon, or
+        // gateways would pile up.
         let limited = self.access.config().session.max_connections.is_some();
         self.closing = Some(turn.now + if limited { CLOSING_IF_LIMITED } else { CLOSING });
         // Only the user's server is waited for.
         self.kept.connections.forget();
-        // What is left of the session ends now, files that this host serves among it: process 1 of the jail takes this for
-        // our end. The user's server may take long to close terminals, and its user can stop it to that end.
+        // End what is left of the session now, files that this host serves included: process 1 of
+        // the jail takes this for our end. Closing terminals may take long, and a user who stops
+        // the server can prolong it.
         let _ = socket::hang_up(self.claim.as_fd());
         for channel in &mut self.channels {
             channel.session_gone(&mut self.link, turn);
@@ -454,7 +458,7 @@ impl Serve {
         self.channels.push(Channel::new(peer, access, home));
     }
 
-    /// Why who has connected is not of the session.
+    /// Why this client is rejected; `None` if it belongs to the session.
     fn stranger(&self, session: &OwnedFd) -> Option<String> {
         match socket::peer(session.as_fd()) {
             Ok(peer) if peer.uid() == self.uid => None,

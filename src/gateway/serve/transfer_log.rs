@@ -1,8 +1,8 @@
 //! The log of what is done to files: lines of sftp-server, from the jail's /dev/log to the host's.
 //!
-//! sftp-server (and sshd's internal-sftp) writes a line for each file opened and closed. The gateway passes them on with
-//! the session's own words in front: which session, which user, from where. How many lines there are is up to
-//! the user, as with sftp-server's log on any host.
+//! sftp-server (and sshd's internal-sftp) writes a line for each file opened and closed. The
+//! gateway passes them on with the session's own words in front: which session, which user, from
+//! where. How many lines there are is up to the user, as with sftp-server's log on any host.
 
 use host::config::LogLevel;
 use host::log::{Event, Line, Log};
@@ -11,16 +11,19 @@ use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// Most bytes read of one message: rsyslog and journald take about as much of one. What is longer is cut.
+/// Most bytes read of one message: rsyslog and journald take about as much of one. What is longer
+/// is cut.
 const MAX_DATAGRAM: usize = 8 * 1024;
 /// Most messages passed on in one turn of the loop, so that terminals of the same connection go on.
 const MAX_TURN: usize = 128;
-/// After some messages the next are left to gather for this long: a wakeup for each would cost more than the line.
+/// After some messages the next are left to gather for this long: a wakeup for each would cost more
+/// than the line.
 const REST: Duration = Duration::from_millis(20);
-/// The same when the socket's queue may be as short as Linux makes it (net.unix.max_dgram_qlen, 10), and its sender be
-/// blocked by now. The jail asks for a longer one.
+/// The same when the socket's queue may be as short as Linux makes it (net.unix.max_dgram_qlen,
+/// 10), and its sender be blocked by now. The jail asks for a longer one.
 const SHORT_REST: Duration = Duration::from_millis(1);
-/// As many messages as a queue of that length holds (one more than its number: unix_recvq_full in the kernel).
+/// As many messages as a queue of that length holds (one more than its number: unix_recvq_full in
+/// the kernel).
 const SHORT_QUEUE: usize = 11;
 /// After the connection's end: how long the last programs may still have something to say.
 const LAST_WORDS: Duration = Duration::from_millis(50);
@@ -42,7 +45,8 @@ pub struct TransferLog {
 }
 
 impl TransferLog {
-    /// Takes over a bound, non-blocking datagram socket. `level` is what the administrator wants to know.
+    /// Takes over a bound, non-blocking datagram socket. `level` is what the administrator wants to
+    /// know.
     #[must_use]
     pub fn new(socket: OwnedFd, level: LogLevel) -> Self {
         Self {
@@ -130,9 +134,10 @@ fn pass_on(datagram: &[u8], everything: bool, log: &mut Log) {
     }
 }
 
-/// Lines of sftp-server's level INFO that say only that somebody looks around: programs that show directories, or mount
-/// them, would fill the log with these. Level VERBOSE is for who wants them. (OpenSSH 9.2 and 10.0: `opendir "%s"`,
-/// `closedir "%s"`, `forced closedir "%s"`, and the answer to a look for a name that isn't there.)
+/// Lines of sftp-server's level INFO that say only that somebody looks around: programs that show
+/// directories, or mount them, would fill the log with these. Level VERBOSE is for who wants them.
+/// (OpenSSH 9.2 and 10.0: `opendir "%s"`, `closedir "%s"`, `forced closedir "%s"`, and the answer
+/// to a look for a name that isn't there.)
 fn is_noise(text: &[u8]) -> bool {
     [&b"opendir \""[..], b"closedir \"", b"forced closedir \""].iter().any(|start| text.starts_with(start))
         || text == b"sent status No such file"
@@ -149,9 +154,9 @@ struct Entry<'a> {
     text: &'a [u8],
 }
 
-/// Reads `<PRI>Mmm dd hh:mm:ss program[pid]: text`, RFC 3164 as the C library writes it: without a host name. A text
-/// without a priority is what sftp-server writes on its standard error, which is this socket; what is written otherwise
-/// is a text of nobody in particular.
+/// Reads `<PRI>Mmm dd hh:mm:ss program[pid]: text`, RFC 3164 as the C library writes it: without a
+/// host name. A text without a priority is what sftp-server writes on its standard error, which is
+/// this socket; what is written otherwise is a text of nobody in particular.
 fn parse(datagram: &[u8]) -> Entry<'_> {
     let end = datagram.iter().rposition(|byte| !matches!(byte, 0 | b'\r' | b'\n')).map_or(0, |last| last + 1);
     let datagram = datagram.get(..end).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The control terminal of one plain terminal: opened when it is first needed, closed when it has not been needed for
-//! a while. See [`server::terminado::control`] for what runs in it.
+//! The control terminal beside a plain terminal: opened when it is first needed, and closed after a
+//! while without need. [`server::terminado::control`] says what runs in it.
 
 use crate::remote::report::News;
 use crate::remote::turn::Turn;
@@ -10,8 +10,8 @@ use server::terminado::socket::{Closed, Event, TerminalSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// Closed after this long without need: it shows in the user's list of terminals. Its program ends by itself after
-/// 12 s without a request.
+/// Closed after this long without need: it shows in the user's list of terminals. Its program ends
+/// by itself after 12 s without a request.
 const IDLE: Duration = Duration::from_secs(5);
 /// After a failure, it is not tried again for this long.
 const RETRY: Duration = Duration::from_secs(30);
@@ -19,13 +19,14 @@ const RETRY: Duration = Duration::from_secs(30);
 const REPEAT_STOP: Duration = Duration::from_secs(5);
 
 enum State {
-    /// Not needed so far.
+    /// There is none, and none has failed.
     None,
     /// It is being opened.
     Opening(Box<Opening>),
     /// Open; its link knows whether the program in it has spoken.
     Open(Box<Open>),
-    /// There was none to be had (no Python, an old server, one that was busy): go on without until then.
+    /// There was none to be had (no Python, an old server, one that was busy): go on without until
+    /// then.
     NotBefore(Instant),
 }
 
@@ -55,7 +56,8 @@ impl Default for ControlTerminal {
 }
 
 impl ControlTerminal {
-    /// It is needed now. True if the caller is to have one opened, and to call [`opens`](Self::opens).
+    /// It is needed now. True if the caller is to have one opened, and to call
+    /// [`opens`](Self::opens).
     pub fn need(&mut self, now: Instant) -> bool {
         match &mut self.0 {
             State::None => true,
@@ -76,7 +78,8 @@ impl ControlTerminal {
         };
     }
 
-    /// A job of the terminal with this number has reported; gives the report back if this is another.
+    /// A job of the terminal with this number has reported; gives the report back if this is
+    /// another.
     pub fn news(&mut self, terminal: u64, news: News, turn: &mut Turn<'_>) -> Option<News> {
         match std::mem::replace(&mut self.0, State::None) {
             State::Opening(opening) if opening.remote.number() == terminal => {
@@ -101,31 +104,31 @@ impl ControlTerminal {
         }
     }
 
-    /// Does a job open it?
+    /// True if it is being opened.
     #[must_use]
     pub fn is_opening(&self) -> bool {
         matches!(self.0, State::Opening(_))
     }
 
-    /// Was there none to be had?
+    /// True if none could be had lately.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self.0, State::NotBefore(_))
     }
 
-    /// Does its program take requests?
+    /// True if its program takes requests.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(&self.0, State::Open(open) if open.link.is_ready())
     }
 
-    /// Is the program's output suspended, or about to be?
+    /// True if the watched program's output is suspended, or about to be.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         matches!(&self.0, State::Open(open) if open.stop_sent.is_some())
     }
 
-    /// Suspends the program's output and keeps it so: to be called as long as it is wanted.
+    /// Suspends the watched program's output. To be called again as long as that is wanted.
     pub fn stop(&mut self, now: Instant) {
         let State::Open(open) = &mut self.0 else { return };
         if open.stop_sent.is_none_or(|at| now >= at + REPEAT_STOP) && open.request(now, ControlLink::stop) {
@@ -133,7 +136,7 @@ impl ControlTerminal {
         }
     }
 
-    /// Resumes it.
+    /// Resumes the watched program's output.
     pub fn go(&mut self, now: Instant) {
         let State::Open(open) = &mut self.0 else { return };
         if open.stop_sent.is_some() && open.request(now, ControlLink::go) {
@@ -167,8 +170,8 @@ impl ControlTerminal {
         }
     }
 
-    /// Reads and writes its socket, and appends the answers. One that has broken is returned, to be let go. If it has
-    /// ever worked, it is opened again at the next need.
+    /// Reads and writes its socket, and appends the answers. One that has broken is returned, to be
+    /// let go. If it has ever worked, it is opened again at the next need.
     pub fn drive(&mut self, answers: &mut Vec<Answer>, now: Instant) -> Option<RemoteTerminal> {
         let State::Open(open) = &mut self.0 else { return None };
         let first = answers.len();

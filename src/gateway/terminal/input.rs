@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Memory kept for input that waits, in bytes.
 const KEEP: usize = 16 * 1024;
-/// A paste that gets no room for this long needs the control terminal: echoes have had their chance.
+/// A paste that gets no room for this long needs the control terminal: echoes have had their
+/// chance.
 const NO_ROOM: Duration = Duration::from_millis(30);
 /// First and longest wait between two questions about a program that doesn't read.
 const ASK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
@@ -33,9 +34,9 @@ pub struct Input {
 }
 
 impl Input {
-    /// The client typed something. Half a character waits for its other half, for however long: that may be
-    /// late because we have stopped reading, or because a packet was lost. What never gets one is no character,
-    /// and is replaced when the next key shows that.
+    /// The client typed something. Half a character waits for its other half, for however long:
+    /// that may be late because we have stopped reading, or because a packet was lost. What never
+    /// gets one is no character, and is replaced when the next key shows that.
     pub fn push(&mut self, bytes: &[u8], now: Instant) {
         self.assembler.push(bytes, &mut self.pending);
         self.typed = Some(now);

@@ -1,7 +1,8 @@
-//! What moves through a plain terminal: its WebSocket, its control terminal, and the two streams between them and the
-//! client.
+//! The bytes of a plain terminal: input and output between its WebSocket and the client, and the
+//! control terminal beside it.
 //!
-//! Nothing here blocks. [`crate::channel::plain`] owns the session around it, [`crate::serve`] polls.
+//! Nothing here blocks. [`crate::channel::plain`] owns the channel around it, [`crate::serve`]
+//! polls.
 
 pub mod control;
 pub mod input;
@@ -44,7 +45,7 @@ enum Purpose {
     Alive,
 }
 
-/// How a terminal stands.
+/// How a terminal is after a turn.
 #[derive(Debug)]
 pub enum Standing {
     /// It goes on.
@@ -79,7 +80,8 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// For a terminal that has just been opened. `nonce` is that of the wrapper in it, if one was asked for.
+    /// For a terminal that has just been opened. `nonce` is that of the wrapper in it, if one was
+    /// asked for.
     #[must_use]
     pub fn new(socket: TerminalSocket, nonce: Option<&Nonce>, now: Instant) -> Self {
         Self {
@@ -104,13 +106,13 @@ impl Terminal {
         self.socket.as_ref().map(|s| (s.as_fd(), self.screen.has_room(), s.wants_write()))
     }
 
-    /// Is there something to read that poll(2) does not announce?
+    /// True if there is something to read that poll(2) does not announce.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         self.unfinished && self.socket.is_some() && self.screen.has_room()
     }
 
-    /// May more input be read from the client?
+    /// True if more input may be read from the client.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         self.socket.is_some() && self.drain_until.is_none() && self.input.is_empty()
@@ -166,7 +168,7 @@ impl Terminal {
         for _ in 0..TURN {
             let Some(socket) = &mut self.socket else { break };
             if !self.screen.has_room() {
-                // We aren't listening: silence says nothing.
+                // We don't listen: silence means nothing.
                 self.heard = now;
                 break;
             }
@@ -241,7 +243,7 @@ impl Terminal {
         }
         self.drained = true;
         match self.screen.status() {
-            // The shell said goodbye; only the server's own word is missing.
+            // The wrapper has reported the shell's end; only the server's word is missing.
             Some(status) => Standing::Ended(status),
             None => Standing::Lost(closed),
         }
@@ -301,8 +303,8 @@ impl Terminal {
         self.drained = true;
     }
 
-    /// Passes a slow client's slowness on to the program, and takes that back when the client has caught up. To be
-    /// called after each write to the client.
+    /// Suspends the program while the client is slow, and resumes it when the client has caught up.
+    /// To be called after each write to the client.
     pub fn suspend(&mut self, now: Instant) {
         if self.screen.is_slow(now) || self.control.is_stopping() && !self.screen.has_caught_up() {
             self.control.stop(now);
@@ -314,8 +316,8 @@ impl Terminal {
         }
     }
 
-    /// Where the control terminal has to look, when it is needed now and isn't there. The caller opens one, and
-    /// hands it to [`ControlTerminal::opens`].
+    /// The terminal device to watch, if a control terminal is needed now and there is none. The
+    /// caller opens one, and hands it to [`ControlTerminal::opens`].
     pub fn needs_control(&mut self, now: Instant) -> Option<&server::terminado::marker::TtyPath> {
         let needed = self.drain_until.is_none() && (self.input.is_stuck(now) || self.screen.is_slow(now));
         let tty = self.screen.tty()?;
@@ -327,8 +329,8 @@ impl Terminal {
         std::mem::take(&mut self.orphans)
     }
 
-    /// Prepares for deletion: nothing is shown or sent any more, what is unread over there is thrown away where that
-    /// can be done.
+    /// Prepares for deletion: shows and sends nothing more, and has unread input thrown away where
+    /// that is possible.
     pub fn drain(&mut self, now: Instant) {
         self.drain_until = Some(now + DRAIN);
         self.screen.discard();
@@ -337,7 +339,7 @@ impl Terminal {
         self.drained = !self.ping(Purpose::Drain, now).is_ok_and(|sent| sent);
     }
 
-    /// May it be deleted now?
+    /// True if it may be deleted now.
     #[must_use]
     pub fn is_drained(&self, now: Instant) -> bool {
         self.drained || self.drain_until.is_some_and(|at| now >= at)

@@ -1,4 +1,5 @@
-//! Output of one remote terminal on its way to the client: markers taken out, replays cut, floods skipped.
+//! Output of one remote terminal on its way to the client: markers taken out, replays cut, floods
+//! skipped.
 
 use crate::output::{HIGH, LOW, Output};
 use server::terminado::marker::{Marker, MarkerFilter, TtyPath};
@@ -164,7 +165,8 @@ impl Screen {
         new
     }
 
-    /// Nothing more will come, or not for a while: passes on what was held back as a possible marker.
+    /// Nothing more will come, or not for a while: passes on what was held back as a possible
+    /// marker.
     pub fn flush_held(&mut self) {
         self.held_since = None;
         let held = self.filter.as_mut().map(MarkerFilter::flush).unwrap_or_default();
@@ -187,8 +189,8 @@ impl Screen {
     /// What was printed before Ctrl-C has arrived and is gone; tells the user how much that was.
     pub fn end_skip(&mut self) {
         if let Some(Skipped { bytes, line }) = self.skipped.take() {
-            // CAN (ECMA-48, 8.3.6) ends an escape sequence that was cut in half; SGR 0 its colours. The echo of
-            // Ctrl-C was skipped as well.
+            // CAN (ECMA-48, 8.3.6) ends an escape sequence that was cut in half; SGR 0 its colours.
+            // The echo of Ctrl-C was skipped as well.
             self.output.push(b"\x18\x1b[0m^C");
             self.notice(&format!("{} of output skipped", size(bytes)));
             self.output.push(line.as_bytes());
