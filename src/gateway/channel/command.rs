@@ -179,7 +179,7 @@ impl CommandChannel {
         })
     }
 
-    /// Its number.
+    /// The channel's number.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.peer.id()

@@ -66,7 +66,7 @@ impl Channel {
         Self::Asking(Asking { peer, access, home, exec: None })
     }
 
-    /// Its number.
+    /// The channel's number.
     #[must_use]
     pub fn id(&self) -> u64 {
         match self {

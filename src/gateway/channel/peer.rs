@@ -54,7 +54,7 @@ impl Tally {
     }
 }
 
-/// See the module.
+/// The session program of a channel.
 pub struct Peer {
     id: u64,
     socket: Option<OwnedFd>,

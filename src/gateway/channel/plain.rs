@@ -108,7 +108,7 @@ impl TerminalChannel {
         channel
     }
 
-    /// Its number.
+    /// The channel's number.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.peer.id()

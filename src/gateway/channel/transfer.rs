@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 use wire::control::SessionReply;
 
-/// See the module.
+/// A channel whose session program serves files.
 pub struct Transfer {
     peer: Peer,
     process: OwnedFd,
@@ -29,7 +29,7 @@ impl Transfer {
         process.map(|process| Self { peer, process, ended: false })
     }
 
-    /// Its number.
+    /// The channel's number.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.peer.id()

@@ -20,7 +20,7 @@ const MAX_REQUEST: usize = 64;
 /// How long one may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// Root's questions.
 pub struct Admin {
     listener: OwnedFd,
     /// The only uid that is heard.

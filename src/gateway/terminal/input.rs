@@ -19,7 +19,7 @@ const RESERVE: usize = 64;
 /// What was typed within this time before a connection broke may be lost with it.
 const IN_FLIGHT: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// Input that waits, or has not been read over there.
 #[derive(Default)]
 pub struct Input {
     assembler: Utf8Assembler,

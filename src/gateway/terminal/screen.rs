@@ -40,7 +40,7 @@ impl Skipped {
     }
 }
 
-/// See the module.
+/// Output that waits for the client.
 pub struct Screen {
     output: Output,
     filter: Option<MarkerFilter>,
