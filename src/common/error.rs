@@ -36,13 +36,13 @@ impl ConfigError {
 
     /// Adds the place in the file.
     #[must_use]
-    pub fn at(self, place: Place) -> Self {
+    pub(crate) fn at(self, place: Place) -> Self {
         Self { place: Some(place), ..self }
     }
 
     /// Adds the key, with its table: `hub.url`.
     #[must_use]
-    pub fn for_key(self, key: impl AsRef<str>) -> Self {
+    pub(crate) fn for_key(self, key: impl AsRef<str>) -> Self {
         Self { key: Some(excerpt(key.as_ref())), ..self }
     }
 

@@ -124,7 +124,7 @@ impl ShownPath {
     ///
     /// # Errors
     /// It would be too long.
-    pub fn expand(&self, user: &UserName) -> Result<String, TemplateError> {
+    pub(crate) fn expand(&self, user: &UserName) -> Result<String, TemplateError> {
         self.0.expand(user).map(|path| format!("/{path}"))
     }
 
@@ -148,7 +148,7 @@ impl ShownPath {
 ///
 /// # Errors
 /// A value is not allowed.
-pub fn read(table: &Table<'_>) -> Result<Option<Homes>, ConfigError> {
+pub(crate) fn read(table: &Table<'_>) -> Result<Option<Homes>, ConfigError> {
     let root = directory(table, "root")?;
     let template = Template::parse(table.text("template")?.unwrap_or("{username}")).map_err(|error| {
         table.refuse("template", error.to_string(), "Use a path such as {username} or students/{escaped}.")
@@ -179,7 +179,7 @@ pub fn read(table: &Table<'_>) -> Result<Option<Homes>, ConfigError> {
 ///
 /// # Errors
 /// `owner` is another uid, so sessions would not be given the home.
-pub fn check_owner(table: &Table<'_>, homes: Option<&Homes>, rule: Rule) -> Result<(), ConfigError> {
+pub(crate) fn check_owner(table: &Table<'_>, homes: Option<&Homes>, rule: Rule) -> Result<(), ConfigError> {
     let create = homes.and_then(|homes| homes.create.as_ref());
     let Some(owner) = create.and_then(|create| create.owner) else { return Ok(()) };
     let problem = match rule {

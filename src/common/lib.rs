@@ -4,7 +4,7 @@
 //! Everything here is pure: it touches no file, no network and no process state. The NSS and PAM
 //! modules run inside sshd and link only this crate and the wire.
 
-pub mod entry;
+pub(crate) mod entry;
 pub mod error;
 pub mod homes;
 pub mod hub_url;
@@ -22,4 +22,3 @@ pub use error::ConfigError;
 pub use hub_url::HubUrl;
 pub use names::{LoginName, NameError, ServerName, UserName};
 pub use settings::Settings;
-pub use template::Template;

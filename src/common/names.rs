@@ -13,9 +13,10 @@ use std::str::FromStr;
 /// which a user, a `+` and a server must share; institutional e-mail addresses rarely pass 64.
 pub const MAX_USER: usize = 128;
 /// Longest name of a named server, in bytes.
-pub const MAX_SERVER: usize = 64;
+pub(crate) const MAX_SERVER: usize = 64;
 /// Longest login name, in bytes.
-pub const MAX_LOGIN: usize = MAX_USER + 1 + MAX_SERVER;
+#[cfg(test)]
+const MAX_LOGIN: usize = MAX_USER + 1 + MAX_SERVER;
 
 /// The name that a client gives to sshd: a hub user, and perhaps one of that user's named servers.
 ///
@@ -89,7 +90,7 @@ impl LoginName {
     /// Makes the user lower-case. The server keeps its case, as the hub distinguishes `GPU` from
     /// `gpu`.
     #[must_use]
-    pub fn lower_case(mut self) -> Self {
+    pub(crate) fn lower_case(mut self) -> Self {
         self.user.0.make_ascii_lowercase();
         if let Some(user) = self.text.get_mut(..self.user.0.len()) {
             user.make_ascii_lowercase();
@@ -165,7 +166,7 @@ impl ServerName {
     ///
     /// # Errors
     /// The first rule that the name breaks.
-    pub fn parse(text: &str) -> Result<Self, NameError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, NameError> {
         let error = |rule| Err(NameError { part: Part::Server, rule });
         let Some(first) = text.chars().next() else { return error(Rule::Empty) };
         if text.len() > MAX_SERVER {

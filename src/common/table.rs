@@ -166,7 +166,7 @@ impl<'d> Table<'d> {
     ///
     /// # Errors
     /// The value is something else.
-    pub fn pair(&self, key: &str) -> Result<Option<(u32, u32)>, ConfigError> {
+    pub(crate) fn pair(&self, key: &str) -> Result<Option<(u32, u32)>, ConfigError> {
         let Some(value) = self.value(key) else { return Ok(None) };
         let items = value.as_array().map(|array| array.iter().collect::<Vec<_>>()).unwrap_or_default();
         let item = |at: usize| {

@@ -58,7 +58,7 @@ impl Template {
     ///
     /// # Errors
     /// See [`TemplateError`].
-    pub fn parse_shared(text: &str) -> Result<Self, TemplateError> {
+    pub(crate) fn parse_shared(text: &str) -> Result<Self, TemplateError> {
         Self::read(text, true)
     }
 
@@ -130,7 +130,7 @@ impl Template {
     /// How `path`, relative and without `.` or `..`, lies to the one that the template makes for
     /// some user: above it (`Less`), in its place, or beneath it (`Greater`). `None`: apart from it
     /// for every user. A component with a placeholder counts as equal to any name.
-    pub fn compare(&self, path: &Path) -> Option<Ordering> {
+    pub(crate) fn compare(&self, path: &Path) -> Option<Ordering> {
         let mut own = self.text.split('/');
         let mut other = path.iter();
         loop {

@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 use crate::names::UserName;
 
 /// Lowest uid of a person; Debian gives those below to the system (policy 9.2.2).
-pub const MIN_ID: u32 = 1000;
+pub(crate) const MIN_ID: u32 = 1000;
 /// Highest uid. Some programs take ids for signed numbers, and NFS writes nobody as -2.
-pub const MAX_ID: u32 = 2_147_483_646;
+pub(crate) const MAX_ID: u32 = 2_147_483_646;
 /// systemd's dynamic users, and its other ranges up to the end of 16 bits
 /// (<https://systemd.io/UIDS-GIDS/>).
 const SYSTEMD: std::ops::RangeInclusive<u32> = 61_184..=65_519;
@@ -22,7 +22,7 @@ const USERS: u32 = 100;
 const MIN_RANGE: u32 = 1000;
 
 /// What ids are allowed, as the remedy of an error.
-pub const ALLOWED: &str =
+pub(crate) const ALLOWED: &str =
     "Use ids from 1000 to 2147483646 other than 61184-65519, 65534 and 65535; gid 100 is allowed.";
 
 /// The uid and gid of a hub user. A value of this type has passed the rules for both.

@@ -63,7 +63,7 @@ pub enum Counter {
 }
 
 /// How many there are.
-pub const COUNTERS: usize = 15 + START_SECONDS.len() + 1;
+pub(crate) const COUNTERS: usize = 15 + START_SECONDS.len() + 1;
 
 impl Counter {
     fn place(self) -> usize {

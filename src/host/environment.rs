@@ -10,7 +10,7 @@ pub const MAX_NAME: usize = 128;
 /// Longest value, in bytes.
 pub const MAX_VALUE: usize = 4096;
 /// Longest value of a locale or a terminal's type, which are looked up over there.
-pub const MAX_LOOKED_UP: usize = 64;
+pub(crate) const MAX_LOOKED_UP: usize = 64;
 
 /// Locales: they are used only where the user's server knows them.
 const LOCALES: [&str; 14] = [

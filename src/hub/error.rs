@@ -90,7 +90,7 @@ impl HttpError {
 
     /// Whether the call may have got to its end all the same, and only its answer did not.
     #[must_use]
-    pub fn may_have_arrived(&self) -> bool {
+    pub(crate) fn may_have_arrived(&self) -> bool {
         match self.fault {
             Fault::Timeout(_) | Fault::TooLarge(_) | Fault::Broken(_) | Fault::Trouble(_) => true,
             // A redirect is the answer of something that did nothing else.

@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 /// Answers one connection per request with what the script gives, and remembers the requests.
 pub struct Fake {
@@ -14,7 +13,7 @@ pub struct Fake {
 }
 
 /// Sends an answer; gets the request's head and how many such requests (first line) came before.
-pub type Script = dyn Fn(&mut TcpStream, &str, usize) + Send + Sync;
+pub(crate) type Script = dyn Fn(&mut TcpStream, &str, usize) + Send + Sync;
 
 impl Fake {
     pub fn new(script: impl Fn(&mut TcpStream, &str, usize) + Send + Sync + 'static) -> Self {
@@ -83,7 +82,8 @@ pub fn send(stream: &mut TcpStream, bytes: &[u8]) {
 }
 
 /// Sends these bytes one at a time.
-pub fn drip(stream: &mut TcpStream, bytes: &[u8], pause: Duration) {
+#[cfg(test)]
+pub(crate) fn drip(stream: &mut TcpStream, bytes: &[u8], pause: std::time::Duration) {
     for byte in bytes {
         if stream.write_all(&[*byte]).is_err() {
             return;

@@ -18,9 +18,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longest body of a successful answer, in bytes. A user model with hundreds of servers has some 200 KB.
-pub const MAX_BODY: usize = 1 << 20;
+pub(crate) const MAX_BODY: usize = 1 << 20;
 /// How much of an error's body is kept, in bytes; the rest is cut off.
-pub const MAX_ERROR_BODY: usize = 64 << 10;
+pub(crate) const MAX_ERROR_BODY: usize = 64 << 10;
 /// Time for one TCP connection and TLS handshake.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for one call; more would overflow the clock's arithmetic some day.
@@ -101,14 +101,6 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-impl Reply {
-    /// Whether the status is 2xx.
-    #[must_use]
-    pub fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-}
-
 impl Http {
     /// A client for the hub at `base` (`https://hub.example.org/base/`, with the slash).
     ///
@@ -170,12 +162,6 @@ impl Http {
         format!("{}hub/token", self.base)
     }
 
-    /// Where the hub shows users their servers: `https://hub.example.org/base/hub/home`.
-    #[must_use]
-    pub fn home_page(&self) -> String {
-        format!("{}hub/home", self.base)
-    }
-
     /// Makes a call and reads the whole answer.
     ///
     /// # Errors
@@ -204,7 +190,7 @@ impl Http {
     ///
     /// # Errors
     /// As [`Self::call`].
-    pub fn open(&self, token: &Token, call: Call<'_>) -> Result<Stream, HttpError> {
+    pub(crate) fn open(&self, token: &Token, call: Call<'_>) -> Result<Stream, HttpError> {
         let Call { method, path, body, timeout } = call;
         let timeout = timeout.min(MAX_TIMEOUT);
         let began = Instant::now();
@@ -259,7 +245,7 @@ impl Http {
 
     /// The URL of a path below the base; nothing for segments that a URL could not hold as they are.
     #[must_use]
-    pub fn url(&self, path: &[&str]) -> Option<Url> {
+    pub(crate) fn url(&self, path: &[&str]) -> Option<Url> {
         // The URL standard takes `.` and `..`, also when written %2e, for steps through the tree.
         let is_step = |segment: &str| {
             matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "" | "." | "..")
@@ -282,7 +268,7 @@ impl Http {
 
 /// An answer whose body is still coming in.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     /// The HTTP status.
     pub status: u16,
     /// `Retry-After` as written.
@@ -297,7 +283,7 @@ pub struct Stream {
 impl Stream {
     /// Whether the status is 2xx.
     #[must_use]
-    pub fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
@@ -305,7 +291,7 @@ impl Stream {
     ///
     /// # Errors
     /// The call's time is over, or the connection broke.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, HttpError> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, HttpError> {
         if Instant::now() >= self.deadline {
             return Err(self.failed(Fault::Timeout(self.began.elapsed())));
         }

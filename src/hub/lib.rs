@@ -21,14 +21,14 @@
 //! time, its texts are cleaned before anybody sees them, and whatever is not understood never grants anything.
 
 pub mod error;
-pub mod follow;
+pub(crate) mod follow;
 pub mod http;
 pub mod json;
 pub mod locate;
 pub mod model;
 pub mod progress;
-pub mod reply;
-pub mod scopes;
+pub(crate) mod reply;
+pub(crate) mod scopes;
 pub mod service_token;
 pub mod start;
 pub mod text;

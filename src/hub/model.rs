@@ -218,7 +218,7 @@ impl Verified {
 ///
 /// # Errors
 /// The [`Refusal`]; whatever is not such an answer is [`Refusal::NotUnderstood`], never a grant.
-pub fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refusal> {
+pub(crate) fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refusal> {
     let model = parse(answer)?;
     let token_id = model.token_id.as_deref().map(|id| printable(id, MAX_NAME));
     if model.kind != "user" {

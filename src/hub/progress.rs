@@ -23,7 +23,7 @@ pub struct Progress {
 
 /// An event of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// Still on the way.
     Progress(Progress),
     /// The server is up and reachable.
@@ -47,7 +47,7 @@ struct Raw {
 
 /// Splits the stream, in whatever pieces it arrives, into events.
 #[derive(Debug, Default)]
-pub struct Parser {
+pub(crate) struct Parser {
     line: Vec<u8>,
     data: Vec<u8>,
     /// The last byte was a CR, so a LF now belongs to it.
@@ -60,7 +60,7 @@ pub struct Parser {
 
 impl Parser {
     /// Takes the next bytes and returns the events that they complete.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         for &byte in bytes {
             let after_cr = mem::replace(&mut self.after_cr, byte == b'\r');

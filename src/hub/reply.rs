@@ -14,7 +14,7 @@ const DEFAULT_RETRY: Duration = Duration::from_secs(10);
 
 /// An answer to `POST …/server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// "Started". Can be false after an earlier failed spawn, so it has to be confirmed.
     Started,
     /// The spawn goes on in the background.
@@ -48,14 +48,14 @@ struct Body {
 
 /// The hub's message in an error, as one printable line; nothing when the error is not the hub's.
 #[must_use]
-pub fn hub_message(reply: &Reply) -> Option<String> {
+pub(crate) fn hub_message(reply: &Reply) -> Option<String> {
     let body: Body = json::object(&reply.body).ok()?;
     (body.status == reply.status).then(|| printable(&body.message.unwrap_or_default(), MAX_MESSAGE))
 }
 
 /// Reads an answer.
 #[must_use]
-pub fn read(reply: &Reply) -> Answer {
+pub(crate) fn read(reply: &Reply) -> Answer {
     let message = hub_message(reply);
     let own = message.is_some();
     let text = message.unwrap_or_default();

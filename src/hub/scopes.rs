@@ -7,7 +7,7 @@
 
 /// One user's server, as scopes see it.
 #[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// The user's name.
     pub user: &'a str,
     /// The server's name; empty for the default server.
@@ -19,7 +19,7 @@ pub struct Target<'a> {
 impl Target<'_> {
     /// Whether `scope` is `name`, unfiltered or with a filter that this server passes.
     #[must_use]
-    pub fn is_covered_by(&self, scope: &str, name: &str) -> bool {
+    pub(crate) fn is_covered_by(&self, scope: &str, name: &str) -> bool {
         let Some(rest) = scope.strip_prefix(name) else { return false };
         if rest.is_empty() {
             return true;
@@ -34,7 +34,7 @@ impl Target<'_> {
 
     /// Whether one of `scopes` is one of `names` for this server.
     #[must_use]
-    pub fn has_any(&self, scopes: &[String], names: &[&str]) -> bool {
+    pub(crate) fn has_any(&self, scopes: &[String], names: &[&str]) -> bool {
         scopes.iter().any(|scope| names.iter().any(|name| self.is_covered_by(scope, name)))
     }
 }

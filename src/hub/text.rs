@@ -1,7 +1,7 @@
 //! Text from the hub, made fit to be shown: it may hold whatever a spawner, an image or a proxy put there.
 
 /// Longest message shown to a user, in characters.
-pub const MAX_MESSAGE: usize = 512;
+pub(crate) const MAX_MESSAGE: usize = 512;
 
 /// One line of at most `max` characters without anything that a terminal or a log could interpret.
 ///
@@ -55,7 +55,7 @@ fn invisible(c: char) -> bool {
 
 /// A message without its closing full stop, so that it can be followed by one.
 #[must_use]
-pub fn unstopped(text: &str) -> &str {
+pub(crate) fn unstopped(text: &str) -> &str {
     text.trim_end_matches(['.', ' ', '!'])
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Longest answer that is read, in bytes.
-pub const MAX_ANSWER: usize = 256 << 10;
+pub(crate) const MAX_ANSWER: usize = 256 << 10;
 /// Longest piece of a foreign text in an error, in characters.
 const MAX_DETAIL: usize = 200;
 

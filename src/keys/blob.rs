@@ -4,10 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// Longest key, in bytes without base64: RSA's largest at sshd has 2 KiB.
-pub const MAX_BLOB: usize = 16 << 10;
+pub(crate) const MAX_BLOB: usize = 16 << 10;
 
 /// The types of keys that are taken, as sshd(8) names them.
-pub const KINDS: [&str; 7] = [
+pub(crate) const KINDS: [&str; 7] = [
     "ssh-ed25519",
     "ssh-rsa",
     "ecdsa-sha2-nistp256",
@@ -55,7 +55,7 @@ pub fn decode(kind: &str, base64: &[u8]) -> Result<Vec<u8>, BlobError> {
 
 /// The base64 of a key.
 #[must_use]
-pub fn encode(blob: &[u8]) -> String {
+pub(crate) fn encode(blob: &[u8]) -> String {
     STANDARD.encode(blob)
 }
 

@@ -19,7 +19,12 @@ pub const MAX_FILE: usize = 256 << 10;
 /// # Errors
 /// One line for the log: it is no regular file, others could have changed it, it is longer than [`MAX_FILE`], or the file
 /// system says no.
-pub fn read(dir: BorrowedFd<'_>, name: &str, shown: &str, owner: u32) -> Result<Option<Vec<u8>>, String> {
+pub(crate) fn read(
+    dir: BorrowedFd<'_>,
+    name: &str,
+    shown: &str,
+    owner: u32,
+) -> Result<Option<Vec<u8>>, String> {
     let resolve =
         ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     // Opening a fifo would otherwise wait for whoever writes to it.
@@ -47,7 +52,7 @@ pub fn read(dir: BorrowedFd<'_>, name: &str, shown: &str, owner: u32) -> Result<
 ///
 /// # Errors
 /// One line for the log.
-pub fn check(fd: BorrowedFd<'_>, shown: &str, owner: u32) -> Result<FileStat, String> {
+pub(crate) fn check(fd: BorrowedFd<'_>, shown: &str, owner: u32) -> Result<FileStat, String> {
     let found = fstat(fd).map_err(|error| failed(shown, error))?;
     if found.st_uid != 0 && found.st_uid != owner {
         Err(format!("{shown} belongs to uid {}, not to {}", found.st_uid, whom(owner)))
@@ -64,7 +69,7 @@ fn whom(owner: u32) -> String {
 
 /// What an error on `shown` means, in one line.
 #[must_use]
-pub fn failed(shown: &str, error: Errno) -> String {
+pub(crate) fn failed(shown: &str, error: Errno) -> String {
     match error {
         Errno::ELOOP => format!("{shown} is a symbolic link, which is not followed"),
         Errno::ENOTDIR => format!("{shown} is not a directory"),

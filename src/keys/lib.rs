@@ -7,5 +7,5 @@ pub mod examples;
 pub mod file;
 pub mod home;
 pub mod line;
-pub mod options;
+pub(crate) mod options;
 mod refused;

@@ -48,7 +48,7 @@ const KNOWN: [(&str, bool, Fate); 22] = [
 
 /// Options of a key that is taken.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Judged {
+pub(crate) struct Judged {
     /// Those that are passed on, as they are written.
     pub kept: Vec<String>,
     /// Names of those that are left out. Not their values: a variable may be a secret.
@@ -59,7 +59,7 @@ pub struct Judged {
 ///
 /// # Errors
 /// Why the key is refused.
-pub fn judge(text: &[u8]) -> Result<Judged, Refused> {
+pub(crate) fn judge(text: &[u8]) -> Result<Judged, Refused> {
     let mut rest = std::str::from_utf8(text).map_err(|_| Refused::Options)?;
     let mut judged = Judged::default();
     loop {

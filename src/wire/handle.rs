@@ -6,7 +6,7 @@ use std::fmt::Write;
 use zeroize::Zeroizing;
 
 /// Hex digits in each half.
-pub const HALF: usize = 32;
+pub(crate) const HALF: usize = 32;
 /// Hex digits of a session's name.
 pub const SESSION_DIGITS: usize = 8;
 
@@ -60,7 +60,7 @@ impl Handle {
 
     /// What a claim must bring.
     #[must_use]
-    pub fn secret(&self) -> &str {
+    pub(crate) fn secret(&self) -> &str {
         &self.0[HALF..]
     }
 

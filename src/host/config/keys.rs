@@ -102,7 +102,7 @@ impl UrlTemplate {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, UrlError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, UrlError> {
         const EXAMPLE: &str =
             "Use an address with the user's name in it, as in https://git.example.org/{username}.keys.";
         let error = |problem, remedy| Err(UrlError { problem, remedy });
@@ -149,12 +149,6 @@ impl UrlTemplate {
     #[must_use]
     pub fn for_user(&self, user: &str) -> String {
         self.0.replace(PLACEHOLDER, &quote(user))
-    }
-
-    /// The template as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -450,7 +444,7 @@ mod tests {
                 let other = url::Url::parse(&template.for_user("alice")).unwrap();
                 prop_assert_eq!((parsed.scheme(), parsed.host_str(), parsed.port()), ("https", other.host_str(), other.port()));
                 let start = format!("https://{}", other.authority());
-                prop_assert!(template.as_str().starts_with(&start));
+                prop_assert!(template.0.starts_with(&start));
                 prop_assert_eq!((parsed.username(), parsed.password()), ("", None));
             }
         }

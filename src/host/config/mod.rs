@@ -24,7 +24,7 @@ pub use edit::with_hub_url;
 pub use files::{Backend, Files, LogLevel};
 pub use keys::{Keys, Source, UrlTemplate};
 pub use login::{Login, NotAllowed};
-pub use metrics::Metrics;
+pub(crate) use metrics::Metrics;
 pub use session::{MOST_CONNECTIONS, Session};
 pub use shares::Share;
 pub use terminal::{Terminal, TerminalMode};

@@ -31,7 +31,7 @@ const OTHERS: [&str; 4] = ["/etc/group", "/etc/nsswitch.conf", CONFIG_FILE, JAIL
 
 /// What a configuration consists of, and when it was changed last.
 #[derive(Debug, PartialEq, Eq)]
-pub struct State {
+pub(crate) struct State {
     text: String,
     changed: SystemTime,
     /// Whether its Match lines look at more than a user's groups.
@@ -41,7 +41,7 @@ pub struct State {
 /// Looks at all files that sshd reads, beginning with `config`. Nothing where that cannot be told: then there is nothing to
 /// remember either.
 #[must_use]
-pub fn state(program: &str, config: &Path) -> Option<State> {
+pub(crate) fn state(program: &str, config: &Path) -> Option<State> {
     let mut seen = Seen::default();
     for path in OTHERS.iter().copied().chain([program]) {
         seen.look(Path::new(path));
@@ -141,13 +141,13 @@ impl Seen {
 
 /// The configuration that a listener's options name.
 #[must_use]
-pub fn config_of(arguments: &[String]) -> PathBuf {
+pub(crate) fn config_of(arguments: &[String]) -> PathBuf {
     let named = arguments.iter().rposition(|word| word == "-f").and_then(|at| arguments.get(at + 1));
     PathBuf::from(named.map_or(CONFIG, String::as_str))
 }
 
 /// Where entries are.
-pub struct Cache {
+pub(crate) struct Cache {
     dir: PathBuf,
     owner: u32,
 }
@@ -155,13 +155,13 @@ pub struct Cache {
 impl Cache {
     /// That of this host; `owner` is sshd's user.
     #[must_use]
-    pub fn of_host(owner: u32) -> Self {
+    pub(crate) fn of_host(owner: u32) -> Self {
         Self { dir: Path::new(RUN_DIR).join("confined"), owner }
     }
 
     /// Whether this was found to be so, lately.
     #[must_use]
-    pub fn knows(&self, key: &str, state: &State) -> bool {
+    pub(crate) fn knows(&self, key: &str, state: &State) -> bool {
         let known = || -> io::Result<bool> {
             if !self.is_ours()? {
                 return Ok(false);
@@ -182,7 +182,7 @@ impl Cache {
     ///
     /// # Errors
     /// The system's: it is not remembered then.
-    pub fn remember(&self, key: &str, state: &State) -> io::Result<()> {
+    pub(crate) fn remember(&self, key: &str, state: &State) -> io::Result<()> {
         if !SystemTime::now().duration_since(state.changed).is_ok_and(|age| age >= SETTLED) {
             return Ok(());
         }

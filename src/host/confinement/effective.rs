@@ -40,7 +40,7 @@ impl Effective {
     }
 
     /// The rules that a hub user's configuration breaks: none, and sshd confines the session.
-    pub fn opened(&self, jail: Jail) -> impl Iterator<Item = &'static Rule> {
+    pub(crate) fn opened(&self, jail: Jail) -> impl Iterator<Item = &'static Rule> {
         confining(jail).filter(|rule| !rule.holds(self))
     }
 }

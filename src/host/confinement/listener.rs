@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The distribution's.
-pub const SSHD: &str = "/usr/sbin/sshd";
+pub(crate) const SSHD: &str = "/usr/sbin/sshd";
 /// Options that take a value (sshd(8), 9.2 to 10.0).
 const WITH_VALUE: &str = "CEbcfghkopu";
 /// Options that change what a user gets, or what `sshd -T` needs: configuration, option, host key.
@@ -20,7 +20,7 @@ const GENERATIONS: usize = 6;
 
 /// An sshd to ask.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// The program.
     pub program: String,
     /// What to pass on to it.
@@ -31,7 +31,7 @@ pub struct Listener {
 ///
 /// # Errors
 /// There is one, but which options it has cannot be seen.
-pub fn find(owner: u32) -> Result<Option<Listener>, &'static str> {
+pub(crate) fn find(owner: u32) -> Result<Option<Listener>, &'static str> {
     for (process, title) in ancestors(owner) {
         if is_cut(&title) {
             return Err("the options of this sshd cannot be seen: its title is cut off");

@@ -12,11 +12,11 @@
 //! | [`listener`] | which sshd to ask |
 //! | [`cache`] | asking costs 10 to 20 ms: an answer is kept while nothing changes |
 
-pub mod cache;
+pub(crate) mod cache;
 pub mod effective;
-pub mod listener;
+pub(crate) mod listener;
 pub mod package;
-pub mod request;
+pub(crate) mod request;
 pub mod text;
 
 use crate::child::program;
@@ -39,7 +39,7 @@ const MAX_OUTPUT: usize = 256 << 10;
 
 /// What was found out.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// The session will be confined.
     Confined,
     /// It would not be: what is so, and what to do.

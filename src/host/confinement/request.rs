@@ -5,11 +5,11 @@ use common::LoginName;
 use std::net::IpAddr;
 
 /// Longest request, in bytes: up to 65536 groups are possible, hundreds happen. What is sent must fit into a pipe.
-pub const MAX_REQUEST: usize = 4096;
+pub(crate) const MAX_REQUEST: usize = 4096;
 
 /// A login.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     user: LoginName,
     /// The user's groups, by number.
     groups: String,
@@ -22,7 +22,7 @@ pub struct Request {
 impl Request {
     /// Understands a request; nothing if it is none.
     #[must_use]
-    pub fn parse(text: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let lines = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
         let (mut user, mut groups, mut host, mut connection) = (None, None, None, None);
         for line in lines.split('\n') {
@@ -56,7 +56,7 @@ impl Request {
 
     /// What sshd is asked about. An interface of its own (RDomain) is not known here: a Match block for one doesn't hold.
     #[must_use]
-    pub fn spec(&self) -> String {
+    pub(crate) fn spec(&self) -> String {
         let Self { user, host, connection, .. } = self;
         let fixed = format!("user={user},host={host},rdomain=");
         match connection {
@@ -69,7 +69,7 @@ impl Request {
 
     /// What an answer depends on besides files.
     #[must_use]
-    pub fn key(&self, listener: &Listener, more_than_groups: bool) -> String {
+    pub(crate) fn key(&self, listener: &Listener, more_than_groups: bool) -> String {
         let spec = if more_than_groups { self.spec() } else { String::new() };
         format!("{} {:?} groups={} {spec}", listener.program, listener.arguments, self.groups)
     }

@@ -64,7 +64,7 @@ fn patterns(rest: &str) -> Option<Vec<String>> {
 
 /// What the outcome of a file depends on besides its own text.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Needs {
+pub(crate) struct Needs {
     /// Patterns of included files, absolute.
     pub includes: BTreeSet<String>,
     /// Whether Match lines look at more than the user's groups.
@@ -75,7 +75,7 @@ pub struct Needs {
 
 /// Reads a file's needs.
 #[must_use]
-pub fn needs(text: &str) -> Needs {
+pub(crate) fn needs(text: &str) -> Needs {
     let mut found = Needs::default();
     for text in text.lines() {
         match line(text) {

@@ -172,7 +172,7 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub fn of(homes: &'a Homes, user: &UserName) -> Result<Self, Fault> {
+    pub(crate) fn of(homes: &'a Homes, user: &UserName) -> Result<Self, Fault> {
         let relative = homes.template.expand(user).map_err(|e| {
             Fault::new(HomeFault::Failed, &format!("homes.template makes no path of {user}: {e}"))
         })?;
@@ -241,26 +241,26 @@ pub(super) mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    pub fn homes(dir: &Path, more: &str) -> Homes {
+    pub(crate) fn homes(dir: &Path, more: &str) -> Homes {
         let text = format!("[homes]\nroot = '{}'\n{more}", dir.display());
         common::Settings::parse(&text).unwrap().homes.unwrap()
     }
 
-    pub fn alice() -> UserName {
+    pub(crate) fn alice() -> UserName {
         UserName::parse("alice").unwrap()
     }
 
     /// Whether the tests may give files away; CI runs them as root.
-    pub fn root() -> bool {
+    pub(crate) fn root() -> bool {
         nix::unistd::geteuid().is_root()
     }
 
-    pub fn ids(uid: u32) -> Ids {
+    pub(crate) fn ids(uid: u32) -> Ids {
         Ids::new(uid, uid).unwrap()
     }
 
     /// Runs in a thread of its own, whose credentials nobody else has (credentials(7): a thread's attribute).
-    pub fn in_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn in_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| scope.spawn(run).join()).unwrap()
     }
 

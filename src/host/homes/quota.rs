@@ -99,7 +99,7 @@ pub fn usage(home: BorrowedFd<'_>) -> io::Result<Option<Usage>> {
 ///
 /// # Errors
 /// The system's.
-pub fn set(home: BorrowedFd<'_>, whose: Whose, limits: Quota) -> io::Result<()> {
+pub(crate) fn set(home: BorrowedFd<'_>, whose: Whose, limits: Quota) -> io::Result<()> {
     let (kind, id) = match whose {
         Whose::Project(id) => (Kind::Project, id),
         Whose::User(id) => (Kind::User, id),
@@ -112,7 +112,7 @@ pub fn set(home: BorrowedFd<'_>, whose: Whose, limits: Quota) -> io::Result<()> 
 ///
 /// # Errors
 /// What to switch on, or what failed; for the log.
-pub fn limit_new(
+pub(crate) fn limit_new(
     home: BorrowedFd<'_>,
     user: &UserName,
     owner: Option<u32>,

@@ -3,13 +3,19 @@
 use syslog::Severity;
 
 /// Where journald takes them. A socket of its own, that exists for as long as it is this host's logger.
-pub const SOCKET: &str = "/run/systemd/journal/socket";
+pub(crate) const SOCKET: &str = "/run/systemd/journal/socket";
 /// LOG_AUTHPRIV, as /dev/log's messages of ours.
 const FACILITY: &str = "10";
 
 /// A message as the journal's fields. Values are single lines already: what holds a line break is left out, as the
 /// protocol would need another form for it.
-pub fn datagram(program: &str, pid: u32, severity: Severity, fields: &[(&str, &str)], line: &str) -> Vec<u8> {
+pub(crate) fn datagram(
+    program: &str,
+    pid: u32,
+    severity: Severity,
+    fields: &[(&str, &str)],
+    line: &str,
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(line.len() + 256);
     let mut push = |name: &str, value: &str| {
         if !value.contains('\n') {

@@ -25,7 +25,7 @@ const SOCK_TYPE_MASK: u64 = 0xf;
 ///
 /// # Errors
 /// The system's.
-pub fn network() -> io::Result<()> {
+pub(crate) fn network() -> io::Result<()> {
     let mut allowed = table(PLAIN)?;
     allowed.extend(conditional()?);
     // For the filters that follow; the last takes it back.
@@ -51,7 +51,7 @@ pub fn network() -> io::Result<()> {
 ///
 /// # Errors
 /// The system's.
-pub fn watcher(sshd: Option<RawFd>) -> io::Result<()> {
+pub(crate) fn watcher(sshd: Option<RawFd>) -> io::Result<()> {
     let no_such_call = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let mut allowed = table(WATCHER)?;
     if let Some(sshd) = sshd {
@@ -68,7 +68,7 @@ pub fn watcher(sshd: Option<RawFd>) -> io::Result<()> {
 ///
 /// # Errors
 /// The system's.
-pub fn session() -> io::Result<()> {
+pub(crate) fn session() -> io::Result<()> {
     let mut refused = table(DANGEROUS)?;
     refused.extend(namespaces()?);
     refused.extend(table(&[libc::SYS_clone3])?);

@@ -15,10 +15,10 @@
 //! exploit wants (another program, another process's memory, namespaces, mounts) kill the process. The kernel
 //! logs both: `journalctl -k -g type=1326`, see audit(8).
 
-pub mod calls;
+pub(crate) mod calls;
 pub mod limits;
-pub mod reach;
-pub mod tables;
+pub(crate) mod reach;
+pub(crate) mod tables;
 
 use crate::config::{Config, ConfigError};
 use crate::log::{Event, Line, Log};

@@ -121,7 +121,7 @@ impl Reach {
 
     /// And signals to processes that are not confined like this one.
     #[must_use]
-    pub fn with_signals(mut self) -> Self {
+    pub(crate) fn with_signals(mut self) -> Self {
         self.signals = true;
         self
     }

@@ -6,7 +6,7 @@ use libc::c_long as Call;
 const SYS_OPEN_TREE_ATTR: Call = 467;
 
 /// Nobody here calls these, no library does, and whoever breaks in wants them.
-pub const DANGEROUS: &[Call] = &[
+pub(crate) const DANGEROUS: &[Call] = &[
     // Other processes: their memory, their descriptors.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
@@ -71,7 +71,7 @@ pub const DANGEROUS: &[Call] = &[
 
 /// What lies in the IPC namespace, System V's and POSIX': memory and messages that others of the same uid reach. No program
 /// that serves files has a use for it.
-pub const IPC: &[Call] = &[
+pub(crate) const IPC: &[Call] = &[
     libc::SYS_msgget,
     libc::SYS_msgsnd,
     libc::SYS_msgrcv,
@@ -94,13 +94,13 @@ pub const IPC: &[Call] = &[
 
 /// From here on numbers are x32's, which the kernel knows beside those of x86-64 and under the same architecture, where it
 /// is built and started with them: a table of these alone would let the others through.
-pub const X32: u32 = 0x4000_0000;
+pub(crate) const X32: u32 = 0x4000_0000;
 
 /// Another program. Of a session these are its work.
-pub const EXEC: &[Call] = &[libc::SYS_execve, libc::SYS_execveat];
+pub(crate) const EXEC: &[Call] = &[libc::SYS_execve, libc::SYS_execveat];
 
 /// Flags of clone(2) for a namespace: each of them alone is dangerous. CLONE_NEWTIME is one of clone3(2) only.
-pub const NAMESPACES: [libc::c_int; 7] = [
+pub(crate) const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
     libc::CLONE_NEWUTS,
@@ -111,7 +111,7 @@ pub const NAMESPACES: [libc::c_int; 7] = [
 ];
 
 /// Whatever the arguments are.
-pub const PLAIN: &[Call] = &[
+pub(crate) const PLAIN: &[Call] = &[
     // Memory; mmap and mprotect see below.
     libc::SYS_munmap,
     libc::SYS_mremap,
@@ -232,7 +232,7 @@ pub const PLAIN: &[Call] = &[
 ];
 
 /// All that process 1 of a jail does: it waits for two descriptors, looks who is left (kill, see below), and ends.
-pub const WATCHER: &[Call] = &[
+pub(crate) const WATCHER: &[Call] = &[
     libc::SYS_ppoll,
     libc::SYS_recvmsg,
     libc::SYS_clock_nanosleep,
@@ -251,7 +251,7 @@ pub const WATCHER: &[Call] = &[
 ];
 
 /// Commands of fcntl(2). Not F_SETOWN and F_SETSIG: with them the kernel sends signals to any process of the same uid.
-pub const FCNTL: [libc::c_int; 10] = [
+pub(crate) const FCNTL: [libc::c_int; 10] = [
     libc::F_DUPFD,
     libc::F_DUPFD_CLOEXEC,
     libc::F_GETFD,
@@ -266,11 +266,11 @@ pub const FCNTL: [libc::c_int; 10] = [
 ];
 
 /// Requests of ioctl(2). Not TIOCSTI: a user's terminal is among our descriptors.
-pub const IOCTL: [libc::Ioctl; 5] =
+pub(crate) const IOCTL: [libc::Ioctl; 5] =
     [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS, libc::TIOCGWINSZ];
 
 /// Options of prctl(2): names of threads and of memory.
-pub const PRCTL: [libc::c_int; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
+pub(crate) const PRCTL: [libc::c_int; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
 
 #[cfg(test)]
 mod tests {

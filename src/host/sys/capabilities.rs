@@ -8,13 +8,13 @@ use std::io;
 const VERSION_3: u32 = 0x2008_0522;
 
 /// Mounting (capabilities(7)).
-pub const SYS_ADMIN: u32 = 21;
+pub(crate) const SYS_ADMIN: u32 = 21;
 /// Changing to another uid.
 #[cfg(test)]
-pub const SETUID: u32 = 7;
+pub(crate) const SETUID: u32 = 7;
 /// Changing to another gid, and the supplementary groups.
 #[cfg(test)]
-pub const SETGID: u32 = 6;
+pub(crate) const SETGID: u32 = 6;
 
 #[repr(C)]
 struct Header {
@@ -31,18 +31,18 @@ struct Half {
 }
 
 /// Empties effective, permitted and inheritable; a change of uid leaves the inheritable set alone.
-pub fn clear() -> io::Result<()> {
+pub(crate) fn clear() -> io::Result<()> {
     set([Half::default(); 2])
 }
 
 /// Gives up every capability but these (of the first 32), for good.
-pub fn keep_only(kept: &[u32]) -> io::Result<()> {
+pub(crate) fn keep_only(kept: &[u32]) -> io::Result<()> {
     let bits = kept.iter().fold(0, |bits, one| bits | 1 << one);
     set([Half { effective: bits, permitted: bits, inheritable: 0 }, Half::default()])
 }
 
 /// Whether all three sets are empty.
-pub fn are_empty() -> io::Result<bool> {
+pub(crate) fn are_empty() -> io::Result<bool> {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let mut halves = [Half { effective: 1, permitted: 1, inheritable: 1 }; 2];
     // SAFETY: capget(2) fills two halves for version 3; `halves` has room for two.

@@ -7,7 +7,7 @@ use libc::{c_int, c_void, dl_phdr_info, size_t};
 /// cache as they are used. A start goes through most of the HTTP and TLS code, which is megabytes; what follows
 /// needs a fraction of it. Locked pages are dropped as well (MADV_DONTNEED_LOCKED, from Linux 5.18 on): there is no secret
 /// in a program's file. Older kernels keep them.
-pub fn release() {
+pub(crate) fn release() {
     // SAFETY: the callback keeps to the contract of dl_iterate_phdr(3), and no pointer outlives a call of it.
     unsafe { libc::dl_iterate_phdr(Some(release_object), std::ptr::null_mut()) };
 }

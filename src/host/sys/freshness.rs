@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 ///
 /// # Errors
 /// The system's: `ESTALE` when the file has been deleted on the server.
-pub fn refresh(fd: BorrowedFd<'_>) -> nix::Result<()> {
+pub(crate) fn refresh(fd: BorrowedFd<'_>) -> nix::Result<()> {
     let mut found = MaybeUninit::<libc::statx>::uninit();
     // SAFETY: the path is an empty C string, `fd` is open while borrowed, and the kernel fills the struct that we own.
     let result = unsafe {

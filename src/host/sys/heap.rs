@@ -6,7 +6,7 @@ use std::ptr::null_mut;
 
 /// From this size on a block has pages of its own, which may be swapped out. A token is in none of these: it comes and goes
 /// in headers, requests and answers of a few KiB, and what may be longer grows beyond this only with what others have sent.
-pub const LARGE: usize = 1 << 20;
+pub(crate) const LARGE: usize = 1 << 20;
 
 /// The system's heap, but for blocks of [`LARGE`] bytes and more.
 ///

@@ -44,7 +44,7 @@ pub fn act_on_files_as(uid: u32, gid: u32) -> io::Result<()> {
 
 /// Makes the calling thread, for a test, what root is on an NFS export with root_squash: permissions of files hold.
 #[cfg(test)]
-pub fn squash() -> io::Result<()> {
+pub(crate) fn squash() -> io::Result<()> {
     use capabilities::{SETGID, SETUID, SYS_ADMIN};
     capabilities::keep_only(&[SETGID, SETUID, SYS_ADMIN])
 }

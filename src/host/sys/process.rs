@@ -379,7 +379,7 @@ pub fn in_child(test: impl FnOnce()) -> bool {
 /// The same, and reports how the child ended.
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used)]
-pub fn end_of_child(test: impl FnOnce()) -> nix::sys::wait::WaitStatus {
+pub(crate) fn end_of_child(test: impl FnOnce()) -> nix::sys::wait::WaitStatus {
     // SAFETY: the child has a copy of this thread only; glibc has its allocator's locks in order after fork(3), and
     // the tests' own code takes no other.
     match unsafe { fork() }.unwrap() {

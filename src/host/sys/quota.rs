@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Whose usage is counted and limited (linux/quota.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Everything that a uid owns in a file system.
     User = 0,
     /// Everything in the directories of a project.
@@ -19,7 +19,7 @@ pub enum Kind {
 
 /// What is used and allowed; a limit of 0 is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// Bytes in use.
     pub bytes: u64,
     /// Limit that may be exceeded for a time, in bytes.
@@ -43,7 +43,7 @@ const Q_XGETQSTAT: libc::c_int = 0x5805;
 ///
 /// # Errors
 /// The system's. `ENOSYS`: it has no quotas; `ESRCH` and `EINVAL`: none are on.
-pub fn enforced(fd: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
+pub(crate) fn enforced(fd: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
     // struct fs_quota_stat is 80 bytes long; its flags are two bytes at offset 2.
     let mut state = [0_u16; 64];
     call(fd, Q_XGETQSTAT, Kind::User, 0, state.as_mut_ptr().cast())?;
@@ -56,7 +56,7 @@ pub fn enforced(fd: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
 ///
 /// # Errors
 /// The system's; `ENOENT` on XFS for an id that was never used.
-pub fn get(fd: BorrowedFd<'_>, kind: Kind, id: u32) -> io::Result<Figures> {
+pub(crate) fn get(fd: BorrowedFd<'_>, kind: Kind, id: u32) -> io::Result<Figures> {
     let mut found = empty();
     call(fd, libc::Q_GETQUOTA, kind, id, (&raw mut found).cast())?;
     Ok(Figures {
@@ -73,7 +73,7 @@ pub fn get(fd: BorrowedFd<'_>, kind: Kind, id: u32) -> io::Result<Figures> {
 ///
 /// # Errors
 /// The system's.
-pub fn set(fd: BorrowedFd<'_>, kind: Kind, id: u32, soft: u64, hard: u64) -> io::Result<()> {
+pub(crate) fn set(fd: BorrowedFd<'_>, kind: Kind, id: u32, soft: u64, hard: u64) -> io::Result<()> {
     let mut wanted = empty();
     wanted.dqb_bsoftlimit = soft.div_ceil(BLOCK);
     wanted.dqb_bhardlimit = hard.div_ceil(BLOCK);
@@ -114,7 +114,7 @@ fn call(
 /// `struct fsxattr` (linux/fs.h).
 #[repr(C)]
 #[derive(Default)]
-pub struct Attributes {
+pub(crate) struct Attributes {
     flags: u32,
     extent_size: u32,
     extents: u32,
@@ -136,7 +136,7 @@ mod request {
 ///
 /// # Errors
 /// The system's; `ENOTTY` or `EOPNOTSUPP` where the file system has no projects.
-pub fn project(fd: BorrowedFd<'_>) -> io::Result<u32> {
+pub(crate) fn project(fd: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(attributes(fd)?.project)
 }
 
@@ -144,7 +144,7 @@ pub fn project(fd: BorrowedFd<'_>) -> io::Result<u32> {
 ///
 /// # Errors
 /// The system's.
-pub fn set_project(dir: BorrowedFd<'_>, project: u32) -> io::Result<()> {
+pub(crate) fn set_project(dir: BorrowedFd<'_>, project: u32) -> io::Result<()> {
     let mut attributes = attributes(dir)?;
     attributes.project = project;
     attributes.flags |= FS_XFLAG_PROJINHERIT;

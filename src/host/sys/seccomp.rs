@@ -9,7 +9,7 @@ use std::io;
 ///
 /// # Errors
 /// The system's; `EACCES` without no_new_privs.
-pub fn install(program: &[seccompiler::sock_filter], logged: bool) -> io::Result<()> {
+pub(crate) fn install(program: &[seccompiler::sock_filter], logged: bool) -> io::Result<()> {
     let mut program: Vec<libc::sock_filter> = program
         .iter()
         .map(|step| libc::sock_filter { code: step.code, jt: step.jt, jf: step.jf, k: step.k })
@@ -36,7 +36,7 @@ pub fn install(program: &[seccompiler::sock_filter], logged: bool) -> io::Result
 
 /// Whether this kernel has filters that can end a process (Linux 4.14). Emulators of another processor have none.
 #[must_use]
-pub fn is_available() -> bool {
+pub(crate) fn is_available() -> bool {
     let action = libc::SECCOMP_RET_KILL_PROCESS;
     // SAFETY: reads the number that the pointer names.
     unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0 }
@@ -44,7 +44,10 @@ pub fn is_available() -> bool {
 
 /// Makes any system call, for tests of filters. Arguments must be harmless should the call be let through.
 #[cfg(test)]
-pub fn call(number: libc::c_long, arguments: [libc::c_long; 5]) -> Result<libc::c_long, nix::errno::Errno> {
+pub(crate) fn call(
+    number: libc::c_long,
+    arguments: [libc::c_long; 5],
+) -> Result<libc::c_long, nix::errno::Errno> {
     let [a, b, c, d, e] = arguments;
     // SAFETY: for tests only, in a child that does nothing else: the callers pass null pointers and small integers.
     nix::errno::Errno::result(unsafe { libc::syscall(number, a, b, c, d, e) })

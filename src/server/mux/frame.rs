@@ -1,6 +1,6 @@
 //! Packets and their lines (docs/mux.md, "Lines" and "Packets"). Pure.
 
-use super::protocol::{MAX_PAYLOAD, kind};
+use super::protocol::{FIRST_NUMBERED, MAX_PAYLOAD};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::{memchr, memrchr};
@@ -10,11 +10,11 @@ const HEAD: usize = 14;
 /// The checksum after it.
 const TAIL: usize = 4;
 /// Longest packet, in bytes.
-pub const MAX_PACKET: usize = HEAD + MAX_PAYLOAD + TAIL;
+pub(crate) const MAX_PACKET: usize = HEAD + MAX_PAYLOAD + TAIL;
 /// Longest base64 of a packet, in bytes.
-pub const MAX_LINE: usize = MAX_PACKET.div_ceil(3) * 4;
+pub(crate) const MAX_LINE: usize = MAX_PACKET.div_ceil(3) * 4;
 /// What a line's packet begins with.
-pub const START: u8 = b'~';
+pub(crate) const START: u8 = b'~';
 
 /// One packet; its payload is borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub fn encode(packet: &Packet<'_>, salt: u32, scratch: &mut Vec<u8>, out: &mut S
 
 /// The packet in `text`, a candidate's base64. `scratch` is overwritten. `None` for anything that isn't a packet.
 #[must_use]
-pub fn decode<'a>(text: &[u8], salt: u32, scratch: &'a mut Vec<u8>) -> Option<Packet<'a>> {
+pub(crate) fn decode<'a>(text: &[u8], salt: u32, scratch: &'a mut Vec<u8>) -> Option<Packet<'a>> {
     if text.len() > MAX_LINE {
         return None;
     }
@@ -95,12 +95,12 @@ pub fn salt(nonce: &str) -> u32 {
 /// Is it one of the numbered kinds?
 #[must_use]
 pub fn is_numbered(kind: u8) -> bool {
-    kind >= kind::OPEN
+    kind >= FIRST_NUMBERED
 }
 
 /// What a terminal's output consists of.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// What may be a packet: the base64 of a line.
     Candidate(&'a [u8]),
     /// Anything else; at most [`MAX_LINE`] bytes at once.
@@ -109,7 +109,7 @@ pub enum Piece<'a> {
 
 /// Splits a terminal's output into pieces, in whatever portions it comes. Holds at most one line.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(crate) struct Lines {
     rest: Vec<u8>,
     /// The line was too long: what follows of it is skipped.
     skip: bool,
@@ -120,7 +120,7 @@ impl Lines {
     ///
     /// # Errors
     /// What `take` says.
-    pub fn push<E>(
+    pub(crate) fn push<E>(
         &mut self,
         text: &[u8],
         mut take: impl FnMut(Piece<'_>) -> Result<(), E>,
@@ -165,12 +165,12 @@ impl Lines {
 
     /// What has come of a line that isn't complete.
     #[must_use]
-    pub fn rest(&self) -> &[u8] {
+    pub(crate) fn rest(&self) -> &[u8] {
         &self.rest
     }
 
     /// Forgets it: what comes next does not continue it.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         (self.rest, self.skip) = (Vec::new(), false);
     }
 }

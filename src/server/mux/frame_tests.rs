@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::mux::protocol::kind;
 use proptest::prelude::*;
 use std::convert::Infallible;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use wire::control::{Tty, WindowSize};
 
 /// The version of the protocol.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Longest text in an agent's JSON that is used, in characters.
 const MAX_TEXT: usize = 1024;
 
@@ -50,14 +50,14 @@ struct RawRefused {
 
 /// Reads HELLO's payload.
 #[must_use]
-pub fn hello(payload: &[u8]) -> Option<Hello> {
+pub(crate) fn hello(payload: &[u8]) -> Option<Hello> {
     let hello: Hello = serde_json::from_slice(payload).ok()?;
     (hello.python.len() <= MAX_TEXT).then_some(hello)
 }
 
 /// Reads EXIT's payload.
 #[must_use]
-pub fn exit(payload: &[u8]) -> Option<Exit> {
+pub(crate) fn exit(payload: &[u8]) -> Option<Exit> {
     let raw: RawExit = serde_json::from_slice(payload).ok()?;
     match (raw.status, raw.signal) {
         (Some(status), None) => Some(Exit::Status(status)),
@@ -71,13 +71,13 @@ pub fn exit(payload: &[u8]) -> Option<Exit> {
 
 /// Reads OPENED's payload: the credit of part 0.
 #[must_use]
-pub fn opened(payload: &[u8]) -> Option<usize> {
+pub(crate) fn opened(payload: &[u8]) -> Option<usize> {
     serde_json::from_slice(payload).ok().map(|raw: RawOpened| raw.window)
 }
 
 /// Reads REFUSED's payload.
 #[must_use]
-pub fn refused(payload: &[u8]) -> Option<String> {
+pub(crate) fn refused(payload: &[u8]) -> Option<String> {
     let raw: RawRefused = serde_json::from_slice(payload).ok()?;
     Some(raw.error.chars().take(MAX_TEXT).collect())
 }
@@ -143,7 +143,7 @@ impl<'a> Description<'a> {
 
     /// The JSON, with the credit that the agent gets for parts 1 and 2.
     #[must_use]
-    pub fn to_json(&self, window: usize) -> Vec<u8> {
+    pub(crate) fn to_json(&self, window: usize) -> Vec<u8> {
         #[derive(Serialize)]
         struct Whole<'a> {
             #[serde(flatten)]

@@ -2,8 +2,8 @@
 //! come out, and the caller says what time it is. Whatever comes from the agent is hostile.
 
 pub mod frame; // packets and lines
-pub mod message; // what packets carry in JSON
-pub mod order; // numbers, acknowledgement, repetition
+pub(crate) mod message; // what packets carry in JSON
+pub(crate) mod order; // numbers, acknowledgement, repetition
 pub mod protocol; // kinds and bounds
 mod stream; // credit and ends of one stream
 
@@ -523,12 +523,6 @@ impl Mux {
 
     fn ping_at(&self) -> Instant {
         self.heard.max(self.asked) + Duration::from_secs(PING_SECONDS)
-    }
-
-    /// Is there something to be sent at once?
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        !self.urgent.is_empty() || self.reason.is_some() || self.sending.is_ready()
     }
 
     /// When the agent was last heard.

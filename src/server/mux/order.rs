@@ -23,7 +23,7 @@ struct Kept {
 
 /// What is sent.
 #[derive(Debug)]
-pub struct Sending {
+pub(crate) struct Sending {
     /// Number of the first kept packet.
     base: u64,
     kept: VecDeque<Kept>,
@@ -39,23 +39,23 @@ pub struct Sending {
 
 /// The other end acknowledged what was never sent, or acknowledges nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadAck;
+pub(crate) struct BadAck;
 
 impl Sending {
     /// Nothing sent yet.
     #[must_use]
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { base: 0, kept: VecDeque::new(), sent: 0, bytes: 0, progress: now, paused: false }
     }
 
     /// How many bytes of payload may be queued.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         LINK_WINDOW.saturating_sub(self.bytes + COST)
     }
 
     /// Queues a packet. What carries no data is always taken.
-    pub fn queue(&mut self, kind: u8, stream: u32, part: u8, payload: &[u8], now: Instant) {
+    pub(crate) fn queue(&mut self, kind: u8, stream: u32, part: u8, payload: &[u8], now: Instant) {
         if self.kept.is_empty() {
             self.progress = now;
         }
@@ -65,12 +65,12 @@ impl Sending {
 
     /// Is there a packet to be sent now?
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         !self.paused && self.sent < self.kept.len()
     }
 
     /// The next packet to be sent.
-    pub fn take(&mut self) -> Option<Packet<'_>> {
+    pub(crate) fn take(&mut self) -> Option<Packet<'_>> {
         if !self.is_ready() {
             return None;
         }
@@ -84,7 +84,7 @@ impl Sending {
     ///
     /// # Errors
     /// [`BadAck`]
-    pub fn acknowledge(&mut self, number: u64, now: Instant) -> Result<bool, BadAck> {
+    pub(crate) fn acknowledge(&mut self, number: u64, now: Instant) -> Result<bool, BadAck> {
         let sent_ever = self.base + self.kept.len() as u64;
         if number > sent_ever {
             return Err(BadAck);
@@ -104,39 +104,39 @@ impl Sending {
     }
 
     /// Sends everything again that isn't acknowledged.
-    pub fn repeat(&mut self, now: Instant) {
+    pub(crate) fn repeat(&mut self, now: Instant) {
         self.sent = 0;
         self.progress = now;
     }
 
     /// Sends nothing until the next acknowledgement, and then everything again.
-    pub fn pause(&mut self, now: Instant) {
+    pub(crate) fn pause(&mut self, now: Instant) {
         self.paused = true;
         self.progress = now;
     }
 
     /// Does the other end still have to say what it has?
     #[must_use]
-    pub fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.paused
     }
 
     /// When to repeat by ourselves; while paused: when to ask again.
     #[must_use]
-    pub fn repeat_at(&self) -> Option<Instant> {
+    pub(crate) fn repeat_at(&self) -> Option<Instant> {
         (self.paused || self.sent > 0).then(|| self.progress + Duration::from_secs(REPEAT_SECONDS))
     }
 
     /// Has the other end stopped acknowledging?
     #[must_use]
-    pub fn is_neglected(&self) -> bool {
+    pub(crate) fn is_neglected(&self) -> bool {
         self.kept.len() > MAX_KEPT || self.bytes > MAX_KEPT_BYTES
     }
 }
 
 /// What is received.
 #[derive(Debug)]
-pub struct Receiving {
+pub(crate) struct Receiving {
     expected: u64,
     /// Payload since the last ACK, and when the first of it came.
     unacknowledged: usize,
@@ -147,7 +147,7 @@ pub struct Receiving {
 
 /// What to do with a numbered packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub(crate) enum Turn {
     /// It is next.
     Take,
     /// It has been before.
@@ -159,18 +159,18 @@ pub enum Turn {
 impl Receiving {
     /// Nothing received yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { expected: 0, unacknowledged: 0, since: None, asked: None }
     }
 
     /// The next number.
     #[must_use]
-    pub fn expected(&self) -> u64 {
+    pub(crate) fn expected(&self) -> u64 {
         self.expected
     }
 
     /// Looks at a numbered packet.
-    pub fn look(&mut self, packet: &Packet<'_>, now: Instant) -> Turn {
+    pub(crate) fn look(&mut self, packet: &Packet<'_>, now: Instant) -> Turn {
         debug_assert!(frame::is_numbered(packet.kind));
         if packet.number > self.expected {
             return Turn::Gap;
@@ -186,7 +186,7 @@ impl Receiving {
     }
 
     /// May RESUME be sent?
-    pub fn may_ask(&mut self, now: Instant) -> bool {
+    pub(crate) fn may_ask(&mut self, now: Instant) -> bool {
         let again = self.asked.is_none_or(|at| now >= at + Duration::from_millis(RESUME_MILLISECONDS));
         if again {
             self.asked = Some(now);
@@ -196,7 +196,7 @@ impl Receiving {
 
     /// When an ACK is due.
     #[must_use]
-    pub fn acknowledge_at(&self) -> Option<Instant> {
+    pub(crate) fn acknowledge_at(&self) -> Option<Instant> {
         let since = self.since?;
         Some(if self.unacknowledged >= ACK_BYTES {
             since
@@ -206,7 +206,7 @@ impl Receiving {
     }
 
     /// An ACK is being sent.
-    pub fn acknowledged(&mut self) {
+    pub(crate) fn acknowledged(&mut self) {
         (self.unacknowledged, self.since) = (0, None);
     }
 }

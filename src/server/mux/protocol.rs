@@ -1,28 +1,27 @@
 //! The numbers of the protocol of docs/mux.md: its only description in code. `src/server/agent/protocol.py` is
 //! [`python`]'s text, and what the agent speaks by.
 
-use std::fmt::Write;
-
 /// Longest payload of a packet, in bytes.
 pub const MAX_PAYLOAD: usize = 32_768;
 /// Longest description of a stream, in bytes.
-pub const MAX_DESCRIPTION: usize = 262_144;
+pub(crate) const MAX_DESCRIPTION: usize = 262_144;
 /// Most payload that a sender keeps unacknowledged, in bytes.
-pub const LINK_WINDOW: usize = 393_216;
+pub(crate) const LINK_WINDOW: usize = 393_216;
 /// A receiver acknowledges after so much payload, in bytes, …
-pub const ACK_BYTES: usize = 65_536;
+pub(crate) const ACK_BYTES: usize = 65_536;
 /// … or after so many milliseconds.
-pub const ACK_MILLISECONDS: u64 = 40;
+pub(crate) const ACK_MILLISECONDS: u64 = 40;
 /// A sender repeats what has made no progress for so many seconds.
-pub const REPEAT_SECONDS: u64 = 10;
+pub(crate) const REPEAT_SECONDS: u64 = 10;
 /// RESUME is not sent again before progress, or after so many milliseconds.
-pub const RESUME_MILLISECONDS: u64 = 1000;
+pub(crate) const RESUME_MILLISECONDS: u64 = 1000;
 /// The gateway says something at least every so many seconds.
-pub const PING_SECONDS: u64 = 10;
+pub(crate) const PING_SECONDS: u64 = 10;
 /// An agent that hears nothing for so many seconds ends.
-pub const AGENT_PATIENCE_SECONDS: u64 = 100;
+#[cfg(test)]
+pub(crate) const AGENT_PATIENCE_SECONDS: u64 = 100;
 /// Most credit of a part, in bytes.
-pub const MAX_CREDIT: usize = 1_048_576;
+pub(crate) const MAX_CREDIT: usize = 1_048_576;
 
 /// Kinds of packets, by the names and numbers of docs/mux.md.
 #[allow(missing_docs)] // each is a line of the table there
@@ -48,10 +47,11 @@ pub mod kind {
 }
 
 /// Kinds from this on are numbered.
-pub const FIRST_NUMBERED: u8 = kind::OPEN;
+pub(crate) const FIRST_NUMBERED: u8 = kind::OPEN;
 
 /// Every kind with its name.
-pub const KINDS: [(&str, u8); 18] = [
+#[cfg(test)]
+pub(crate) const KINDS: [(&str, u8); 18] = [
     ("ACK", kind::ACK),
     ("RESUME", kind::RESUME),
     ("PING", kind::PING),
@@ -74,7 +74,10 @@ pub const KINDS: [(&str, u8); 18] = [
 
 /// The same for the agent, as Python.
 #[must_use]
-pub fn python() -> String {
+#[cfg(test)]
+pub(crate) fn python() -> String {
+    use std::fmt::Write;
+
     let bounds: [(&str, u64); 11] = [
         ("FIRST_NUMBERED", u64::from(FIRST_NUMBERED)),
         ("MAX_PAYLOAD", MAX_PAYLOAD as u64),

@@ -18,7 +18,7 @@ struct Incoming {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     window: usize,
     incoming: [Incoming; 2],
     /// How much input may still be sent; none before the stream is open.
@@ -33,7 +33,7 @@ pub struct Stream {
 
 impl Stream {
     /// One that has been asked for.
-    pub fn new(window: usize) -> Self {
+    pub(crate) fn new(window: usize) -> Self {
         let part = || Incoming { credit: window, ..Incoming::default() };
         Self {
             window,
@@ -46,7 +46,7 @@ impl Stream {
         }
     }
 
-    pub fn opened(&mut self, window: usize) -> Result<(), Violation> {
+    pub(crate) fn opened(&mut self, window: usize) -> Result<(), Violation> {
         if self.credit.replace(window).is_some() {
             return Err(Violation("a stream was opened twice"));
         }
@@ -54,7 +54,7 @@ impl Stream {
     }
 
     /// Is there a reader for them?
-    pub fn data(&mut self, part: Part, bytes: usize) -> Result<bool, Violation> {
+    pub(crate) fn data(&mut self, part: Part, bytes: usize) -> Result<bool, Violation> {
         let abandoned = self.abandoned;
         let incoming = self.part(part);
         if incoming.ended {
@@ -65,21 +65,21 @@ impl Stream {
         Ok(!incoming.stopped && !abandoned && bytes > 0)
     }
 
-    pub fn eof(&mut self, part: Part) -> Result<(), Violation> {
+    pub(crate) fn eof(&mut self, part: Part) -> Result<(), Violation> {
         if std::mem::replace(&mut self.part(part).ended, true) {
             return Err(Violation("an end after the end"));
         }
         Ok(())
     }
 
-    pub fn exit(&mut self) -> Result<(), Violation> {
+    pub(crate) fn exit(&mut self) -> Result<(), Violation> {
         if std::mem::replace(&mut self.exited, true) {
             return Err(Violation("a process that ended twice"));
         }
         Ok(())
     }
 
-    pub fn credit(&mut self, part: u8, bytes: usize) -> Result<(), Violation> {
+    pub(crate) fn credit(&mut self, part: u8, bytes: usize) -> Result<(), Violation> {
         let (Some(credit), 0) = (&mut self.credit, part) else {
             return Err(Violation("credit for what does not exist"));
         };
@@ -91,35 +91,35 @@ impl Stream {
     }
 
     /// Is that news to us?
-    pub fn stopped(&mut self) -> bool {
+    pub(crate) fn stopped(&mut self) -> bool {
         self.input_ended = true;
         !std::mem::replace(&mut self.refused, true)
     }
 
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         if self.input_ended || self.abandoned { 0 } else { self.credit.unwrap_or(0) }
     }
 
-    pub fn sent(&mut self, bytes: usize) {
+    pub(crate) fn sent(&mut self, bytes: usize) {
         self.credit = self.credit.map(|credit| credit.saturating_sub(bytes));
     }
 
     /// Is that news to the agent? As are the three below.
-    pub fn end_input(&mut self) -> bool {
+    pub(crate) fn end_input(&mut self) -> bool {
         !std::mem::replace(&mut self.input_ended, true) && !self.abandoned
     }
 
-    pub fn stop(&mut self, part: Part) -> bool {
+    pub(crate) fn stop(&mut self, part: Part) -> bool {
         let abandoned = self.abandoned;
         let incoming = self.part(part);
         !std::mem::replace(&mut incoming.stopped, true) && !incoming.ended && !abandoned
     }
 
-    pub fn abandon(&mut self) -> bool {
+    pub(crate) fn abandon(&mut self) -> bool {
         !std::mem::replace(&mut self.abandoned, true)
     }
 
-    pub fn consumed(&mut self, part: Part, bytes: usize) -> Option<u32> {
+    pub(crate) fn consumed(&mut self, part: Part, bytes: usize) -> Option<u32> {
         let (least, abandoned) = (self.window / GRANT, self.abandoned);
         let incoming = self.part(part);
         incoming.read += bytes;

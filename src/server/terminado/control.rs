@@ -102,12 +102,6 @@ impl ControlLink {
         self.state == State::Ready
     }
 
-    /// How many requests have no answer yet.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.pending.len()
-    }
-
     /// Asks how much is unread. `position` comes back with the answer: the number of bytes typed before the ping
     /// whose pong has just arrived. The answer takes up to 20 ms longer while there is unread input.
     /// The text to type into the control terminal, or `None` when it can't be asked.
@@ -166,13 +160,6 @@ impl ControlLink {
                 let line = std::mem::take(&mut self.line);
                 self.line(&line, answers);
             }
-        }
-    }
-
-    /// Its terminal has ended or was never there.
-    pub fn closed(&mut self, answers: &mut Vec<Answer>) {
-        if self.state != State::Over {
-            self.fail(answers);
         }
     }
 
@@ -259,7 +246,7 @@ mod tests {
                 unread(600, Unread::Lines(0))
             ]
         );
-        assert_eq!(link.pending(), 0);
+        assert_eq!(link.pending.len(), 0);
         assert_eq!(link.stop().unwrap(), "6 stop\n");
         assert_eq!(say(&mut link, "N 6 gone\n"), [Answer::Gone]);
         assert_eq!(link.stop(), None);
@@ -278,9 +265,6 @@ mod tests {
         }
         let mut link = link();
         assert_eq!(say(&mut link, &"noise\n".repeat(20_000)), [Answer::Failed]);
-        let mut answers = vec![];
-        link.closed(&mut answers);
-        assert_eq!(answers, []);
     }
 
     #[test]

@@ -30,12 +30,6 @@ pub struct EchoWatch {
 }
 
 impl EchoWatch {
-    /// With nothing typed yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// `text` is typed; `position` counts what was typed before it (`InputWindow::position` before `sent`).
     pub fn sent(&mut self, text: &str, position: u64) {
         let mut from = 0;
@@ -123,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_paste_is_seen_in_its_echo() {
-        let (mut watch, text) = (EchoWatch::new(), lines(200));
+        let (mut watch, text) = (EchoWatch::default(), lines(200));
         watch.sent(&text, 1000);
         let echo = text.replace('\n', "\r\n");
         let (mut last, mut at) = (0, 0);
@@ -140,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_no_echo() {
-        let mut watch = EchoWatch::new();
+        let mut watch = EchoWatch::default();
         assert_eq!(watch.output(&lines(20)), None);
         watch.sent(&lines(20), 0); // it was in the output before
         assert_eq!(watch.output(&lines(20)), None);
@@ -153,7 +147,7 @@ mod tests {
     proptest! {
         #[test]
         fn bounded_and_never_ahead(chunks in proptest::collection::vec((any::<bool>(), "[ -~\n]{0,2000}"), 0..30)) {
-            let (mut watch, mut position) = (EchoWatch::new(), 0);
+            let (mut watch, mut position) = (EchoWatch::default(), 0);
             for (typed, text) in &chunks {
                 if *typed {
                     watch.sent(text, position);

@@ -20,20 +20,20 @@ pub struct TtyPath {
 impl TtyPath {
     /// Takes `/dev/pts/N` and the session leader's process id.
     #[must_use]
-    pub fn parse(path: &str, leader: &str) -> Option<Self> {
+    pub(crate) fn parse(path: &str, leader: &str) -> Option<Self> {
         let number = decimal(path.strip_prefix("/dev/pts/")?)?;
         Some(Self { number, leader: decimal(leader)? })
     }
 
     /// `/dev/pts/N`.
     #[must_use]
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/dev/pts/{}", self.number)
     }
 
     /// Process id of the session's leader, in the user's server.
     #[must_use]
-    pub fn leader(&self) -> u32 {
+    pub(crate) fn leader(&self) -> u32 {
         self.leader
     }
 }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// Most bytes that may be unread in the remote terminal, ever.
 pub const LIMIT: usize = 11 * 1024;
 /// Most bytes of UTF-8 in one message of input, because the server writes each message to the tty in one piece.
-pub const MESSAGE: usize = 1024;
+pub(crate) const MESSAGE: usize = 1024;
 /// Size of the line discipline's buffer (`N_TTY_BUF_SIZE` - 1).
 const LINE_DISCIPLINE: usize = 4095;
 /// Larger inputs than this are no typing (one mouse report or function key has about 20 bytes).
@@ -75,7 +75,7 @@ impl Default for InputWindow {
 impl InputWindow {
     /// For a new terminal.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             unread: 0,
             position: 0,
@@ -196,11 +196,6 @@ impl InputWindow {
         self.at_most(position, LINE_DISCIPLINE);
     }
 
-    /// Unread input was thrown away by the control terminal, asked as for [`evidence`](Self::evidence).
-    pub fn drained(&mut self, position: u64) {
-        self.at_most(position, 0);
-    }
-
     fn at_most(&mut self, position: u64, known: usize) {
         // What was sent since may be unread, too.
         let since = usize::try_from(self.position.saturating_sub(position)).unwrap_or(usize::MAX);
@@ -268,8 +263,6 @@ mod tests {
         window.sent(100, now);
         window.echoed(10_050);
         assert_eq!(window.unread(), 4145);
-        window.drained(10_100);
-        assert_eq!(window.unread(), 0);
     }
 
     #[test]

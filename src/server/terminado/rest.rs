@@ -4,11 +4,8 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Path of the terminals below the user's server, for POST and GET.
-pub const TERMINALS: &str = "api/terminals";
-
 /// Longest name of a terminal accepted, in bytes. Servers count 1, 2, 3 …
-pub const MAX_NAME: usize = 64;
+pub(crate) const MAX_NAME: usize = 64;
 
 /// The name of a terminal: `[A-Za-z0-9_]{1,64}`, so it can stand in a path as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +14,7 @@ pub struct TerminalName(String);
 impl TerminalName {
     /// Takes a name that the server gave. `None` when it could not be used in the server's own routes (`\w+`).
     #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         (plain && !name.is_empty() && name.len() <= MAX_NAME).then(|| Self(name.to_owned()))
     }
@@ -26,12 +23,6 @@ impl TerminalName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// Path below the user's server of this terminal's REST resource.
-    #[must_use]
-    pub fn resource(&self) -> String {
-        format!("{TERMINALS}/{}", self.0)
     }
 
     /// Path below the user's server of this terminal's WebSocket.
@@ -114,7 +105,7 @@ impl std::error::Error for CreateError {}
 /// True for statuses that only a *hub or proxy* has for a user's server which isn't there: the hub's own 424, 502 to
 /// 504 of proxies.
 #[must_use]
-pub fn means_not_running(status: u16) -> bool {
+pub(crate) fn means_not_running(status: u16) -> bool {
     matches!(status, 424 | 502 | 503 | 504)
 }
 
@@ -252,10 +243,7 @@ mod tests {
     fn created() {
         let ok = br#"{"name": "3", "last_activity": "2026-01-01T00:00:00Z"}"#;
         let name = interpret_created(200, ok).unwrap();
-        assert_eq!(
-            (name.resource().as_str(), name.websocket().as_str()),
-            ("api/terminals/3", "terminals/websocket/3")
-        );
+        assert_eq!(name.websocket(), "terminals/websocket/3");
         assert!(interpret_created(201, ok).is_ok());
         for bad in
             ["", "{}", "[]", r#"{"name":3}"#, r#"{"name":""}"#, r#"{"name":"../x"}"#, r#"{"name":"a b"}"#]

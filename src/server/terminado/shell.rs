@@ -53,7 +53,7 @@ pub struct Environment(Vec<(String, String)>);
 impl Environment {
     /// With no variable: everything is as the server has it.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
@@ -68,7 +68,7 @@ impl Environment {
     }
 
     /// Takes a variable if it may be passed on. A second value replaces the first. Returns whether it was taken.
-    pub fn offer(&mut self, name: &str, value: &str) -> bool {
+    pub(crate) fn offer(&mut self, name: &str, value: &str) -> bool {
         if !environment::may_travel(name) || !environment::may_be_value(name, value) {
             return false;
         }
@@ -78,12 +78,6 @@ impl Environment {
         }
         self.0.push((name.to_owned(), value.to_owned()));
         true
-    }
-
-    /// The value taken for `name`.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// All that were taken.
@@ -142,8 +136,8 @@ mod tests {
             assert!(!environment.offer(name, value), "{name}={value:?}");
         }
         assert!(environment.offer("LC_TERMINAL", "iTerm2"));
-        assert_eq!(environment.get("TERM"), Some("screen.xterm+x"));
-        assert_eq!(environment.get("LANG"), None);
+        assert_eq!(environment.iter().find(|(name, _)| *name == "TERM"), Some(("TERM", "screen.xterm+x")));
+        assert!(environment.iter().all(|(name, _)| name != "LANG"));
         for number in 0..2 * environment::MAX_VARIABLES {
             environment.offer(&format!("LC_{number}"), "");
         }

@@ -23,9 +23,9 @@ use tungstenite::{Error, HandshakeError, Utf8Bytes};
 
 /// Largest message accepted, in bytes. Attaching replays the last 1000 reads at once: 4.2 MB seen, and six
 /// times as much where everything must be escaped.
-pub const MAX_MESSAGE: usize = 26 << 20;
+pub(crate) const MAX_MESSAGE: usize = 26 << 20;
 /// Most bytes that wait to be sent; more than a window of input and all pongs that can be owed.
-pub const MAX_UNSENT: usize = 256 << 10;
+pub(crate) const MAX_UNSENT: usize = 256 << 10;
 /// Read at once. Allocated for every session, so small; larger doesn't make bulk output faster.
 const READ_BUFFER: usize = 32 << 10;
 /// Collected before it is written even without [`TerminalSocket::flush`].

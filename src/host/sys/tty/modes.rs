@@ -110,7 +110,7 @@ const SPEEDS: [(speed_t, u32); 31] = [
 
 /// All modes that Linux has of the table, by their opcodes.
 #[must_use]
-pub fn encode(termios: &libc::termios) -> Vec<(u8, u32)> {
+pub(crate) fn encode(termios: &libc::termios) -> Vec<(u8, u32)> {
     let character = |&(opcode, at): &(u8, usize)| {
         let value = termios.c_cc.get(at).copied().filter(|value| *value != DISABLED);
         (opcode, value.map_or(NONE, u32::from))
