@@ -12,10 +12,10 @@ from lib.wait import wait_for
 
 
 def ended(child):
-    """Read a client's terminal to the end; (its exit status, what was read)."""
+    """Read a client's terminal to the end; (its exit status, what was read). A signal that killed it counts as -N."""
     child.expect(pexpect.EOF)
     child.close()
-    return child.exitstatus, child.before
+    return (child.exitstatus if child.signalstatus is None else -child.signalstatus), child.before
 
 
 def wait_raw(child):
@@ -145,7 +145,7 @@ def check_background_of_a_terminal(place):
     marker = nap()
     with place.terminal(f"nohup {marker} >/dev/null 2>&1 & sleep 0.5; echo started; exit 5") as child:
         status, said = ended(child)
-    assert status == 5 and b"started" in said
+    assert status == 5 and b"started" in said, (status, said)
     wait_for(lambda: place.find(marker), "it lives on") and place.found(marker, "sleep").kill()
 
 
