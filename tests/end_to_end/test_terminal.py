@@ -211,8 +211,7 @@ def test_every_control_byte_typed(terminal):
 
 def test_bytes_that_are_not_utf8_do_no_harm(terminal, terminal_mode):
     """Terminado carries text: what is not UTF-8 can pass by an agent only, but nothing else may suffer."""
-    terminal.send("cat >odd\r")
-    terminal.expect("cat >odd\r\n")
+    terminal.start("cat >odd")
     terminal.send(b"ok\xff\xfe\xc3(really)\xf0\x9f\x98END\r")
     terminal.expect(b"END")
     terminal.send(b"\x04")
@@ -240,8 +239,7 @@ def test_5_megabytes_pasted_in_lines(terminal, alice):
     line = b"The quick brown fox jumps over the lazy dog, and again, until the line is long enough.\r"
     data = line * (5_000_000 // len(line))
     expected = hashlib.sha256(data.replace(b"\r", b"\n")).hexdigest()
-    terminal.send("cat >pasted; echo sa''ved\r")
-    terminal.expect(r"\n")
+    terminal.start("cat >pasted; echo sa''ved")
     reader = threading.Thread(target=terminal.send, args=(data + b"\x04", 300))
     start = time.monotonic()
     with Responsiveness(alice.jupyter):
@@ -343,17 +341,17 @@ def test_a_slow_client_does_not_make_the_server_grow(bastion, client, alice, hub
 
 def test_signals_from_the_keyboard(terminal):
     # The program itself says when it has the terminal: a key typed before that would go to the shell, which ignores it.
-    terminal.send("sh -c 'echo star\"\"ted; exec sleep 1000'\r")
+    terminal.send("perl -e '$| = 1; $SIG{CONT} = sub { print q(conti) . qq(nued\\n) }; "
+                  "print q(star) . qq(ted\\n); sleep 1 while 1'\r")
     terminal.expect("started\r\n")
     terminal.send(b"\x1a")
     terminal.expect("Stopped")
     terminal.prompt()
     terminal.send("fg\r")
-    terminal.expect("sleep 1000'\r\n")
+    terminal.expect("continued\r\n")
     terminal.send(b"\x1c")
     terminal.expect("Quit")
     terminal.prompt()
-    terminal.send("cat\r")
-    terminal.expect("cat\r\n")
+    terminal.start("cat")
     terminal.send(b"\x04")
     terminal.prompt()

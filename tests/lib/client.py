@@ -201,6 +201,15 @@ class Terminal:
         self.prompt()
         return match[1].decode(errors="replace").replace("\r\n", "\n")
 
+    def start(self, program, ready="go-now"):
+        """Start a program that reads the tty; returns when what is typed is the program's.
+
+        The echo of a command is no sign of that: the shell's line editor has the tty then, without its usual modes.
+        A signal from the keyboard may still be the shell's: for that the program has to speak.
+        """
+        self.send(f"echo {ready[:2]}''{ready[2:]}; {program}\r")
+        self.expect(ready.encode() + rb"\r?\n")
+
     def raw(self, program, ready="go-now"):
         """Start a program with the tty in raw mode without echo; returns when it is about to read."""
         self.send(f"stty raw -echo; echo {ready[:2]}''{ready[2:]}; {program}; stty sane; echo raw''-over\r")
