@@ -10,17 +10,17 @@ import pytest
 # Before they are imported: an assertion that fails in there shows its values, as one in a test does.
 pytest.register_assert_rewrite("lib")
 
-from lib.bastion import Bastion
-from lib.client import Client
-from lib.faultyhub import FaultyHub
-from lib.files import local_home
-from lib.hub import Hub
-from lib.jupyter import Jupyter
-from lib.keys import Key
-from lib.network import Network
+from lib.actors.client import Client
+from lib.actors.faultyhub import FaultyHub
+from lib.actors.hub import Hub
+from lib.actors.jupyter import Jupyter
+from lib.actors.keys import Key
+from lib.checks.files import local_home
+from lib.checks.place import Place
 from lib.paths import SCRATCH, SUITES, built_package
-from lib.place import Place
-from lib.storage import BY_HOME, Ext4
+from lib.sandbox.bastion import Bastion
+from lib.sandbox.network import Network
+from lib.sandbox.storage import BY_HOME, Ext4
 from lib.wait import wait_for
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lib.bastion import Bastion
-from lib.box import Box
-from lib.client import Refused
-from lib.roots import root_directory
+from lib.actors.client import Refused
+from lib.sandbox.bastion import Bastion
+from lib.sandbox.box import Box
+from lib.sandbox.roots import root_directory
 from lib.wait import wait_for
 
 pytestmark = pytest.mark.only("trixie")

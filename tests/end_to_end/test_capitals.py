@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from lib.client import Refused
-from lib.faultyhub import answer
+from lib.actors.client import Refused
+from lib.actors.faultyhub import answer
 
 #: By the rule `hash`, from the name in lower case.
 UID = 2_089_708_914

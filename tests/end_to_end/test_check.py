@@ -11,11 +11,11 @@ import termios
 import pytest
 
 from lib import paths
-from lib.checkcases import CASES, LONGEST, World, look, stripped
-from lib.faultyhub import hang
-from lib.keys import KEYS_USER, Key, administrators_file, forget_minted, keys_table, none_minted, service_token, uid_of
-from lib.namespace import die_with_parent
-from lib.storage import BY_HOME
+from lib.actors.faultyhub import hang
+from lib.actors.keys import KEYS_USER, Key, administrators_file, forget_minted, keys_table, none_minted, service_token, uid_of
+from lib.checks.checkcases import CASES, LONGEST, World, look, stripped
+from lib.sandbox.namespace import die_with_parent
+from lib.sandbox.storage import BY_HOME
 
 ONLY = pytest.mark.only("trixie")
 #: Of the schema in jupyterhub-openssh(8).

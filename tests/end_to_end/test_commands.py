@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from lib import commandchecks, commandclients, expect, terminalchecks
-from lib.agents import Agents, peak, proportional, resident
-from lib.client import Terminal
-from lib.files import difference, local_home
-from lib.hub import HUB_UID
-from lib.jupyter import Jupyter, Responsiveness
-from lib.shellplace import ShellPlace, nap
+from lib.actors.client import Terminal
+from lib.actors.hub import HUB_UID
+from lib.actors.jupyter import Jupyter, Responsiveness
+from lib.checks import commandchecks, commandclients, expect, terminalchecks
+from lib.checks.files import difference, local_home
+from lib.checks.shellplace import ShellPlace, nap
+from lib.sandbox.agents import Agents, peak, proportional, resident
 from lib.wait import wait_for
 
 #: What the gateway and the agent may hold at most.

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from lib.agents import Agents
-from lib.clientchecks import rsync_command
-from lib.commandchecks import FULL, counting, drain, feed
-from lib.files import local_home, make_random, sha256
-from lib.hub import HUB_UID
-from lib.jupyter import RawTerminal, Responsiveness
-from lib.place import leaves_nothing
-from lib.shellplace import ShellPlace, nap
+from lib.actors.hub import HUB_UID
+from lib.actors.jupyter import RawTerminal, Responsiveness
+from lib.checks.clientchecks import rsync_command
+from lib.checks.commandchecks import FULL, counting, drain, feed
+from lib.checks.files import local_home, make_random, sha256
+from lib.checks.place import leaves_nothing
+from lib.checks.shellplace import ShellPlace, nap
+from lib.sandbox.agents import Agents
 from lib.wait import wait_for
 
 pytestmark = [pytest.mark.only("trixie"), pytest.mark.waits]

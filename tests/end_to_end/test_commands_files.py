@@ -4,15 +4,15 @@ import os
 
 import pytest
 
-from lib import filechecks
-from lib.agents import Agents, peak, proportional
-from lib.clientchecks import rsync_command
-from lib.commandchecks import FULL
-from lib.files import local_home
-from lib.hub import HUB_UID
-from lib.place import Place, sftp
-from lib.shellplace import ShellPlace
-from lib.storage import FIXED
+from lib.actors.hub import HUB_UID
+from lib.checks import filechecks
+from lib.checks.clientchecks import rsync_command
+from lib.checks.commandchecks import FULL
+from lib.checks.files import local_home
+from lib.checks.place import Place, sftp
+from lib.checks.shellplace import ShellPlace
+from lib.sandbox.agents import Agents, peak, proportional
+from lib.sandbox.storage import FIXED
 
 pytestmark = pytest.mark.only("trixie")
 

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from lib import mux
-from lib.agents import locked, peak, proportional
-from lib.fakeagent import FakeServer
-from lib.shellplace import ShellPlace
+from lib.actors import mux
+from lib.actors.fakeagent import FakeServer
+from lib.checks.shellplace import ShellPlace
+from lib.sandbox.agents import locked, peak, proportional
 from lib.wait import Timeout, wait_for
 
 pytestmark = pytest.mark.only("trixie")
@@ -24,7 +24,7 @@ LIMIT = 8 << 20
 
 @pytest.fixture
 def fake(network, hub, bastion, client, alice, scratch):
-    """Makes a place whose server has `agent`, a function of a lib.fakeagent.FakeTerminal; all its faults are told."""
+    """Makes a place whose server has `agent`, a function of a lib.actors.fakeagent.FakeTerminal; all its faults are told."""
     made = []
 
     def make(agent, extra=""):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from lib import commandchecks, commandclients, terminalchecks
-from lib.bastion import Bastion
-from lib.files import local_home
-from lib.shellplace import ShellPlace
+from lib.checks import commandchecks, commandclients, terminalchecks
+from lib.checks.files import local_home
+from lib.checks.shellplace import ShellPlace
+from lib.sandbox.bastion import Bastion
 
 
 pytestmark = pytest.mark.only("trixie")

@@ -6,10 +6,10 @@ import signal
 import paramiko
 import pytest
 
-from lib.bastion import TESTS_DROP_IN
-from lib.client import Refused
-from lib.keys import gateways
-from lib.package import rebuilt
+from lib.actors.client import Refused
+from lib.actors.keys import gateways
+from lib.checks.package import rebuilt
+from lib.sandbox.bastion import TESTS_DROP_IN
 from lib.wait import wait_for
 
 CONFIG = "/etc/ssh/sshd_config"

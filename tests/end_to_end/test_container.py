@@ -7,11 +7,11 @@ import subprocess
 import paramiko
 import pytest
 
-from lib.client import Refused
-from lib.container import CAPABILITIES, Container, ContainerHost
-from lib.files import local_home
-from lib.keys import forget_minted, minted, none_minted
-from lib.place import Place, sftp
+from lib.actors.client import Refused
+from lib.actors.keys import forget_minted, minted, none_minted
+from lib.checks.files import local_home
+from lib.checks.place import Place, sftp
+from lib.sandbox.container import CAPABILITIES, Container, ContainerHost
 from lib.wait import wait_for
 
 pytestmark = pytest.mark.only("trixie")

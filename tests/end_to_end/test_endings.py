@@ -5,7 +5,8 @@ import signal
 import pexpect
 import pytest
 
-from lib import expect, processes
+from lib.checks import expect
+from lib.sandbox import processes
 from lib.wait import wait_for
 
 pytestmark = [pytest.mark.usefixtures("terminal_mode"), pytest.mark.waits]

@@ -5,12 +5,12 @@ import subprocess
 
 import pytest
 
-from lib import expect, filechecks
-from lib.commandchecks import FULL
-from lib.files import local_home
-from lib.hub import HUB_UID
-from lib.place import sftp
-from lib.storage import BY_HOME, BY_NAME, FIXED, HOMES
+from lib.actors.hub import HUB_UID
+from lib.checks import expect, filechecks
+from lib.checks.commandchecks import FULL
+from lib.checks.files import local_home
+from lib.checks.place import sftp
+from lib.sandbox.storage import BY_HOME, BY_NAME, FIXED, HOMES
 
 BIG = (4 << 30) if FULL else (1 << 30)
 

@@ -6,9 +6,9 @@ import shutil
 import paramiko
 import pytest
 
-from lib import filechecks
-from lib.files import local_home
-from lib.place import sftp
+from lib.checks import filechecks
+from lib.checks.files import local_home
+from lib.checks.place import sftp
 
 EXAMPLE = "/usr/share/doc/jupyterhub-openssh/examples/49-jupyterhub-files.conf"
 PORT = 2222

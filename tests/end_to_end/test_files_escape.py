@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import paramiko
 import pytest
 
-from lib.client import Refused
-from lib.files import local_home
-from lib.place import Place, sftp
-from lib.storage import BY_HOME, BY_NAME, FIXED
+from lib.actors.client import Refused
+from lib.checks.files import local_home
+from lib.checks.place import Place, sftp
+from lib.sandbox.storage import BY_HOME, BY_NAME, FIXED
 
 CREATING = BY_NAME.replace("[accounts]", 'missing = "create"\n[accounts]')
 

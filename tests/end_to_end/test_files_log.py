@@ -5,8 +5,8 @@ import re
 import paramiko
 import pytest
 
-from lib.place import sftp
-from lib.storage import BY_HOME
+from lib.checks.place import sftp
+from lib.sandbox.storage import BY_HOME
 
 #: In each line of a session.
 WHO = r'session=\S+ user=dora peer=10\.77\.1\.\d+ event=transfer program=sftp\S* message="'

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from lib.place import sftp_command
+from lib.checks.place import sftp_command
 from lib.wait import wait_for
 
 

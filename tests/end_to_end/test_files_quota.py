@@ -1,12 +1,12 @@
 """Limits of homes on this host, set when a home is created. Where the kernel has no quotas, virtual machines tell
-(lib.quotachecks)."""
+(lib.checks.quotachecks)."""
 
 import pytest
 
-from lib import quotachecks
-from lib.files import local_home
-from lib.place import Place, sftp
-from lib.storage import Ext4
+from lib.checks import quotachecks
+from lib.checks.files import local_home
+from lib.checks.place import Place, sftp
+from lib.sandbox.storage import Ext4
 
 SOFT, HARD = 4 << 20, 8 << 20
 CONFIG = """[homes]

@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 
-from lib import filechecks
-from lib.clientchecks import rsync_command
-from lib.files import local_home
-from lib.hub import HUB_UID
-from lib.shellplace import ShellPlace
-from lib.storage import BY_HOME
+from lib.actors.hub import HUB_UID
+from lib.checks import filechecks
+from lib.checks.clientchecks import rsync_command
+from lib.checks.files import local_home
+from lib.checks.shellplace import ShellPlace
+from lib.sandbox.storage import BY_HOME
 
 ON = BY_HOME + "[files]\nrsync = true\n"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lib import filechecks
-from lib.files import local_home
-from lib.place import Place
+from lib.checks import filechecks
+from lib.checks.files import local_home
+from lib.checks.place import Place
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import stat
 
 import pytest
 
-from lib import expect
-from lib.checkcases import look
-from lib.files import local_home
-from lib.place import Place, sftp
-from lib.storage import BY_HOME, BY_NAME, FIXED
+from lib.checks import expect
+from lib.checks.checkcases import look
+from lib.checks.files import local_home
+from lib.checks.place import Place, sftp
+from lib.sandbox.storage import BY_HOME, BY_NAME, FIXED
 
 #: What is in the home's place: (how it is made, kind of fault).
 FAULTS = {

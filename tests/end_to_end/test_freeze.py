@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from lib.jupyter import Responsiveness
+from lib.actors.jupyter import Responsiveness
 from lib.wait import wait_for
 
 pytestmark = [pytest.mark.usefixtures("terminal_mode"), pytest.mark.only("trixie")]

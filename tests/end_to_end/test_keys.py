@@ -8,16 +8,16 @@ import tempfile
 import paramiko
 import pytest
 
-from lib import expect
-from lib.client import Refused
-from lib.faultyhub import answer
-from lib.files import local_home
-from lib.hub import HUB_UID
-from lib.keys import (AUTHORIZED_KEYS_PROGRAM, KEYS_USER, REFUSALS, Door, Key, door, key_login, keys_table, minted,
+from lib.actors.client import Refused
+from lib.actors.faultyhub import answer
+from lib.actors.hub import HUB_UID
+from lib.checks import expect
+from lib.checks.files import local_home
+from lib.actors.keys import (AUTHORIZED_KEYS_PROGRAM, KEYS_USER, REFUSALS, Door, Key, door, key_login, keys_table, minted,
                       none_minted, openssh, service_token, sshd_says, strangers_key, table)
-from lib.place import Place, sftp
-from lib.security_key import TOUCHED, VERIFIED, SecurityKey
-from lib.storage import BY_HOME
+from lib.actors.security_key import TOUCHED, VERIFIED, SecurityKey
+from lib.checks.place import Place, sftp
+from lib.sandbox.storage import BY_HOME
 
 CONFIG = BY_HOME + keys_table("home")
 

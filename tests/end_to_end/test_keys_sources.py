@@ -8,12 +8,12 @@ import paramiko
 import pytest
 
 from lib import paths
-from lib.faultyhub import answer, drip, hang
-from lib.keys import (AUTHORIZED_KEYS_PROGRAM, CACHE, DIRECTORY, HUB_KEYS_PROGRAM, KEYS_USER, Door, Forge,
+from lib.actors.faultyhub import answer, drip, hang
+from lib.actors.keys import (AUTHORIZED_KEYS_PROGRAM, CACHE, DIRECTORY, HUB_KEYS_PROGRAM, KEYS_USER, Door, Forge,
                       administrators_file, age_answers, door, forget_answers, keys_table, service_token, sshd_says,
                       strangers_key, trusted, uid_of)
-from lib.storage import BY_HOME
-from lib.tls import Authority
+from lib.actors.tls import Authority
+from lib.sandbox.storage import BY_HOME
 
 
 pytestmark = pytest.mark.only("trixie")

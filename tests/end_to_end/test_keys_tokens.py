@@ -7,13 +7,14 @@ from datetime import datetime
 
 import pytest
 
-from lib import paths, rest
-from lib.commandchecks import FULL
-from lib.faultyhub import LOSE_ANSWER, answer
-from lib.keys import (HUB_KEYS_PROGRAM, KEYS_USER, SERVICE_TOKEN, Door, Session, door, gateways, keepers,
+from lib import paths
+from lib.actors import rest
+from lib.actors.faultyhub import LOSE_ANSWER, answer
+from lib.checks.commandchecks import FULL
+from lib.actors.keys import (HUB_KEYS_PROGRAM, KEYS_USER, SERVICE_TOKEN, Door, Session, door, gateways, keepers,
                       keys_table, minted, none_minted, service_token, table, uid_of)
-from lib.processes import memory_holds
-from lib.storage import BY_HOME
+from lib.sandbox.processes import memory_holds
+from lib.sandbox.storage import BY_HOME
 from lib.wait import wait_for
 from test_refusals import refuse
 

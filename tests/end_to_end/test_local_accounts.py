@@ -6,7 +6,7 @@ import subprocess
 import paramiko
 import pytest
 
-from lib.namespace import die_with_parent
+from lib.sandbox.namespace import die_with_parent
 from lib.wait import wait_for
 
 

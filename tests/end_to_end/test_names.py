@@ -5,10 +5,10 @@ from urllib.parse import quote
 
 import pytest
 
-from lib.files import local_home
-from lib.hub import HUB_UID
+from lib.actors.hub import HUB_UID
+from lib.checks.files import local_home
+from lib.checks.shellplace import ShellPlace
 from lib.paths import REPOSITORY
-from lib.shellplace import ShellPlace
 
 pytestmark = pytest.mark.only("trixie")
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from lib import filechecks
-from lib.storage import BY_HOME
+from lib.checks import filechecks
+from lib.sandbox.storage import BY_HOME
 
 pytestmark = pytest.mark.only("trixie")
 

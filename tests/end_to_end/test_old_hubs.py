@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from lib.keys import minted
-from lib.oldhub import NEWEST, VERSIONS, OldHub
+from lib.actors.keys import minted
+from lib.actors.oldhub import NEWEST, VERSIONS, OldHub
 from lib.wait import wait_for
 from test_refusals import refuse
 

@@ -8,10 +8,11 @@ import os
 
 import pytest
 
-from lib import filechecks, rest
-from lib.files import local_home
-from lib.hub import HUB_UID
-from lib.shellplace import ShellPlace
+from lib.actors import rest
+from lib.actors.hub import HUB_UID
+from lib.checks import filechecks
+from lib.checks.files import local_home
+from lib.checks.shellplace import ShellPlace
 from lib.wait import wait_for
 
 pytestmark = pytest.mark.only("trixie")

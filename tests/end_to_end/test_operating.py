@@ -12,11 +12,11 @@ import paramiko
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lib import rest
-from lib.client import Refused
-from lib.namespace import die_with_parent
+from lib.actors import rest
+from lib.actors.client import Refused
 from lib.paths import CACHE, REPOSITORY
-from lib.storage import BY_HOME
+from lib.sandbox.namespace import die_with_parent
+from lib.sandbox.storage import BY_HOME
 from lib.wait import wait_for
 
 pytestmark = pytest.mark.usefixtures("bastion")

@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 
-from lib import expect, paths
-from lib.client import Refused
-from lib.package import difference, facts, rebuilt, snapshot
+from lib import paths
+from lib.actors.client import Refused
+from lib.checks import expect
+from lib.checks.package import difference, facts, rebuilt, snapshot
 
 
 def logins_work(bastion, client):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lib import checkers
+from lib.checks import checkers
 
 
 def test_autopkgtest(suite, package):

@@ -5,10 +5,11 @@ import re
 import pexpect
 import pytest
 
-from lib import expect, paths
-from lib.client import Refused
-from lib.namespace import die_with_parent
-from lib.package import answer, preseed, rebuilt, with_conffile, with_init
+from lib import paths
+from lib.actors.client import Refused
+from lib.checks import expect
+from lib.checks.package import answer, preseed, rebuilt, with_conffile, with_init
+from lib.sandbox.namespace import die_with_parent
 
 TEMPLATE = "/usr/share/jupyterhub-openssh/config.toml"
 #: Configurations of administrators who don't follow the file as it comes.

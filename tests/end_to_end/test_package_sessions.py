@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from lib import paths
-from lib.files import local_home
-from lib.package import rebuilt, with_init
-from lib.storage import BY_HOME, Ext4
+from lib.checks.files import local_home
+from lib.checks.package import rebuilt, with_init
+from lib.sandbox.storage import BY_HOME, Ext4
 from lib.wait import wait_for
 
 

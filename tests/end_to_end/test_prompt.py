@@ -3,7 +3,7 @@
 import pytest
 from pexpect import pxssh
 
-from lib.passwords import programs
+from lib.actors.passwords import programs
 
 WRONG = "0123456789abcdef0123456789abcdef"
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from lib import expect
-from lib.client import Refused
-from lib.faultyhub import answer, drip, hang
+from lib.actors.client import Refused
+from lib.actors.faultyhub import answer, drip, hang
+from lib.checks import expect
 
 
 def refuse(client, bastion, case, user, token, seconds=11.0, method="login"):

@@ -11,12 +11,12 @@ import subprocess
 import pytest
 
 from lib import paths
-from lib.faultyhub import hang
-from lib.injail import in_jail
-from lib.keys import (AUTHORIZED_KEYS_PROGRAM, HUB_KEYS_PROGRAM, KEYS_USER, Key, door, gateways, keepers, keys_table,
+from lib.actors.faultyhub import hang
+from lib.checks.injail import in_jail
+from lib.actors.keys import (AUTHORIZED_KEYS_PROGRAM, HUB_KEYS_PROGRAM, KEYS_USER, Key, door, gateways, keepers, keys_table,
                       service_token, uid_of)
-from lib.place import sftp
-from lib.storage import BY_HOME, FIXED
+from lib.checks.place import sftp
+from lib.sandbox.storage import BY_HOME, FIXED
 from lib.wait import wait_for
 
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")

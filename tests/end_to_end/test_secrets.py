@@ -7,8 +7,8 @@ import re
 import pytest
 
 from lib import paths
-from lib.injail import in_jail
-from lib.processes import memory_holds
+from lib.checks.injail import in_jail
+from lib.sandbox.processes import memory_holds
 from lib.wait import wait_for
 
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 import pytest
 
-from lib import oauth
-from lib.faultyhub import LOSE_ANSWER, answer
-from lib.keys import forget_minted, minted, none_minted
+from lib.actors import oauth
+from lib.actors.faultyhub import LOSE_ANSWER, answer
+from lib.actors.keys import forget_minted, minted, none_minted
 from test_refusals import refuse
 
 pytestmark = pytest.mark.only("trixie")

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from lib.faultyhub import answer, hang
-from lib.jupyter import Jupyter
+from lib.actors.faultyhub import answer, hang
+from lib.actors.jupyter import Jupyter
 from lib.wait import wait_for
 
 

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from lib.checkcases import look
-from lib.faultyhub import answer
-from lib.hub import HUB_UID, Hub
-from lib.shellplace import ShellPlace
-from lib.tls import Authority, TlsFront
+from lib.actors.faultyhub import answer
+from lib.actors.hub import HUB_UID, Hub
+from lib.actors.tls import Authority, TlsFront
+from lib.checks.checkcases import look
+from lib.checks.shellplace import ShellPlace
 
 pytestmark = pytest.mark.only("trixie")
 

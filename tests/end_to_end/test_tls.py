@@ -2,8 +2,8 @@
 
 import pytest
 
-from lib.client import Refused
-from lib.tls import Authority, TlsFront
+from lib.actors.client import Refused
+from lib.actors.tls import Authority, TlsFront
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,7 @@ fill_cache() {
   mkdir -p "$cache/hub"
   make_venv "$cache/hub/venv" "$here/requirements/hub.txt"
   make_proxy
-  "$venv/bin/python" -B -m lib.roots "$@"
+  "$venv/bin/python" -B -m lib.sandbox.roots "$@"
 }
 
 # prepare_sandbox SUITE...: tools, hub, proxy and the suites' root file systems.
@@ -162,7 +162,7 @@ fill_cache_with_old() {
   done < <(sed -n 's/^jupyterhub==//p' "$here/requirements/oldhubs.txt")
 }
 
-# make_old_hub VERSION: that JupyterHub alone. It runs with what a virtual environment of the cache has (lib/oldhub.py).
+# make_old_hub VERSION: that JupyterHub alone. It runs with what a virtual environment of the cache has (lib/actors/oldhub.py).
 make_old_hub() {
   local directory="$cache/hub/jupyterhub-$1"
   [ -e "$directory/.installed" ] && return
@@ -193,7 +193,7 @@ install_qemu() {
   codename="$(. /etc/os-release && echo "$VERSION_CODENAME")"
   directory="$(mktemp -d)"
   mkdir -p "$directory/lists/partial"
-  (cd "$here" && /usr/bin/python3 -B -c 'import sys; from lib.roots import sources; print("\n".join(sources(sys.argv[1])))' \
+  (cd "$here" && /usr/bin/python3 -B -c 'import sys; from lib.sandbox.roots import sources; print("\n".join(sources(sys.argv[1])))' \
     "$codename") | sed -E "p; s/ $codename main/ $codename-backports main/" | sort -u >"$directory/sources.list"
   # Lists of their own: the machine's sources stay as they are.
   local apt=(apt-get -o "Dir::Etc::sourcelist=$directory/sources.list" -o "Dir::Etc::sourceparts=-"
@@ -207,7 +207,7 @@ fill_cache_of_machines() {
   fill_cache "$@"
   install_packages e2fsprogs xz-utils lz4 zstd
   install_qemu
-  "$venv/bin/python" -B -m lib.vm_image "$@"
+  "$venv/bin/python" -B -m lib.machines.vm_image "$@"
 }
 
 # prepare_machines SUITE: what prepare_sandbox makes, qemu, and the suite's virtual machine.

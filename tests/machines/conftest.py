@@ -5,9 +5,9 @@ import pytest
 from end_to_end.conftest import (  # noqa: F401 (fixtures and hooks)
     alice, bob, client, hub, hub_homes, key, network, package, pytest_addoption as common_options,
     pytest_runtest_makereport, root, scratch)
-from lib.place import Place
-from lib.vm import MachineBastion, Machine, power_on
-from lib.vm_files import FileServer
+from lib.checks.place import Place
+from lib.machines.vm import MachineBastion, Machine, power_on
+from lib.machines.vm_files import FileServer
 
 
 def pytest_addoption(parser):
@@ -80,7 +80,7 @@ class Users:
         self._bastion, self._hub, self._client, self._scratch = bastion, hub, client, scratch
 
     def place(self, user, home, owner, shown=None):
-        """A user's place; `home` is a lib.files.Home."""
+        """A user's place; `home` is a lib.checks.files.Home."""
         self._hub.add_user(user)
         return Place(self._client, self._bastion, user, self._hub.token(user), home, owner, shown or f"/home/{user}",
                      self._scratch)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import pytest
 
 from lib import paths
-from lib.client import Refused
-from lib.package import answer, difference, facts, preseed, rebuilt, snapshot
-from lib.vm import Machine, MachineBastion, power_on
+from lib.actors.client import Refused
+from lib.checks.package import answer, difference, facts, preseed, rebuilt, snapshot
+from lib.machines.vm import Machine, MachineBastion, power_on
 from lib.wait import wait_for
 
 SSHD_CONFIG = "/etc/ssh/sshd_config"

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from lib import filechecks
-from lib.place import sftp
-from lib.vm_files import mounted
+from lib.checks import filechecks
+from lib.checks.place import sftp
+from lib.machines.vm_files import mounted
 
 #: Who owns the homes: everybody's is the same uid's, as hubs in containers do it, or each is its user's.
 OWNERS = {"shared": (1000, 1000), "separate": (20001, 20002)}

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from lib import filechecks
-from lib.files import Home, make_random
-from lib.place import sftp, sftp_command
-from lib.vm_files import mounted, unmount
+from lib.checks import filechecks
+from lib.checks.files import Home, make_random
+from lib.checks.place import sftp, sftp_command
+from lib.machines.vm_files import mounted, unmount
 from lib.wait import wait_for
 
 #: How much longer than with an answering server a login may take (jail's deadline, or NSS's and the jail's), and

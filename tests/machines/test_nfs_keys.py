@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from lib import filechecks
-from lib.keys import administrators_file, door, keys_table
-from lib.vm_files import mounted
+from lib.actors.keys import administrators_file, door, keys_table
+from lib.checks import filechecks
+from lib.machines.vm_files import mounted
 from test_nfs_faults import DEADLINE, FIXED, SLACK, forget, silent
 
 #: sshd asks twice for a key that it takes, and each time the home is given so many seconds.

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from lib import filechecks
-from lib.files import Home
-from lib.place import sftp
+from lib.checks import filechecks
+from lib.checks.files import Home
+from lib.checks.place import sftp
 
 #: How each file system is made, mounted, and asked; {device}, {target}. The disks are the machine's empty ones.
 KINDS = {

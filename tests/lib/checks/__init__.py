@@ -1,0 +1,1 @@
+"""What several test files check, and what they compare with."""

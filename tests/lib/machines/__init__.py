@@ -1,0 +1,1 @@
+"""Virtual machines with Debian's own kernel, for NFS, quotas and systemd."""

@@ -1,0 +1,1 @@
+"""What scripts start by `python -m`: the demonstration, lintian, the rules about dependencies."""

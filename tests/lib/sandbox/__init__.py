@@ -1,0 +1,1 @@
+"""Where it happens: namespaces, networks, Debian roots, bastions, and how they look from outside."""
