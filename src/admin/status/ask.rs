@@ -1,6 +1,7 @@
-//! The gateways of this host, and what they answer root. None is waited for longer than the others: one that hangs, or lies,
-//! is one that doesn't answer. Anybody may listen under names like theirs: whose a listener is shows when it is connected to
-//! (unix(7), SO_PEERCRED), and only then does it count.
+//! Finds the gateways of this host and asks them, all at the same time.
+//!
+//! A gateway that hangs or sends nonsense counts as one that doesn't answer. Anybody can listen under such names, so a
+//! listener counts only if its credentials are right once connected (unix(7), SO_PEERCRED).
 
 use common::paths::{ADMIN_SOCKET_PREFIX, GATEWAY_SOCKET_PREFIX};
 use host::rights::Rights;
@@ -13,64 +14,65 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wire::control::{AdminReply, AdminRequest, MAX_MESSAGE};
 
-/// How long gateways have for their answers.
+/// How long gateways may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// The same where it matters little: see [`Gateway::logging_in`].
+/// How long a gateway may take that is probably still in a login: see [`Gateway::logging_in`].
 pub const SHORT_PATIENCE: Duration = Duration::from_millis(200);
-/// How long all those that have no room for another caller are tried again, and the pause between. A gateway empties its
-/// queue within milliseconds.
+/// How long gateways with a full queue are tried again, and the pause between.
+///
+/// A gateway empties its queue within milliseconds.
 const CROWDED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(1));
-/// Gateways that are asked at the same time: fewer than a process may have descriptors.
+/// How many gateways are asked at the same time: fewer than the descriptors that a process may have.
 const BATCH: usize = 200;
-/// A listening socket in /proc/net/unix (proc(5)): the kernel's __SO_ACCEPTCON. And SOCK_SEQPACKET.
+/// How /proc/net/unix marks a listening socket (the kernel's __SO_ACCEPTCON), and the type SOCK_SEQPACKET.
 const LISTENS: u32 = 0x1_0000;
 const SEQPACKET: &str = "0005";
-/// Hex digits of a gateway's address, and of them those that name the session.
+/// The number of hex digits in a gateway's address, and of those that name the session.
 const ADDRESS: usize = 32;
 
-/// A gateway, by its socket.
+/// The address of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gateway {
     address: String,
-    /// No session seems to have claimed it yet; if so it does not listen to anybody else. But anybody can take the name by
-    /// which that is told once it is free.
+    /// True if it seems to wait for its session, and so does not answer. Only a hint, as anybody can take the name that
+    /// says so once it is free.
     pub logging_in: bool,
 }
 
-/// What came of asking one.
+/// The result of asking a gateway.
 #[derive(Debug)]
 pub enum Answer {
     /// Its answer.
     Said(AdminReply),
-    /// None in time, or one that makes no sense.
+    /// No answer in time, or a malformed one.
     Silent,
-    /// It takes no more callers: whether it is a gateway at all cannot be said.
+    /// Its queue is full, so it may not even be a gateway.
     Crowded,
 }
 
 impl Gateway {
-    /// The session's name.
+    /// The name of its session.
     pub fn session(&self) -> &str {
         self.address.get(..wire::handle::SESSION_DIGITS).unwrap_or_default()
     }
 
-    /// One whose address repeats two digits.
+    /// A gateway whose address repeats two digits.
     #[cfg(test)]
     pub fn example(digits: &str) -> Self {
         Self { address: digits.repeat(ADDRESS / 2), logging_in: false }
     }
 
-    /// Asks it, if `owner` listens there.
+    /// Connects and sends the question, if `owner` is who listens there.
     fn call(&self, owner: u32, message: &[u8]) -> Call {
         let name = format!("{ADMIN_SOCKET_PREFIX}{}", self.address);
         let socket = match socket::connect_abstract_at_once(name.as_bytes()) {
             Ok(socket) => socket,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Call::Crowded,
-            // It has ended meanwhile.
+            // The gateway has ended meanwhile.
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Call::Nobody,
             Err(_) => return Call::Deaf,
         };
-        // Ours listened as root, or as the user who sshd is and this is.
+        // A gateway listens as root, or as the user that sshd and this program run as.
         match socket::peer(socket.as_fd()) {
             Ok(peer) if peer.uid() == owner => {}
             _ => return Call::Nobody,
@@ -79,22 +81,23 @@ impl Gateway {
     }
 }
 
-/// How a gateway was reached.
+/// The result of connecting to a gateway.
 enum Call {
     Asked(OwnedFd),
     /// It cannot be asked.
     Deaf,
     /// Its queue is full.
     Crowded,
-    /// It is none, or none any more.
+    /// It is not a gateway, or no longer.
     Nobody,
 }
 
-/// Asks all gateways, or those of one session; an answer of each, in the order of their names. `patience` is how long each
-/// may take; those that take no callers cost a second more, all together.
+/// Asks all gateways, or those of one session, and returns their answers in the order of their names.
+///
+/// Each may take `patience`; all those with a full queue together take a second more.
 ///
 /// # Errors
-/// The system's.
+/// The list of sockets cannot be read, or there are no descriptors left.
 pub fn ask(
     session: Option<&str>,
     request: AdminRequest,
@@ -105,8 +108,9 @@ pub fn ask(
     Ok(ask_these(found, Rights::of_this_process().owner(), request, patience))
 }
 
-/// What /proc/net/unix says of gateways: `Num RefCount Protocol Flags Type St Inode Path`, an abstract name after an `@`. Line
-/// by line, as strangers can make it long; a line is not, as names have 107 bytes at most.
+/// Finds the gateways in /proc/net/unix: `Num RefCount Protocol Flags Type St Inode Path`, abstract names with an `@`.
+///
+/// It is read line by line, because users can make it long. A line is short: names have 107 bytes at most.
 fn listed(list: impl BufRead) -> io::Result<Vec<Gateway>> {
     let (mut admin, mut claim) = (BTreeSet::new(), BTreeSet::new());
     for line in list.split(b'\n') {
@@ -133,14 +137,14 @@ fn is_address(text: &str) -> bool {
     text.len() == ADDRESS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// One that has been asked.
+/// A gateway that was asked.
 struct Waiting {
     gateway: Gateway,
     socket: OwnedFd,
     until: Instant,
 }
 
-/// Those who listen as `owner`. Of others nobody hears, however many they are.
+/// Asks the gateways that listen as `owner`; others are skipped, however many they are.
 fn ask_these(
     gateways: Vec<Gateway>,
     owner: u32,
@@ -177,7 +181,7 @@ fn ask_these(
     answers
 }
 
-/// Waits for the answers of those that have been asked.
+/// Waits for the answers of the gateways that were asked.
 fn hear(mut waiting: Vec<Waiting>) -> Vec<(Gateway, Answer)> {
     let mut answers = Vec::new();
     while let Some(until) = waiting.iter().map(|one| one.until).min() {
@@ -198,11 +202,11 @@ fn hear(mut waiting: Vec<Waiting>) -> Vec<(Gateway, Answer)> {
     answers
 }
 
-/// Which of them have something to say, as soon as one has, or `until` then.
+/// Waits until some of them can be read, or `until` then, and says which.
 fn readable(waiting: &[Waiting], until: Instant) -> Vec<bool> {
     let mut fds: Vec<_> =
         waiting.iter().map(|one| PollFd::new(one.socket.as_fd(), PollFlags::POLLIN)).collect();
-    // Rounded up: milliseconds that are left would be asked for again and again.
+    // Rounded up, so that the last millisecond doesn't spin.
     let left = until.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
     let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
     if poll(&mut fds, left).is_err() {

@@ -1,6 +1,6 @@
-//! A table for people: plain aligned columns, as `ps` and `df` print them. Pure.
+//! Formats a table for people in aligned columns, as `ps` and `df` do.
 
-/// How a column is set.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     /// Names.
@@ -9,8 +9,9 @@ pub enum Align {
     Right,
 }
 
-/// Sets rows in columns that are as wide as their widest cell, two spaces between them and none at the end of a line.
-/// Every row has as many cells as there are columns; the first row is the heading.
+/// Formats rows, with two spaces between columns and none at the end of a line.
+///
+/// Each row has a cell for each column; the first row is the heading.
 pub fn columns<const N: usize>(align: [Align; N], rows: &[[String; N]]) -> Vec<String> {
     let mut widths = [0; N];
     for row in rows {

@@ -1,4 +1,4 @@
-//! The homes on this host: whose they are, what they use and what they may use.
+//! Lists the homes on this host, with owner, usage and quota.
 
 use super::Section;
 use super::columns::{Align, columns};
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest line about something that failed, in bytes.
 const MAX_LINE: usize = 500;
 
-/// What was found out about one home.
+/// What is known about a home.
 #[derive(Debug, PartialEq, Eq)]
 struct Home {
     owner: (u32, u32),
@@ -33,17 +33,17 @@ struct Home {
 /// What is known about a home's size.
 #[derive(Debug, PartialEq, Eq)]
 enum Known {
-    /// Used, and the limits.
+    /// The usage and the limits.
     Usage(Usage),
-    /// The file system counts nothing.
+    /// The file system has no quotas.
     Off,
-    /// Only root may ask.
+    /// Only root may ask for it.
     RootOnly,
-    /// Something failed.
+    /// Asking for it failed.
     Failed(String),
 }
 
-/// What is said about the homes: all of them, or those of the named users.
+/// The report on all homes, or on those of the named users.
 pub fn section(homes: Option<&Homes>, users: &[String]) -> Section {
     let Some(homes) = homes else {
         let line = "Homes: none on this host (homes.root is not set).".to_owned();
@@ -61,7 +61,7 @@ pub fn section(homes: Option<&Homes>, users: &[String]) -> Section {
     section
 }
 
-/// Homes by name, with what was found; `None`: no answer in time.
+/// Homes by name; without facts if the file system gave no answer in time.
 type Found = Vec<(String, Option<Result<Home, Fault>>)>;
 
 fn look_at_all(homes: &Homes) -> Result<Found, String> {
@@ -78,7 +78,7 @@ fn look_at_all(homes: &Homes) -> Result<Found, String> {
     Ok(shown
         .into_iter()
         .zip(answers)
-        // What has vanished meanwhile, or never was one: `students/new` without the template's `work` in it.
+        // It has vanished, or was no home: `students/new` without the template's `work` in it.
         .filter(|(_, answer)| !matches!(answer, Some(Ok(None))))
         .map(|(name, answer)| (name, answer.and_then(Result::transpose)))
         .collect())
@@ -96,7 +96,7 @@ fn look_at_some(homes: &Homes, users: &[String]) -> Result<Found, String> {
     Ok(users.iter().cloned().zip(answers).collect())
 }
 
-/// The paths at which the homes would be: the template's directories that there are, in order.
+/// Lists the existing directories that match the template, in order.
 fn list(root: BorrowedFd<'_>, template: &str) -> Result<Vec<PathBuf>, String> {
     let mut found = vec![PathBuf::new()];
     let mut among_users = false;
@@ -108,7 +108,7 @@ fn list(root: BorrowedFd<'_>, template: &str) -> Result<Vec<PathBuf>, String> {
                 for path in &found {
                     let names = match directories(root, path) {
                         Ok(names) => names,
-                        // One user's directory hides nobody else's.
+                        // If one user's directory can't be read, the others are still listed.
                         Err(_) if among_users => continue,
                         Err(e) => {
                             return Err(format!(
@@ -129,14 +129,14 @@ fn list(root: BorrowedFd<'_>, template: &str) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-/// The directories in `path` beneath `root`, whose names are UTF-8: those of homes are ASCII.
+/// Lists the directories in `path` beneath `root` whose names are UTF-8, as those of homes are.
 fn directories(root: BorrowedFd<'_>, path: &Path) -> io::Result<Vec<String>> {
     let dir = beneath(root, path)?;
     let mut names = Vec::new();
-    // By descriptor: what was opened beneath the root is what is listed.
+    // By descriptor, so that the directory opened beneath the root is the one that is listed.
     for entry in fs::read_dir(format!("/proc/self/fd/{}", dir.as_raw_fd()))? {
         let entry = entry?;
-        // A link to a directory is no home.
+        // A symbolic link is no home.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             names.extend(entry.file_name().into_string());
         }
@@ -164,7 +164,7 @@ fn look(home: &OwnedFd, name: &str) -> Result<Home, Fault> {
     Ok(Home { owner: (found.st_uid, found.st_gid), usage })
 }
 
-/// Puts into words what was found.
+/// Formats what was found.
 fn describe(homes: &Homes, found: Found, section: &mut Section) {
     let root = homes.root.display();
     if found.is_empty() {
@@ -202,7 +202,7 @@ fn row(name: &str, home: &Home) -> [String; 5] {
     [bounded(name, MAX_LINE), format!("{uid}:{gid}"), size(used), size(soft), size(hard)]
 }
 
-/// What the table cannot say.
+/// Lines below the table, about what is not known.
 #[derive(Default)]
 struct Notes {
     off: bool,

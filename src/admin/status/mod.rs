@@ -1,5 +1,6 @@
-//! `jupyterhub-openssh status`: what is on this bastion. One file a topic; what is asked of it may never answer,
-//! and is then left aside.
+//! `jupyterhub-openssh status` and `disconnect`: the sessions and homes of this host.
+//!
+//! Each topic is a file. Gateways and file servers may never answer; the report then says so and goes on.
 
 mod ask;
 mod columns;
@@ -19,39 +20,38 @@ use std::thread::sleep;
 use std::time::Duration;
 use wire::control::{AdminReply, AdminRequest};
 
-/// Everything that was asked for is shown.
+/// Exit status: everything is shown.
 const FINE: u8 = 0;
-/// Something could not be found out.
+/// Exit status: something could not be found out.
 const INCOMPLETE: u8 = 1;
-/// Between two looks at the sessions.
+/// The pause between two lists of `--watch`.
 const REDRAW: Duration = Duration::from_secs(2);
-/// Moves to the top left corner and clears from there (ECMA-48, CUP and ED).
+/// Clears a terminal: moves to the top left corner and erases from there (ECMA-48, CUP and ED).
 const CLEAR: &str = "\x1b[H\x1b[J";
 
-/// What there is to say on one topic.
+/// The report on a topic.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Section {
     /// Lines to show, without control characters.
     lines: Vec<String>,
-    /// Something that was asked for is not among them.
+    /// True if something is missing from them.
     incomplete: bool,
 }
 
-/// What is asked for.
+/// What to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {
-    /// Sessions and homes; with users' names only their homes.
+    /// Sessions and homes; if users are named, only their homes.
     Everything,
     /// Sessions.
     Sessions,
-    /// The same, again and again.
+    /// Sessions, repeatedly.
     Watch,
-    /// The same, once and for programs.
+    /// Sessions, as JSON.
     Json,
 }
 
-/// Shows the state of this bastion, or the homes of the named users on it, and returns the exit status: 0 when all could
-/// be shown, otherwise 1.
+/// Shows the sessions and homes of this host, or the named users' homes, and returns the exit status.
 #[must_use]
 pub fn run(show: Show, users: &[String]) -> u8 {
     match show {
@@ -77,13 +77,13 @@ fn homes(users: &[String]) -> Section {
 fn print(section: &Section) -> u8 {
     let mut out = io::stdout().lock();
     for line in &section.lines {
-        // Whoever reads this may have stopped reading (EPIPE).
+        // The reader may be gone (EPIPE).
         let _ = writeln!(out, "{line}");
     }
     if section.incomplete { INCOMPLETE } else { FINE }
 }
 
-/// Until Ctrl-C, or until nobody reads any more. Not on a terminal the tables follow each other.
+/// Shows the sessions repeatedly, until Ctrl-C or until the reader is gone. Off a terminal, nothing is erased.
 fn watch() -> u8 {
     let start = if io::stdout().is_terminal() { CLEAR } else { "" };
     loop {
@@ -98,13 +98,13 @@ fn watch() -> u8 {
     }
 }
 
-/// Whether this process may ask gateways: root may, and where sshd itself runs as an ordinary user, that one.
+/// True if this process may ask gateways: as root, or as the user of an sshd that runs without root.
 fn is_administrator() -> bool {
     let rights = Rights::of_this_process();
     rights == Rights::Root || Config::load().is_ok_and(|config| rights.suit(&config).is_ok())
 }
 
-/// Ends the session of this name, or all of them, and returns the exit status: 0 when their gateways do so.
+/// Ends a session by its name, or all sessions, and returns the exit status: 0 if their gateways agree.
 #[must_use]
 pub fn disconnect(session: Option<&str>) -> u8 {
     let fail = |text: String| {
@@ -114,10 +114,10 @@ pub fn disconnect(session: Option<&str>) -> u8 {
     if !is_administrator() {
         return fail("Only root can end sessions.\nUse sudo.".to_owned());
     }
-    // A gateway whose session is about to begin hears it then.
+    // A gateway that still waits for its session reads this afterwards.
     let answers = match ask::ask(session, AdminRequest::Disconnect, |_| ask::PATIENCE) {
         Ok(mut answers) => {
-            // Of all sessions those are not meant that have yet to become one.
+            // A login that is no session yet doesn't count among all sessions.
             answers.retain(|(gateway, answer)| session.is_some() || sessions::is_session(gateway, answer));
             answers
         }
@@ -135,7 +135,7 @@ pub fn disconnect(session: Option<&str>) -> u8 {
     }
 }
 
-/// What has become of ending a session, or all.
+/// Formats the result of ending a session, or all.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Ending,
@@ -147,7 +147,7 @@ fn outcome(session: Option<&str>, answers: &[(Gateway, Answer)]) -> Outcome {
     let ending = answers.iter().any(|(_, answer)| matches!(answer, Answer::Said(AdminReply::Ending)));
     let deaf = |answer: &Answer| match answer {
         Answer::Said(AdminReply::Ending) => false,
-        // It may be anybody's: once the session that was meant is ending, it is.
+        // It may not be a gateway. If the session that was meant is ending, it isn't.
         Answer::Crowded => session.is_none() || !ending,
         Answer::Said(_) | Answer::Silent => true,
     };

@@ -1,11 +1,11 @@
-//! Which names in a directory can be those of homes, going by the template. Pure.
+//! Decides by the template which names in a directory can be homes.
 
 use common::UserName;
 
 /// A component of a template.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Component<'a> {
-    /// A directory of this name, on the way to every home.
+    /// A directory of this name, above all homes.
     Fixed(&'a str),
     /// A directory for each user.
     User(Pattern<'a>),
@@ -32,7 +32,7 @@ pub fn components(template: &str) -> impl Iterator<Item = Component<'_>> {
 }
 
 impl Pattern<'_> {
-    /// Whether some user's home could have this name: `lost+found` and an editor's backup are nobody's.
+    /// True if some user's home could have this name, unlike `lost+found` or an editor's backup.
     pub fn takes(&self, name: &str) -> bool {
         let Some(user) = name.strip_prefix(self.before).and_then(|rest| rest.strip_suffix(self.after)) else {
             return false;

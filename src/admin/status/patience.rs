@@ -1,25 +1,25 @@
-//! Questions that may never be answered: asked in a thread that is left behind when its time is over.
+//! Runs questions to a file system in a thread, with a time limit, because it may never answer.
 //!
-//! A thread that waits for a dead file server cannot be ended, only the process can; the programs that use this
-//! end soon.
+//! A thread that waits for a dead file server cannot be ended, so it is left behind. The programs that use this end soon.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// How many answers may be late before nobody is asked any more: the rest would be as silent.
+/// How many answers may be late before the rest is skipped, as it would be late, too.
 const MAX_LATE: usize = 3;
 
-/// Asks one question; `None` when there is no answer in time.
+/// Asks one question; `None` if there is no answer in time.
 pub fn ask<R: Send + 'static>(within: Duration, question: impl FnOnce() -> R + Send + 'static) -> Option<R> {
     let (answer, answers) = channel();
     thread::spawn(move || answer.send(question()));
     answers.recv_timeout(within).ok()
 }
 
-/// Asks about each of the `items`, one after the other; `None` for those without an answer `within` that time.
-/// After three of these the remaining ones are not asked.
+/// Asks about each of the `items` in turn; `None` for those without an answer `within` that time.
+///
+/// After three of these the remaining items are skipped.
 pub fn ask_each<I, R>(
     items: &Arc<Vec<I>>,
     within: Duration,
@@ -49,7 +49,7 @@ where
     found
 }
 
-/// A thread that asks about the items from number `first` on, until nobody listens.
+/// Starts a thread that asks about the items from number `first` on, until the receiver is gone.
 fn asker<I, R, Q>(items: &Arc<Vec<I>>, first: usize, question: &Arc<Q>) -> Receiver<R>
 where
     I: Send + Sync + 'static,

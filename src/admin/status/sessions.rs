@@ -1,4 +1,4 @@
-//! The live sessions, as their gateways tell of them.
+//! Lists the live sessions, from the answers of their gateways.
 
 use super::Section;
 use super::ask::{self, Answer, Gateway, PATIENCE, SHORT_PATIENCE};
@@ -12,15 +12,15 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 use wire::control::{AdminReply, AdminRequest, SessionStatus};
 
-/// Longest cell, in characters. What a gateway says is that of a process which a user's server may have broken into.
+/// Longest cell, in characters. Gateways are not trusted here: a user's server may have broken into one.
 const MAX_CELL: usize = 64;
-/// Why nothing is shown to others.
+/// Message: only root can list sessions.
 const NOT_ROOT: &str = "Sessions: only root can see them. Use sudo.";
 
-/// Most lines about gateways that do not answer: any local user can have others believe that there are many.
+/// Most lines about gateways that do not answer, as any local user can pretend that there are many.
 const MAX_SILENT: usize = 50;
 
-/// What there is to know of one session; none: its gateway does not answer.
+/// A session, and its status if its gateway answers.
 type Found = Vec<(Gateway, Option<SessionStatus>)>;
 
 fn look() -> Result<Found, String> {
@@ -32,12 +32,12 @@ fn look() -> Result<Found, String> {
         .map_err(|e| format!("Sessions: they cannot be listed: {e}. Is /proc mounted?"))?;
     let mut found: Found =
         answers.into_iter().filter(|(gateway, answer)| is_session(gateway, answer)).map(known).collect();
-    // Nobody who is known is to be looked for among those who are not.
+    // Sessions whose gateway has answered come first.
     found.sort_by_key(|(_, status)| status.is_none());
     Ok(found)
 }
 
-/// Not one that has yet to become one.
+/// True unless this is a login that is no session yet.
 pub(super) fn is_session(gateway: &Gateway, answer: &Answer) -> bool {
     !(gateway.logging_in && matches!(answer, Answer::Silent))
 }
@@ -50,18 +50,18 @@ fn known((gateway, answer): (Gateway, Answer)) -> (Gateway, Option<SessionStatus
     (gateway, status)
 }
 
-/// How many sessions are live.
+/// Counts the live sessions.
 ///
 /// # Errors
 /// As [`ask::ask`].
 pub fn count() -> io::Result<usize> {
     let answers = ask::ask(None, AdminRequest::Status, |_| SHORT_PATIENCE)?;
-    // What takes no callers may be anybody's, as many as they like: a number must not depend on that.
+    // Whatever has a full queue may not be a gateway; local users could raise the number at will.
     let is_ours = |answer: &Answer| !matches!(answer, Answer::Crowded);
     Ok(answers.iter().filter(|(gateway, answer)| is_ours(answer) && is_session(gateway, answer)).count())
 }
 
-/// A table for people.
+/// Formats the sessions as a table for people.
 pub fn section() -> Section {
     match look() {
         Ok(found) => describe(&found, now()),
@@ -69,7 +69,7 @@ pub fn section() -> Section {
     }
 }
 
-/// The same for programs: one JSON document.
+/// Formats the sessions as a JSON document for programs.
 pub fn json() -> Section {
     match look() {
         Ok(found) => {

@@ -1,12 +1,13 @@
-//! Sizes for people, in the units of the configuration. Pure.
+//! Formats sizes for people, in the units of the configuration.
 
-/// A number of bytes with at most four digits and a unit of 1024, 1024², … bytes: `0`, `512B`, `4K`, `1.5G`, `2T`;
-/// from ten of a unit on without a fraction.
+/// Formats a number of bytes with a unit of 1024, 1024², … bytes: `0`, `512B`, `4K`, `1.5G`, `2T`.
+///
+/// There are at most four digits, and a fraction only below ten.
 pub fn human(bytes: u64) -> String {
     if bytes == 0 {
         return "0".to_owned();
     }
-    // So that tenths of u64::MAX fit, too.
+    // Wide enough for u64::MAX in tenths.
     let exact = u128::from(bytes);
     let mut scale: u128 = 1;
     for unit in ['B', 'K', 'M', 'G', 'T', 'P', 'E'] {
