@@ -9,6 +9,7 @@ from lib.actors.hub import HUB_UID
 from lib.checks.files import local_home
 from lib.checks.shellplace import ShellPlace
 from lib.paths import REPOSITORY
+from lib.wait import wait_for
 
 pytestmark = pytest.mark.only("trixie")
 
@@ -85,8 +86,8 @@ def test_groups_of_the_system_are_not_a_hub_users(bastion, client, hub):
     mark = bastion.syslog.mark()
     try:
         uid = enter(bastion, client, hub, "fay")
-        hers = [one for one in bastion.box.processes() if one.uid == uid]
-        assert hers
+        # sshd's child becomes the user a moment after the session has opened.
+        hers = wait_for(lambda: [one for one in bastion.box.processes() if one.uid == uid], "a process of the user's")
         for one in hers:
             groups = re.search(rb"^Groups:(.*)$", one.read("status"), re.M)[1].decode().split()
             assert set(groups) - {str(uid)} == {"100", "3977", jupyterhub}
