@@ -1,11 +1,11 @@
 //! Runs one of our programs, with an empty environment, no inherited descriptor, and a deadline.
 
-use crate::reply::MAX_LINE;
 use crate::sys::{self, Signals};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
+use wire::login::MAX_ANSWER as MAX_LINE;
 
 /// How long a program that has answered may take to end.
 const END_TIME: Duration = Duration::from_secs(2);

@@ -4,13 +4,14 @@
 //! both.
 
 use crate::client::{Client, Level};
-use crate::reply::{Verdict, is_handle};
-use crate::system::{Account, Confinement, Owner, Proof, System};
+use crate::system::{Account, Confinement, Owner, System};
 use crate::token;
 use common::logfmt::{Event, Line, fields};
 use common::{LoginName, paths};
 use pam::constants::PamResultCode;
-use zeroize::Zeroizing;
+use wire::By;
+use wire::handle::{Handle, from_variable, to_variable};
+use wire::login::{Request, Verdict};
 
 /// The PAM services that the module serves: sshd on Debian 12 and 13.
 ///
@@ -49,11 +50,6 @@ const NO_NAME: &str = "This is not a user name of the hub.\nCheck the name befor
 const AUTHENTICATED: &str = "SSH_AUTH_INFO_0";
 /// The variable in which sshd puts the client's and its own address and port.
 const CONNECTION: &str = "SSH_CONNECTION";
-/// The number of digits at the start of a handle that name the login in the log.
-const SESSION_DIGITS: usize = 8;
-/// Prefix of the handle in the PAM environment if the user logs in by key.
-const BY_KEY: &str = "key ";
-
 /// A hub user on whose behalf sshd calls.
 struct User {
     /// The account's name.
@@ -79,18 +75,8 @@ impl User {
 }
 
 /// A log line with the outcome of a login.
-fn login(outcome: &str, proof: Proof) -> Line {
-    let by = match proof {
-        Proof::Token => "token",
-        Proof::Key => "key",
-    };
-    Line::new(Event::Login).with("outcome", outcome).with("by", by)
-}
-
-/// The name of the login that the handle in a PAM variable belongs to.
-fn session_of(variable: &str) -> Option<&str> {
-    let handle = variable.strip_prefix(BY_KEY).unwrap_or(variable);
-    is_handle(handle).then(|| handle.get(..SESSION_DIGITS)).flatten()
+fn login(outcome: &str, by: By) -> Line {
+    Line::new(Event::Login).with("outcome", outcome).with("by", by.as_str())
 }
 
 /// The hub user that a hook is called for; `None` for other services and for accounts that aren't
@@ -135,7 +121,7 @@ pub fn authenticate(client: &mut impl Client, system: &impl System) -> PamResult
     };
     let session = system.session_id();
     let outcome = |outcome: &str, reason: &str| {
-        user.line(Some(&session), &login(outcome, Proof::Token).with("reason", reason))
+        user.line(Some(&session), &login(outcome, By::Token).with("reason", reason))
     };
     if user.taken {
         client.log(Level::Notice, &outcome("refused", TAKEN));
@@ -160,14 +146,14 @@ pub fn authenticate(client: &mut impl Client, system: &impl System) -> PamResult
     let token = match token::token(&answer) {
         Ok(token) => token,
         Err(shape) => {
-            client.log(Level::Notice, &outcome("refused", shape.reason()));
-            client.error(&refused(shape.message()));
+            client.log(Level::Notice, &outcome("refused", token::reason(shape)));
+            client.error(&refused(token::message(shape)));
             return PamResultCode::PAM_AUTH_ERR;
         }
     };
-    let verdict = system.verify(Proof::Token, &session, &gateway_request(&user, Some(token)));
+    let verdict = system.verify(&session, &request(&user, Some(token)));
     drop(answer);
-    conclude(client, &user, &session, Proof::Token, verdict)
+    conclude(client, &user, &session, By::Token, verdict)
 }
 
 /// The prompt for a token.
@@ -184,28 +170,25 @@ fn conclude(
     client: &mut impl Client,
     user: &User,
     session: &str,
-    proof: Proof,
+    by: By,
     verdict: Result<Verdict, String>,
 ) -> PamResultCode {
     let (level, outcome, reason, message, code) = match verdict {
         Ok(Verdict::Granted(handle)) => {
-            let handle = match proof {
-                Proof::Token => handle,
-                Proof::Key => format!("{BY_KEY}{handle}"),
-            };
-            let Err(code) = client.set_variable(paths::HANDLE_VARIABLE, Some(&handle)) else {
-                client.log(Level::Info, &user.line(Some(session), &login("granted", proof)));
+            let variable = to_variable(by, &handle);
+            let Err(code) = client.set_variable(paths::HANDLE_VARIABLE, Some(&variable)) else {
+                client.log(Level::Info, &user.line(Some(session), &login("granted", by)));
                 return PamResultCode::PAM_SUCCESS;
             };
             let why = format!("cannot set a PAM variable ({code:?})");
-            let line = login("unavailable", proof).with("reason", why);
+            let line = login("unavailable", by).with("reason", why);
             client.log(Level::Error, &user.line(Some(session), &line));
             return PamResultCode::PAM_SYSTEM_ERR;
         }
         Ok(Verdict::Refused(message)) => {
-            let code = match proof {
-                Proof::Token => PamResultCode::PAM_AUTH_ERR,
-                Proof::Key => PamResultCode::PAM_PERM_DENIED,
+            let code = match by {
+                By::Token => PamResultCode::PAM_AUTH_ERR,
+                By::Key => PamResultCode::PAM_PERM_DENIED,
             };
             (Level::Notice, "refused", message.clone(), message, code)
         }
@@ -214,18 +197,18 @@ fn conclude(
             (Level::Notice, "unavailable", message.clone(), message, code)
         }
         Err(reason) => {
-            let message = match proof {
-                Proof::Token => GATEWAY_FAILED,
-                Proof::Key => NO_TOKEN,
+            let message = match by {
+                By::Token => GATEWAY_FAILED,
+                By::Key => NO_TOKEN,
             };
             let code = PamResultCode::PAM_AUTHINFO_UNAVAIL;
             (Level::Error, "unavailable", reason, message.to_owned(), code)
         }
     };
-    client.log(level, &user.line(Some(session), &login(outcome, proof).with("reason", reason)));
-    client.error(&match proof {
-        Proof::Token => refused(&message),
-        Proof::Key => message,
+    client.log(level, &user.line(Some(session), &login(outcome, by).with("reason", reason)));
+    client.error(&match by {
+        By::Token => refused(&message),
+        By::Key => message,
     });
     code
 }
@@ -253,26 +236,9 @@ fn warn_unless_configured(client: &mut impl Client, system: &impl System) {
     }
 }
 
-/// The request for the gateway's standard input; without a token for a login by key.
-///
-/// Its memory is wiped when dropped, and has its final size from the start, so that growing leaves
-/// no copy behind.
-fn gateway_request(user: &User, token: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
-    let token: [&[u8]; 2] = token.map_or([b"", b""], |token| [b"\ntoken ", token]);
-    let parts: [&[u8]; 7] = [
-        b"user ",
-        user.name.as_str().as_bytes(),
-        b"\npeer ",
-        user.peer.as_bytes(),
-        token[0],
-        token[1],
-        b"\n",
-    ];
-    let mut text = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
-    for part in parts {
-        text.extend_from_slice(part);
-    }
-    text
+/// The login that the gateway is to verify.
+fn request<'a>(user: &'a User, token: Option<&'a str>) -> Request<'a> {
+    Request { user: user.name.as_str(), peer: &user.peer, token }
 }
 
 /// What sshd's Match blocks can look at in this login.
@@ -294,21 +260,21 @@ pub fn account(client: &mut impl Client, system: &impl System) -> PamResultCode 
         return unless_granted(client, PamResultCode::PAM_PERM_DENIED);
     };
     let handle = client.variable(paths::HANDLE_VARIABLE);
-    let session = handle.as_deref().and_then(session_of).map_or_else(|| system.session_id(), str::to_owned);
+    let carried = handle.as_deref().and_then(from_variable);
+    let session = carried.map_or_else(|| system.session_id(), |(_, handle)| handle.session_id().to_owned());
     if user.taken {
-        let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
-        let line = login("refused", proof).with("reason", TAKEN);
+        let by = if handle.is_some() { By::Token } else { By::Key };
+        let line = login("refused", by).with("reason", TAKEN);
         client.log(Level::Notice, &user.line(Some(&session), &line));
         client.error(NO_NAME);
         return PamResultCode::PAM_PERM_DENIED;
     }
     let gid = user.account.gid;
-    let request = confinement_request(client, &user);
-    let confined =
-        system.in_hub_group(user.name.as_str(), gid).and_then(|()| system.is_confined(request, gid));
+    let asked = confinement_request(client, &user);
+    let confined = system.in_hub_group(user.name.as_str(), gid).and_then(|()| system.is_confined(asked, gid));
     if let Err(reason) = confined {
-        let proof = if handle.is_some() { Proof::Token } else { Proof::Key };
-        let line = login("unavailable", proof).with("reason", reason);
+        let by = if handle.is_some() { By::Token } else { By::Key };
+        let line = login("unavailable", by).with("reason", reason);
         client.log(Level::Error, &user.line(Some(&session), &line));
         client.error(NOT_CONFINED);
         return PamResultCode::PAM_PERM_DENIED;
@@ -319,8 +285,8 @@ pub fn account(client: &mut impl Client, system: &impl System) -> PamResultCode 
     // No token was asked for, so sshd has accepted something else: a key, unless the administrator
     // allows other methods, which open_session finds out. The hub is asked here because sshd can
     // still reject the login.
-    let verdict = system.verify(Proof::Key, &session, &gateway_request(&user, None));
-    conclude(client, &user, &session, Proof::Key, verdict)
+    let verdict = system.verify(&session, &request(&user, None));
+    conclude(client, &user, &session, By::Key, verdict)
 }
 
 /// True if sshd has accepted a key or certificate of the user.
@@ -336,7 +302,8 @@ pub fn open_session(client: &mut impl Client, system: &impl System) -> PamResult
         return unless_granted(client, PamResultCode::PAM_SESSION_ERR);
     };
     let variable = client.variable(paths::HANDLE_VARIABLE);
-    let session = variable.as_deref().and_then(session_of);
+    let carried = variable.as_deref().and_then(from_variable);
+    let session = carried.as_ref().map(|(_, handle)| handle.session_id());
     let fail = |client: &mut dyn Client, reason: &str| {
         let line = Line::new(Event::SessionFailed).with("reason", reason);
         client.log(Level::Error, &user.line(session, &line));
@@ -347,23 +314,23 @@ pub fn open_session(client: &mut impl Client, system: &impl System) -> PamResult
     if user.taken {
         return fail(client, TAKEN);
     }
-    let Some(handle) = &variable else {
+    if variable.is_none() {
         return fail(client, "there is no gateway; sshd let the user in without asking the module");
-    };
+    }
     // sshd would copy it to the session's environment.
     if client.set_variable(paths::HANDLE_VARIABLE, None).is_err() {
         return fail(client, "cannot remove the gateway's handle from the environment");
     }
-    let handle = match handle.strip_prefix(BY_KEY) {
-        Some(handle) if has_shown_a_key(client) => handle,
-        Some(_) => return fail(client, "sshd let the user in by neither a key nor a hub token"),
-        None => handle,
+    let handle: &Handle = match &carried {
+        Some((By::Token, handle)) => handle,
+        Some((By::Key, handle)) if has_shown_a_key(client) => handle,
+        Some((By::Key, _)) => {
+            return fail(client, "sshd let the user in by neither a key nor a hub token");
+        }
+        None => return fail(client, "the gateway's handle is damaged"),
     };
-    if !is_handle(handle) {
-        return fail(client, "the gateway's handle is damaged");
-    }
     let Account { uid, gid, .. } = user.account;
-    match system.enter_jail(&format!("user {}\nhandle {handle}\nuid {uid}\ngid {gid}\n", user.name)) {
+    match system.enter_jail(&user.name, (uid, gid), handle) {
         Ok(None) => PamResultCode::PAM_SUCCESS,
         Ok(Some(channels)) => match client.set_variable(paths::CHANNELS_VARIABLE, Some(&channels)) {
             Ok(()) => PamResultCode::PAM_SUCCESS,

@@ -13,13 +13,12 @@
 //! * [`entry`]: the C functions that libpam calls;
 //! * [`hooks`]: the decisions, over two traits, so that tests can script both sides;
 //! * [`client`]: libpam as a trait, [`system`]: the host as a trait, and the real ones;
-//! * [`child`], [`reply`], [`token`]: running our programs, parsing what they answer, the shape of
-//!   a token;
+//! * [`child`], [`token`]: running our programs, the token in an answer; what they are asked and
+//!   answer is in [`wire`];
 //! * [`sys`]: system calls.
 
 pub mod client;
 pub mod hooks;
-pub mod reply;
 pub mod system;
 pub mod token;
 

@@ -3,22 +3,22 @@
 //! The real one looks up accounts, reads the configuration, and runs the gateway and the jail.
 
 use crate::child::Child;
-use crate::reply::{self, Jail, Verdict};
 use crate::sys;
-use common::{ConfigError, Settings, paths};
+use common::{ConfigError, LoginName, Settings, paths};
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use wire::handle::Handle;
+use wire::login::{self, Verdict};
+use wire::{By, confinement, jail};
 
 /// How long the gateway may take to verify a token. It gives the hub 9 s, or 11 s if the hub has to
 /// make the token first.
 const VERDICT_TIME: Duration = Duration::from_secs(12);
 /// How long it may take to ask sshd whether it confines a login. The jail's program gives sshd 8 s.
 const CONFINEMENT_TIME: Duration = Duration::from_secs(10);
-/// Longest request to `jail --is-confined`: as much as a pipe takes without blocking.
-const MAX_REQUEST: usize = 4096;
 /// How long building the jail may take.
 const JAIL_TIME: Duration = Duration::from_secs(12);
 
@@ -42,15 +42,6 @@ pub enum Owner {
     Local,
     /// There is no such account, or the lookup failed; sshd rejects both, too.
     Nobody,
-}
-
-/// How a user proves who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// With a token of the hub, which the gateway verifies.
-    Token,
-    /// With a key or certificate, which sshd has checked; the gateway has the hub make a token.
-    Key,
 }
 
 /// What sshd's Match blocks can look at in a login.
@@ -87,22 +78,25 @@ pub trait System {
     fn token_page(&self) -> Result<String, String>;
     /// A new name for a login, in all its log lines: 8 hexadecimal digits. Not a secret.
     fn session_id(&self) -> String;
-    /// Starts a gateway that verifies the login named `session`; `request` is all of its standard
-    /// input.
+    /// Starts a gateway that verifies the login named `session`.
     ///
     /// # Errors
     /// For the log: it could not be run, did not answer in time, or sent a malformed answer.
-    fn verify(&self, proof: Proof, session: &str, request: &[u8]) -> Result<Verdict, String>;
+    fn verify(&self, session: &str, login: &login::Request<'_>) -> Result<Verdict, String>;
     /// Starts the jail's program and moves this process into the namespaces that it makes.
     ///
-    /// `request` lacks the lines that only this process knows, and the empty last one. If sshd runs
-    /// without root and the configuration says `session.jail = "none"`, there is no jail, and the
-    /// result is the name of the socket on which the gateway serves the session.
+    /// If sshd runs without root and the configuration says `session.jail = "none"`, there is no
+    /// jail, and the result is the name of the gateway, by which the session program finds it.
     ///
     /// # Errors
     /// For the log. This process is then where it was, or in a jail that is being torn down, in
     /// which it can start no process: either way there is no session.
-    fn enter_jail(&self, request: &str) -> Result<Option<String>, String>;
+    fn enter_jail(
+        &self,
+        user: &LoginName,
+        ids: (u32, u32),
+        handle: &Handle,
+    ) -> Result<Option<String>, String>;
 }
 
 /// The host that this process runs on: the real [`System`].
@@ -144,18 +138,18 @@ impl System for Host {
         let mut groups =
             sys::groups(&user, gid).map_err(|e| format!("cannot look up the user's groups: {e}"))?;
         groups.sort_unstable();
-        let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
-        let mut request = format!("user {typed}\ngroups {}\nhost {host}\n", groups.join(","));
-        if let Some(connection) = connection {
-            request += &format!("connection {connection}\n");
-        }
-        if request.len() > MAX_REQUEST {
-            return Err("the user has too many groups".into());
-        }
+        let request = confinement::request(&typed, &groups, &host, connection.as_deref());
+        let request = request.ok_or("the user has too many groups")?;
         let mut asked = Child::start(program, &["--is-confined"]).map_err(failed("cannot run"))?;
         asked.send(request.as_bytes()).map_err(failed("cannot write to"))?;
         asked.close_input();
-        reply::confinement(&asked.read_line(end).map_err(failed("no answer from"))?)
+        match confinement::Answer::parse(&asked.read_line(end).map_err(failed("no answer from"))?) {
+            confinement::Answer::Confined => Ok(()),
+            confinement::Answer::Open(what) => Err(what),
+            confinement::Answer::Unknown(why) => {
+                Err(format!("whether sshd confines this user is not known: {why}"))
+            }
+        }
     }
 
     fn token_page(&self) -> Result<String, String> {
@@ -177,30 +171,36 @@ impl System for Host {
         random.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn verify(&self, proof: Proof, session: &str, request: &[u8]) -> Result<Verdict, String> {
+    fn verify(&self, session: &str, login: &login::Request<'_>) -> Result<Verdict, String> {
         let program = paths::PROGRAM;
         let failed = |what: &'static str| move |e: io::Error| format!("{what} {program} gateway: {e}");
         let end = Instant::now() + VERDICT_TIME;
-        let arguments: &[&str] = match proof {
-            Proof::Token => &["gateway", "--session", session],
-            Proof::Key => &["gateway", "--key", "--session", session],
+        let arguments: &[&str] = match login.by() {
+            By::Token => &["gateway", "--session", session],
+            By::Key => &["gateway", "--key", "--session", session],
         };
         let mut gateway = Child::start(program, arguments).map_err(failed("cannot run"))?;
-        gateway.send(request).map_err(failed("cannot write to"))?;
+        gateway.send(&login.to_bytes()).map_err(failed("cannot write to"))?;
         gateway.close_input();
         let line = gateway.read_line(end).map_err(failed("no answer from"))?;
-        reply::verdict(&line).ok_or_else(|| format!("{program} gateway gave no answer that makes sense"))
+        Verdict::parse(&line).ok_or_else(|| format!("{program} gateway gave no answer that makes sense"))
     }
 
-    fn enter_jail(&self, request: &str) -> Result<Option<String>, String> {
+    fn enter_jail(
+        &self,
+        user: &LoginName,
+        (uid, gid): (u32, u32),
+        handle: &Handle,
+    ) -> Result<Option<String>, String> {
         let program = paths::JAIL_PROGRAM;
         let failed = |what: &'static str| move |e: io::Error| format!("{what} {program}: {e}");
         let end = Instant::now() + JAIL_TIME;
-        let mut jail = Child::start(program, &[]).map_err(failed("cannot run"))?;
-        jail.send(format!("{request}sshd {}\n\n", std::process::id()).as_bytes())
-            .map_err(failed("cannot write to"))?;
-        let channels = match reply::jail(&jail.read_line(end).map_err(failed("no answer from"))?)? {
-            Jail::Process(first) => {
+        let mut child = Child::start(program, &[]).map_err(failed("cannot run"))?;
+        let request = jail::request(user, handle, uid, gid, std::process::id());
+        child.send(request.as_bytes()).map_err(failed("cannot write to"))?;
+        let answer = child.read_line(end).map_err(failed("no answer from"))?;
+        let channels = match jail::Answer::parse(&answer) {
+            jail::Answer::Ready(first) => {
                 // The program does not reap `first` until we answer, so the pid is still that
                 // process.
                 let first = sys::pidfd(first).map_err(failed("cannot open the process started by"))?;
@@ -208,14 +208,15 @@ impl System for Host {
                 None
             }
             // Never accept this under root's sshd, whatever the program says.
-            Jail::None(_) if sys::is_root() => {
+            jail::Answer::None(_) if sys::is_root() => {
                 return Err(format!("{program} made no jail, and sshd is root's"));
             }
-            Jail::None(name) => Some(name),
+            jail::Answer::None(name) => Some(name),
+            jail::Answer::Failed(why) => return Err(why),
         };
         // Until the program reads this, it tears the jail down if anything fails here.
-        jail.send(b"joined\n").map_err(failed("cannot write to"))?;
-        if jail.ended_well() {
+        child.send(format!("{}\n", jail::JOINED).as_bytes()).map_err(failed("cannot write to"))?;
+        if child.ended_well() {
             Ok(channels)
         } else {
             Err(format!("{program} failed after the jail was built"))

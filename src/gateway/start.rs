@@ -2,7 +2,7 @@
 //! does not need, checks the login, waits for its claim, and serves.
 
 use crate::connections::Connections;
-use crate::login::{self, Asked, keeper, request};
+use crate::login::{self, Proof, keeper, request};
 use crate::process::{Failed, PROGRAM, context, termination, trying};
 use crate::serve;
 use crate::serve::admin::Admin;
@@ -19,6 +19,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use wire::By;
 use wire::handle::Handle;
+use wire::login::MAX_REQUEST;
 use zeroize::Zeroizing;
 
 /// Runs a gateway. The PAM module starts it as sshd's user, root, with the request on standard
@@ -87,8 +88,14 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
 
     let terminated = trying("watch for SIGTERM", termination())?;
     let asked = match keeper {
-        Some((login, keeper)) => Asked::Key(login, keeper),
-        None => Asked::Token(trying("read the request", read_request(&stdin))?),
+        Some((login, keeper)) => (login.user.to_string(), login.peer, Proof::Key(keeper)),
+        None => match request::parse(&trying("read the request", read_request(&stdin))?) {
+            Ok(login) => (login.user, login.peer, Proof::Token(login.token)),
+            Err(bad) => {
+                login::not_understood(&bad, handle.session_id());
+                return Ok(());
+            }
+        },
     };
     drop(stdin);
     let Some(granted) = login::check(asked, config, &handle, meter, &connections) else { return Ok(()) };
@@ -132,9 +139,9 @@ fn has_swap() -> bool {
 
 fn read_request(stdin: &OwnedFd) -> io::Result<Zeroizing<Vec<u8>>> {
     // Reserve all of it: a vector that grows would leave copies of the token behind.
-    let mut text = Zeroizing::new(Vec::with_capacity(request::MAX_REQUEST + 1));
-    File::from(stdin.try_clone()?).take(request::MAX_REQUEST as u64 + 1).read_to_end(&mut text)?;
-    if text.len() > request::MAX_REQUEST {
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_REQUEST + 1));
+    File::from(stdin.try_clone()?).take(MAX_REQUEST as u64 + 1).read_to_end(&mut text)?;
+    if text.len() > MAX_REQUEST {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "request is too long"));
     }
     Ok(text)

@@ -1,10 +1,8 @@
 //! The token, in a type that cannot be printed and wipes itself.
 
 use std::fmt;
+use wire::token::TokenShape;
 use zeroize::{Zeroize, ZeroizeOnDrop};
-
-/// Longest token accepted, in bytes. The hub's own are 32 hex digits; administrators may set longer ones.
-pub const MAX_TOKEN: usize = 512;
 
 /// A hub token. Debug shows nothing of it, Display does not exist, and its memory is wiped on drop.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -13,22 +11,11 @@ pub struct Token(String);
 impl Token {
     /// Takes a token as the user typed it.
     ///
-    /// Only visible ASCII (0x21–0x7e) of 1 to [`MAX_TOKEN`] bytes is a token: everything else could break
-    /// out of the HTTP header it travels in. sshd's junk password for unknown users (it holds `\b\n\r\x7f`)
-    /// is refused here too.
-    ///
     /// # Errors
-    /// `Err(TokenShape)` says which rule was broken, without repeating the text.
+    /// The rule of [`wire::token::check`] that is broken, without the text.
     pub fn parse(text: &str) -> Result<Self, TokenShape> {
-        if text.is_empty() {
-            Err(TokenShape::Empty)
-        } else if text.len() > MAX_TOKEN {
-            Err(TokenShape::TooLong)
-        } else if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            Err(TokenShape::BadCharacter)
-        } else {
-            Ok(Self(text.to_owned()))
-        }
+        wire::token::check(text.as_bytes())?;
+        Ok(Self(text.to_owned()))
     }
 
     /// The token itself, for the Authorization header and nothing else.
@@ -44,21 +31,11 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Why a text is no token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenShape {
-    /// Nothing was typed.
-    Empty,
-    /// Longer than [`MAX_TOKEN`].
-    TooLong,
-    /// A space, a control character or something outside ASCII.
-    BadCharacter,
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use wire::token::MAX_TOKEN;
 
     #[test]
     fn only_visible_ascii_is_a_token() {

@@ -5,13 +5,14 @@
 
 use common::paths::KEYS_USER;
 use common::text::one_line;
-use host::secret::{MAX_TOKEN, Token, TokenShape};
+use host::secret::Token;
 use nix::unistd::Group;
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use wire::token::{MAX_TOKEN, TokenShape};
 use zeroize::Zeroizing;
 
 /// Longest file, in bytes: a token, and white space around it.

@@ -1,13 +1,13 @@
 //! The process that runs the jail's program: the PAM module, in a process of sshd.
 
 use super::failure::{Failure, why};
-use super::request::MAX_REQUEST;
 use host::sys::pidfd;
 use host::sys::wait::readable;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use wire::jail::MAX_REQUEST;
 
 /// How long the caller may take to say what it wants.
 const REQUEST_TIME: Duration = Duration::from_secs(5);

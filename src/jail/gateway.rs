@@ -1,11 +1,11 @@
 //! The gateway that serves this connection, started by the PAM module and waiting to be claimed.
 
 use super::failure::{Failure, why};
-use super::request::Request;
 use common::paths;
 use host::sys::socket;
 use nix::unistd::User;
 use std::os::fd::{AsFd, OwnedFd};
+use wire::jail::Request;
 
 /// Looks up the uid and gid of the system user that gateways run as.
 pub fn ids() -> Result<(u32, u32), Failure> {
@@ -21,8 +21,7 @@ pub fn ids() -> Result<(u32, u32), Failure> {
 ///
 /// Abstract socket names belong to a network namespace, so this comes before leaving the host's.
 pub fn connect(request: &Request, gateway_uid: u32) -> Result<OwnedFd, Failure> {
-    let name = format!("{}{}", paths::GATEWAY_SOCKET_PREFIX, request.gateway);
-    let gateway = socket::connect_abstract(name.as_bytes())
+    let gateway = socket::connect_abstract(&request.handle.socket_name())
         .map_err(why("the gateway that verified the token is gone"))?;
     let peer = socket::peer(gateway.as_fd()).map_err(why("cannot tell who the gateway is"))?;
     // It listens as root, before it gives up root; its own user is as good.

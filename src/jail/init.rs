@@ -2,7 +2,6 @@
 
 use super::failure::Failure;
 use super::plan::Plan;
-use super::request::Request;
 use super::{barrier, trees, view};
 use common::paths::{GATEWAY_SOCKET, JAIL_DIR, LOG_SOCKET};
 use host::sandbox;
@@ -15,7 +14,9 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use wire::control::{ClaimReply, ClaimRequest, MAX_MESSAGE};
+use wire::MAX_MESSAGE;
+use wire::claim::{ClaimReply, ClaimRequest};
+use wire::jail::Request;
 
 /// How long the gateway may take to answer a claim; it does nothing else at that time.
 const CLAIM_TIME: Duration = Duration::from_secs(3);
@@ -108,7 +109,7 @@ pub(super) fn claim(
     log: &OwnedFd,
 ) -> Result<Vec<String>, Failure> {
     let message = ClaimRequest {
-        secret: request.secret.clone(),
+        secret: request.handle.secret().to_owned(),
         user: request.user.to_string(),
         uid: request.ids.uid(),
     };

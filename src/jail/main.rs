@@ -24,12 +24,10 @@ mod mounter;
 mod none;
 mod plan;
 mod programs;
-mod request;
 mod trees;
 mod view;
 
 use caller::JOIN_TIME;
-use common::text::one_line;
 use failure::{Failure, why};
 use host::config::{Config, Jail};
 use host::confinement;
@@ -39,10 +37,10 @@ use host::uids;
 use init::Session;
 use mounter::Mounter;
 use plan::Plan;
-use request::Request;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
+use wire::jail::{Answer, JOINED, Request};
 
 /// How long building the view and claiming the gateway may take.
 const BUILD_TIME: Duration = Duration::from_secs(8);
@@ -63,7 +61,7 @@ fn run() -> u8 {
     match build() {
         Ok(()) => 0,
         Err(message) => {
-            let _ = writeln!(io::stdout(), "failed {}", one_line(&message));
+            let _ = writeln!(io::stdout(), "{}", Answer::Failed(message).line());
             1
         }
     }
@@ -114,11 +112,11 @@ fn wait_for_init(pid: libc::pid_t, answer: &OwnedFd) -> Result<(), Failure> {
         Err(e) => Err(format!("the jail was not ready within {} s: {e}", BUILD_TIME.as_secs())),
     };
     let outcome = outcome.and_then(|()| {
-        writeln!(io::stdout(), "ready {pid}").map_err(why("the PAM module went away"))?;
+        writeln!(io::stdout(), "{}", Answer::Ready(pid).line()).map_err(why("the PAM module went away"))?;
         // End of file: the caller has joined, or given up, or died; process 1 watches sshd for itself.
         let rest = caller::read_line(io::stdin().as_fd(), JOIN_TIME)
             .map_err(why("the PAM module did not join the jail"))?;
-        if rest == b"joined" { Ok(()) } else { Err("the PAM module could not join the jail".into()) }
+        if rest == JOINED.as_bytes() { Ok(()) } else { Err("the PAM module could not join the jail".into()) }
     });
     if outcome.is_err() {
         // Our child, not yet reaped: the number can be nobody else's.

@@ -22,7 +22,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use wire::control::{HomeFault, MAX_MESSAGE};
+use wire::MAX_MESSAGE;
+use wire::claim::HomeFault;
 
 /// How long killed processes may take to end. One that cannot be killed (a kernel that waits without regard to signals)
 /// is left to the system.

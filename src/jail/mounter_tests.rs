@@ -2,7 +2,6 @@
 //! need root.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::super::request::Request;
 use super::super::trees;
 use super::*;
 use host::config::Config;
@@ -14,7 +13,8 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
-use wire::control::{HomeState, JailReport};
+use wire::claim::{HomeState, JailReport};
+use wire::jail::Request;
 
 /// The uid of the tests' alice.
 const UID: u32 = 20_001;
@@ -44,7 +44,7 @@ fn plan(dir: &Path, more: &str, within: Duration) -> Plan {
     );
     let config = Config::from_str(&text, Path::new("config.toml")).unwrap();
     let handle = "0a".repeat(32);
-    let request = format!("user alice\nuid {UID}\ngid {UID}\nsshd 4711\nhandle {handle}\n\n");
+    let request = format!("user alice\nhandle {handle}\nuid {UID}\ngid {UID}\nsshd 4711\n\n");
     let request = Request::parse(request.as_bytes()).unwrap();
     let mut plan = Plan::new(config, &request, Instant::now()).unwrap();
     (plan.time, plan.end) = (within, Instant::now() + within);

@@ -5,7 +5,6 @@
 
 use super::failure::{Failure, why};
 use super::init::{claim, watch};
-use super::request::Request;
 use super::{caller, gateway};
 use common::paths::CHANNELS_SOCKET_PREFIX;
 use host::rights::Rights;
@@ -16,7 +15,8 @@ use nix::unistd::Pid;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use wire::control::{HomeState, JailReport};
+use wire::claim::{HomeState, JailReport};
+use wire::jail::{Answer, JOINED, Request};
 
 /// Joins the gateway, starts who watches sshd, and tells the caller where the session finds the gateway.
 pub fn serve(request: &Request, rights: Rights) -> Result<(), Failure> {
@@ -29,7 +29,7 @@ pub fn serve(request: &Request, rights: Rights) -> Result<(), Failure> {
     let gateway = gateway::connect(request, own)?;
     // Abstract: gone with the last who has it, and not in a directory that somebody would have to make. Anybody in this
     // network namespace can connect, so the gateway hears this uid only.
-    let name = format!("{CHANNELS_SOCKET_PREFIX}{}", request.gateway);
+    let name = format!("{CHANNELS_SOCKET_PREFIX}{}", request.handle.name());
     let listener =
         socket::listen_abstract(name.as_bytes()).map_err(why("cannot make the session's socket"))?;
     // For a log of file servers, which there are none of here.
@@ -45,13 +45,13 @@ pub fn serve(request: &Request, rights: Rights) -> Result<(), Failure> {
         Some(pid) => pid,
     };
     drop((sshd, gateway));
-    let joined = writeln!(io::stdout(), "none {}", request.gateway)
+    let joined = writeln!(io::stdout(), "{}", Answer::None(request.handle.name().to_owned()).line())
         .map_err(why("the PAM module went away"))
         .and_then(|()| {
             caller::read_line(io::stdin().as_fd(), caller::JOIN_TIME)
                 .map_err(why("the PAM module did not answer"))
         });
-    if joined.as_deref() == Ok(b"joined") {
+    if joined.as_deref() == Ok(JOINED.as_bytes()) {
         return Ok(());
     }
     // Our child, not yet reaped: the number can be nobody else's.

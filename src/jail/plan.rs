@@ -1,6 +1,5 @@
 //! What of this host's files a session is to see: its home, and shares.
 
-use super::request::Request;
 use common::UserName;
 use common::homes::Homes;
 use common::uid::{Ids, Rule};
@@ -8,6 +7,7 @@ use host::config::{Backend, Config, Share};
 use host::homes;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use wire::jail::Request;
 
 /// How long homes and shares may take, from the start of the jail.
 const TIME: Duration = Duration::from_secs(5);
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn homes_that_are_not_served_are_not_mounted_but_hidden() {
-        let request = format!("user alice\nuid 20001\ngid 20001\nsshd 4711\nhandle {}\n\n", "0a".repeat(32));
+        let request = format!("user alice\nhandle {}\nuid 20001\ngid 20001\nsshd 4711\n\n", "0a".repeat(32));
         let request = Request::parse(request.as_bytes()).unwrap();
         for (text, mounted, hidden) in [
             ("", false, None),

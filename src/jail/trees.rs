@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use wire::control::{HomeFault, HomeState, JailReport, MAX_MESSAGE};
+use wire::MAX_MESSAGE;
+use wire::claim::{HomeFault, HomeState, JailReport};
 
 /// Most notes in a report, and most bytes in each.
 const MAX_NOTES: usize = 16;

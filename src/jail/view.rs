@@ -5,7 +5,6 @@ use super::failure::{Failure, step};
 use super::hide::hide_from_pam_and_sshd;
 use super::plan::Plan;
 use super::programs::{self, Programs, Shown};
-use super::request::Request;
 use common::Passwd;
 use common::paths::{JAIL_DIR, RUN_DIR};
 use host::sys::mount::{self, Flags, Tree};
@@ -15,6 +14,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use wire::jail::Request;
 
 /// Room in the tmpfs: its files are a few hundred bytes, each takes a page; and a time zone.
 const TMPFS_BYTES: u32 = 96 * 1024;

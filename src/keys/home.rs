@@ -7,7 +7,7 @@ use host::homes;
 use nix::errno::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;
-use wire::control::HomeFault;
+use wire::claim::HomeFault;
 
 /// Reads it as the process that this is, which should be the user's (`uid`): root may not be able to read it where it is
 /// on a file server. `None`: there is none. May wait for as long as the file system does.

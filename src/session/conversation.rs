@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
-use wire::control::{MAX_COMMAND, SessionReply, SessionRequest, Tty};
+use wire::session::{MAX_COMMAND, SessionReply, SessionRequest, Tty};
 
 /// What is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
-use wire::control::{MAX_MESSAGE, WindowSize};
+use wire::MAX_MESSAGE;
+use wire::session::WindowSize;
 
 const SIZE: Winsize = Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
 

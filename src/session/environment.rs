@@ -64,7 +64,8 @@ pub fn own() -> BTreeMap<String, String> {
 mod tests {
     use super::*;
     use host::environment::{MAX_NAME, MAX_VALUE};
-    use wire::control::{MAX_MESSAGE, SessionRequest, Tty, WindowSize};
+    use wire::MAX_MESSAGE;
+    use wire::session::{SessionRequest, Tty, WindowSize};
 
     fn passed(all: &[(&str, &str)]) -> Vec<String> {
         let all = all.iter().map(|(name, value)| ((*name).into(), (*value).into()));

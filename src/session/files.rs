@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, io};
-use wire::control::{FileTool, SessionReply, SessionRequest};
+use wire::session::{FileTool, SessionReply, SessionRequest};
 
 /// Variables that the programs get: where the client is (sftp-server logs it), who the user is, the locale. Not HOME:
 /// rsync would read `~/.popt` before it looks at its arguments, and in that file its user can give `--server` any

@@ -10,7 +10,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use wire::control::{MAX_MESSAGE, SessionReply, SessionRequest};
+use wire::MAX_MESSAGE;
+use wire::session::{SessionReply, SessionRequest};
 
 /// How long the gateway may take to answer a question. It does not ask anybody else.
 const ANSWER: Duration = Duration::from_secs(15);

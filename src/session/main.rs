@@ -26,7 +26,7 @@ use route::Route;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use wire::control::FileTool;
+use wire::session::FileTool;
 
 /// Status of a session that was refused for what it asked.
 const REFUSED: u8 = 1;

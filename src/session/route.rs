@@ -1,7 +1,7 @@
 //! What a session asks for, and what it gets: a pure decision.
 
 use super::transfer;
-use wire::control::FileTool;
+use wire::session::FileTool;
 
 /// What is to be done for a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

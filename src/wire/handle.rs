@@ -1,20 +1,30 @@
-//! The handle that PAM carries from `authenticate` to `open_session`: where the gateway listens, and the
-//! secret that it wants to hear there. Never the token.
+//! The handle of a gateway: where it listens, and the secret that it wants to hear there. Never the token.
+//!
+//! PAM carries it from `authenticate` to `open_session`.
 
+use crate::By;
 use common::paths::{ADMIN_SOCKET_PREFIX, GATEWAY_SOCKET_PREFIX};
 use std::fmt::Write;
 use zeroize::Zeroizing;
 
+/// In the PAM variable, what stands before the handle of a login by key.
+const BY_KEY: &str = "key ";
 /// Hex digits in each half.
 pub(crate) const HALF: usize = 32;
 /// Hex digits of a session's name.
 pub const SESSION_DIGITS: usize = 8;
+
+/// True if a text has the shape of [`Handle::name`].
+pub(crate) fn is_name(text: &str) -> bool {
+    text.len() == HALF && is_hex(text)
+}
 
 fn is_hex(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// A gateway's address and secret: 64 hex digits.
+#[derive(Clone)]
 pub struct Handle(Zeroizing<String>);
 
 impl Handle {
@@ -39,6 +49,13 @@ impl Handle {
         (text.len() == 2 * HALF && is_hex(text)).then(|| Self(Zeroizing::new(text.to_owned())))
     }
 
+    /// The first half, by which the gateway's sockets are found. No secret: everyone on the host can read it in
+    /// /proc/net/unix.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0[..HALF]
+    }
+
     /// The whole of it, to be carried.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -60,7 +77,7 @@ impl Handle {
 
     /// What a claim must bring.
     #[must_use]
-    pub(crate) fn secret(&self) -> &str {
+    pub fn secret(&self) -> &str {
         &self.0[HALF..]
     }
 
@@ -79,6 +96,23 @@ impl Handle {
     }
 }
 
+/// The PAM variable that carries a handle from `authenticate` or `account` to `open_session`.
+#[must_use]
+pub fn to_variable(by: By, handle: &Handle) -> Zeroizing<String> {
+    let prefix = match by {
+        By::Token => "",
+        By::Key => BY_KEY,
+    };
+    Zeroizing::new(format!("{prefix}{}", handle.as_str()))
+}
+
+/// Reads that variable: how the user proved who they are, and the handle.
+#[must_use]
+pub fn from_variable(text: &str) -> Option<(By, Handle)> {
+    let (by, handle) = text.strip_prefix(BY_KEY).map_or((By::Token, text), |rest| (By::Key, rest));
+    Some((by, Handle::parse(handle)?))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -94,6 +128,16 @@ mod tests {
         assert!(!handle.secret_is(""));
         assert!(!handle.secret_is(&handle.as_str()[..HALF]));
         assert_ne!(handle.as_str(), Handle::new(&[2; HALF], None).as_str());
+    }
+
+    #[test]
+    fn a_variable_says_how_the_user_came() {
+        for by in [By::Token, By::Key] {
+            let variable = to_variable(by, &Handle::new(&[7; HALF], None));
+            let (found, handle) = from_variable(&variable).unwrap();
+            assert_eq!((found, handle.as_str()), (by, &*"07".repeat(HALF)));
+        }
+        assert!(from_variable("key").is_none() && from_variable("key  00").is_none());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::*;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use zeroize::Zeroizing;
 
 struct FakeClient {
     service: &'static str,
@@ -97,7 +98,7 @@ impl FakeSystem {
     }
 
     fn granting() -> Self {
-        Self::new(Ok(Verdict::Granted(handle())))
+        Self::new(Ok(Verdict::Granted(Handle::parse(&handle()).unwrap())))
     }
 
     fn called(&self, what: &str) -> Option<String> {
@@ -134,17 +135,23 @@ impl System for FakeSystem {
     fn session_id(&self) -> String {
         "5e551040".into()
     }
-    fn verify(&self, proof: Proof, session: &str, request: &[u8]) -> Result<Verdict, String> {
+    fn verify(&self, session: &str, login: &Request<'_>) -> Result<Verdict, String> {
         assert_eq!(session, "5e551040");
-        let what = match proof {
-            Proof::Token => "verify",
-            Proof::Key => "key",
+        let what = match login.by() {
+            By::Token => "verify",
+            By::Key => "key",
         };
-        self.calls.borrow_mut().push(format!("{what} {}", String::from_utf8_lossy(request)));
+        self.calls.borrow_mut().push(format!("{what} {}", String::from_utf8_lossy(&login.to_bytes())));
         self.verdict.borrow_mut().take().unwrap()
     }
-    fn enter_jail(&self, request: &str) -> Result<Option<String>, String> {
-        self.calls.borrow_mut().push(format!("jail {request}"));
+    fn enter_jail(
+        &self,
+        user: &LoginName,
+        (uid, gid): (u32, u32),
+        handle: &Handle,
+    ) -> Result<Option<String>, String> {
+        let request = wire::jail::request(user, handle, uid, gid, 4711);
+        self.calls.borrow_mut().push(format!("jail {}", *request));
         self.jail.clone()
     }
 }
@@ -440,7 +447,7 @@ fn a_session_takes_the_handle_out_of_the_environment() {
     assert_eq!(open_session(&mut client, &system), PamResultCode::PAM_SUCCESS);
     assert_eq!(
         system.called("jail ").unwrap(),
-        format!("user alice\nhandle {}\nuid 1000\ngid 100\n", handle())
+        format!("user alice\nhandle {}\nuid 1000\ngid 100\nsshd 4711\n\n", handle())
     );
     assert!(client.variables.is_empty());
 

@@ -1,12 +1,13 @@
 //! Asking for a token to try: without an echo on a terminal, otherwise from standard input.
 
-use host::secret::{MAX_TOKEN, Token};
+use host::secret::Token;
 use host::sys::tty::RawMode;
 use host::sys::wait::readable;
 use nix::unistd::{isatty, read};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
+use wire::token::MAX_TOKEN;
 use zeroize::Zeroizing;
 
 /// How long standard input may keep us waiting where nobody types.

@@ -148,7 +148,7 @@ fn home_of(config: &Config, user: &UserName) -> (Vec<Finding>, Option<Ids>) {
         }
         Some((Err(fault), ids)) => {
             let creates = config.settings.homes.as_ref().is_some_and(|homes| homes.create.is_some());
-            let finding = if fault.kind == wire::control::HomeFault::Missing && creates {
+            let finding = if fault.kind == wire::claim::HomeFault::Missing && creates {
                 Finding::fine(TOPIC, format_args!("{path} will be made at the first login"))
             } else {
                 Finding::warning(
@@ -192,7 +192,7 @@ fn look(homes: &Homes, user: &UserName, rule: Rule) -> (Result<(), homes::Fault>
                 Ok(ids) => (homes::open(homes, user, Some(ids)).map(drop), Some(ids)),
                 Err(error) => {
                     let detail = format!("{}: {error}", homes::open::path(homes, user));
-                    (Err(homes::Fault::new(wire::control::HomeFault::NotTheirs, &detail)), None)
+                    (Err(homes::Fault::new(wire::claim::HomeFault::NotTheirs, &detail)), None)
                 }
             },
         },

@@ -12,7 +12,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
-use wire::control::{AdminReply, AdminRequest, MAX_MESSAGE};
+use wire::MAX_MESSAGE;
+use wire::admin::{AdminReply, AdminRequest};
 
 /// How long gateways may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -226,7 +227,7 @@ fn receive(socket: &OwnedFd) -> io::Result<AdminReply> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wire::control::SessionStatus;
+    use wire::admin::SessionStatus;
 
     #[test]
     fn gateways_are_found_by_their_listening_sockets() {

@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use host::homes::quota::Amount;
     use std::os::unix::fs::symlink;
-    use wire::control::HomeFault;
+    use wire::claim::HomeFault;
 
     fn homes(root: &Path, more: &str) -> Homes {
         let text = format!("[homes]\nroot = '{}'\n{more}", root.display());

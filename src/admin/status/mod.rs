@@ -18,7 +18,7 @@ pub use sessions::count as count_sessions;
 use std::io::{self, IsTerminal, Write};
 use std::thread::sleep;
 use std::time::Duration;
-use wire::control::{AdminReply, AdminRequest};
+use wire::admin::{AdminReply, AdminRequest};
 
 /// Exit status: everything is shown.
 const FINE: u8 = 0;

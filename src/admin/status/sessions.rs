@@ -10,7 +10,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
-use wire::control::{AdminReply, AdminRequest, SessionStatus};
+use wire::admin::{AdminReply, AdminRequest, SessionStatus};
 
 /// Longest cell, in characters. Gateways are not trusted here: a user's server may have broken into one.
 const MAX_CELL: usize = 64;
@@ -164,7 +164,7 @@ fn document(found: &Found) -> serde_json::Value {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use wire::control::ChannelStatus;
+    use wire::admin::ChannelStatus;
 
     fn found() -> Found {
         let channel = |kind: &str| ChannelStatus { kind: kind.to_owned(), ..ChannelStatus::default() };

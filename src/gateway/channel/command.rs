@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use wire::control::{SessionReply, SessionRequest, Tty};
+use wire::session::{SessionReply, SessionRequest, Tty};
 
 /// Credit of a part without a terminal, in bytes.
 const WINDOW: usize = 256 * 1024;
@@ -376,7 +376,7 @@ impl CommandChannel {
         }
     }
 
-    fn set_size(&mut self, size: wire::control::WindowSize) {
+    fn set_size(&mut self, size: wire::session::WindowSize) {
         if let Work::Process { tty: Some(tty), .. } = &mut self.work {
             tty.size = size;
         }

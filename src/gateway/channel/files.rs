@@ -6,7 +6,8 @@
 //! [`hub::scopes`] hold it.
 
 use host::config::{Backend, Files};
-use wire::control::{FileTool, HomeFault, HomeState, SessionReply};
+use wire::claim::{HomeFault, HomeState};
+use wire::session::{FileTool, SessionReply};
 
 /// Status of a session that gets no files, as sftp(1) and scp(1) know it from other servers.
 const REFUSED: u8 = 1;
@@ -21,7 +22,7 @@ pub fn name(tool: FileTool) -> &'static str {
     }
 }
 
-/// The answer to [`wire::control::SessionRequest::Files`].
+/// The answer to [`wire::session::SessionRequest::Files`].
 #[must_use]
 pub fn answer(tool: FileTool, home: &HomeState, files: &Files) -> SessionReply {
     if files.backend == Backend::Server || tool != FileTool::Sftp && !files.rsync {

@@ -27,7 +27,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 use transfer::Transfer;
-use wire::control::{FileTool, HomeState, MAX_COMMAND, SessionReply, SessionRequest, Tty};
+use wire::claim::HomeState;
+use wire::session::{FileTool, MAX_COMMAND, SessionReply, SessionRequest, Tty};
 
 /// A channel whose session program has not said everything yet.
 pub struct Asking {

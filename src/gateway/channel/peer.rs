@@ -9,7 +9,8 @@ use host::sys::tty::MAX_TYPED;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
-use wire::control::{MAX_MESSAGE, SessionReply, SessionRequest};
+use wire::MAX_MESSAGE;
+use wire::session::{SessionReply, SessionRequest};
 
 /// Status of a session that broke, as ssh(1) reports its own failures.
 pub const BROKEN: u8 = 255;

@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
-use wire::control::{SessionReply, SessionRequest, WindowSize};
+use wire::session::{SessionReply, SessionRequest, WindowSize};
 
 /// Most of the client's input taken at once, in bytes.
 const INPUT: usize = 8 * 1024;

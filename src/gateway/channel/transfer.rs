@@ -8,7 +8,7 @@ use host::sys::{pidfd, socket};
 use nix::poll::PollFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
-use wire::control::SessionReply;
+use wire::session::SessionReply;
 
 /// A channel whose session program serves files.
 pub struct Transfer {

@@ -1,7 +1,7 @@
 //! Which of the user's groups the jail has to know: those that `[[shares]]` names. Pure.
 
 use host::config::Share;
-use wire::control::MAX_MESSAGE;
+use wire::MAX_MESSAGE;
 
 /// Room for the groups in the answer to a claim, which is one message.
 const MAX_BYTES: usize = MAX_MESSAGE - 256;
@@ -48,7 +48,7 @@ pub fn for_shares(groups: Option<&[String]>, shares: &[Share]) -> Told {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use wire::control::ClaimReply;
+    use wire::claim::ClaimReply;
 
     fn shares(groups: &[&[&str]]) -> Vec<Share> {
         let share = |groups: &&[&str]| Share {

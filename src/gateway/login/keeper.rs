@@ -6,7 +6,6 @@
 //! that is root tells it, before there is a gateway. Afterwards it listens to nobody: all that a
 //! gateway can do to it is to end.
 
-use super::denied::Denied;
 use super::request::KeyLogin;
 use crate::process::{Failed, PROGRAM, termination, trying};
 use common::ConfigError;
@@ -26,6 +25,8 @@ use hub::tokens::{self, MintError, Minted, Revoked, Wanted};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use wire::MAX_MESSAGE;
+use wire::keeper::Denied;
 use zeroize::Zeroizing;
 
 /// Time for the hub to make a token. Longer than a gateway waits: a token that comes too late is
@@ -40,13 +41,9 @@ const LAST_TIME: Duration = Duration::from_secs(4);
 const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
 /// How often a keeper wakes up for nothing.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
-/// Longest message to the gateway, in bytes.
-const MAX_MESSAGE: usize = 16 << 10;
 /// Why a token is not used.
 const TOO_WIDE: &str =
     "what it made may do more than was asked, and was revoked: JupyterHub before 3.0 cannot narrow a token";
-/// What stands before the token in a message.
-const TOKEN: &[u8] = b"token ";
 
 /// The gateway's end of a keeper. Dropped, also by the end of the process, it has the token
 /// revoked.
@@ -95,7 +92,9 @@ fn keep(
 
     // An error of poll(2) is no reason to wait.
     let pause = |time| !matches!(readable_before(&[terminated.as_fd()], Instant::now() + time), Ok(None));
-    let refuse = |denied: &Denied| trying("answer", socket::send(gateway.as_fd(), &refusal(denied), &[]));
+    let refuse = |denied: &Denied| {
+        trying("answer", socket::send(gateway.as_fd(), &wire::keeper::refusal(denied), &[]))
+    };
     let errand = match Errand::new(login, config) {
         Ok(errand) => errand,
         Err(denied) => return refuse(&denied),
@@ -113,7 +112,7 @@ fn keep(
     };
     let line = |outcome: &str| Line::new(Event::Keeper).with("outcome", outcome).with("token_id", &id);
     log.info(line("made").with("expires_at", &expires_at));
-    let sent = socket::send(gateway.as_fd(), &grant(&token), &[]);
+    let sent = socket::send(gateway.as_fd(), &wire::keeper::token(token.expose()), &[]);
     drop(token);
     process::release_memory();
     // Nobody there to take it: the gateway was killed, or waits no longer.
@@ -261,14 +260,14 @@ impl Errand {
     }
 
     fn revoke(&self, id: &str, time: Duration) -> Result<Revoked, String> {
-        let (http, service) = self.service().map_err(for_log)?;
+        let (http, service) = self.service().map_err(|denied| denied.for_log().to_owned())?;
         tokens::revoke(&http, &service, &self.user, (id, &self.wanted.note), time)
     }
 
     /// Revokes a token that this errand may have led to unheard, and returns its id.
     fn revoke_lost(&self, time: Duration) -> Result<Option<String>, String> {
         let until = Instant::now() + time;
-        let (http, service) = self.service().map_err(for_log)?;
+        let (http, service) = self.service().map_err(|denied| denied.for_log().to_owned())?;
         let note = &self.wanted.note;
         let Some(id) = tokens::find(&http, &service, &self.user, note, time)? else { return Ok(None) };
         let left = until.saturating_duration_since(Instant::now());
@@ -296,25 +295,6 @@ impl Errand {
             new_http(&self.config, &self.hub).map_err(|e| unavailable(&e.for_user(), e.to_string()))?;
         Ok((http, token))
     }
-}
-
-/// What the log is told of a refusal.
-fn for_log(denied: Denied) -> String {
-    match denied {
-        Denied::Refused { for_log, .. } | Denied::Unavailable { for_log, .. } => for_log,
-    }
-}
-
-/// The message with the token.
-fn grant(token: &Token) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new([TOKEN, token.expose().as_bytes()].concat())
-}
-
-/// The message without one.
-fn refusal(denied: &Denied) -> Vec<u8> {
-    let message = serde_json::to_vec(denied).unwrap_or_default();
-    // Never so: every text in it is bounded. An empty message would look like the end.
-    if message.is_empty() || message.len() > MAX_MESSAGE { b"{}".to_vec() } else { message }
 }
 
 impl Keeper {
@@ -348,10 +328,10 @@ impl Keeper {
             Err(e) => return Err(failed(format!("no answer from the keeper: {e}"))),
         };
         let message = buffer.get(..length).unwrap_or_default();
-        match message.strip_prefix(TOKEN).map(std::str::from_utf8) {
+        match wire::keeper::parse(message) {
             Some(Ok(token)) => Token::parse(token).map_err(|_| failed("the keeper sent no token".to_owned())),
-            _ => Err(serde_json::from_slice(message)
-                .unwrap_or_else(|_| failed("the keeper's answer was not understood".to_owned()))),
+            Some(Err(denied)) => Err(denied),
+            None => Err(failed("the keeper's answer was not understood".to_owned())),
         }
     }
 }
@@ -375,22 +355,22 @@ mod tests {
     }
 
     fn log_of(result: Result<Token, Denied>) -> String {
-        for_log(result.unwrap_err())
+        result.unwrap_err().for_log().to_owned()
     }
 
     #[test]
     fn a_token_or_the_reason_why_not() {
         let token = Token::parse("m1nted").unwrap();
-        assert_eq!(heard(Some(&grant(&token))).unwrap().expose(), "m1nted");
+        assert_eq!(heard(Some(&wire::keeper::token(token.expose()))).unwrap().expose(), "m1nted");
         let denied =
             Denied::Refused { for_user: "No.\nDo \"this\".".to_owned(), for_log: "a reason".to_owned() };
-        assert_eq!(heard(Some(&refusal(&denied))).unwrap_err(), denied);
+        assert_eq!(heard(Some(&wire::keeper::refusal(&denied))).unwrap_err(), denied);
         assert!(log_of(heard(None)).contains("ended without an answer"));
         for bad in [&b"{}"[..], b"token ", b"token a b", b"token \xff", b"tokenabc", b"\0"] {
             assert!(matches!(heard(Some(bad)), Err(Denied::Unavailable { .. })), "{bad:?}");
         }
         let long = Denied::Refused { for_user: String::new(), for_log: "x".repeat(2 * MAX_MESSAGE) };
-        assert!(log_of(heard(Some(&refusal(&long)))).contains("not understood"));
+        assert!(log_of(heard(Some(&wire::keeper::refusal(&long)))).contains("not understood"));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Checking one login and telling the PAM module.
 
-pub mod denied;
 pub mod groups;
 pub mod keeper;
 pub mod request;
@@ -11,7 +10,6 @@ use crate::connections::{Connections, NoRoom};
 use crate::process::{PROGRAM, context};
 use common::paths::CONNECTIONS;
 use common::{ConfigError, LoginName};
-use denied::Denied;
 use host::config::Config;
 use host::counters::{Meter, Outcome};
 use host::log::{Event, Line, Log};
@@ -21,12 +19,12 @@ use hub::http::new_http;
 use hub::model::Verified;
 use hub::verify::{DEADLINE, VerifyError, verify};
 use keeper::Keeper;
-use request::KeyLogin;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 use wire::By;
 use wire::handle::Handle;
-use zeroize::Zeroizing;
+use wire::keeper::Denied;
+use wire::login::Verdict;
 
 /// Least time for the hub to say whose token it is, however long a new token took. [`DEADLINE`] and
 /// this are less than the PAM module waits.
@@ -46,43 +44,27 @@ pub struct Granted {
     pub keeper: Option<Keeper>,
 }
 
-/// What a gateway is asked.
-pub enum Asked {
-    /// To check a token; the request as it came.
-    Token(Zeroizing<Vec<u8>>),
-    /// To serve a user whose key sshd has checked, with the token that the keeper gets.
-    Key(KeyLogin, Keeper),
-}
-
-/// What speaks for a user.
-enum Proof {
+/// What proves who the user is.
+pub enum Proof {
+    /// A token, as the user typed it.
     Token(Token),
-    Keeper(Keeper),
+    /// A key, which sshd has checked: the keeper gets the token.
+    Key(Keeper),
 }
 
 /// Checks a login, answers the PAM module, and logs the outcome. `None`: not granted, all is done.
 #[must_use]
 pub fn check(
-    asked: Asked,
+    (user, peer, proof): (String, String, Proof),
     config: Result<Config, ConfigError>,
     handle: &Handle,
     meter: Meter,
     connections: &Connections,
 ) -> Option<Granted> {
-    let (user, peer, proof) = match asked {
-        Asked::Token(text) => match request::parse(&text) {
-            Ok(request) => (request.user, request.peer, Proof::Token(request.token)),
-            Err(bad) => {
-                not_understood(&bad, handle.session_id());
-                return None;
-            }
-        },
-        Asked::Key(login, keeper) => (login.user.to_string(), login.peer, Proof::Keeper(keeper)),
-    };
     let mut log = Log::open(PROGRAM, &context(handle.session_id(), &user, &peer));
     let by = match &proof {
         Proof::Token(_) => By::Token,
-        Proof::Keeper(_) => By::Key,
+        Proof::Key(_) => By::Key,
     };
     let line = |outcome: &str| Line::new(Event::Token).with("outcome", outcome).with("by", by.as_str());
     let count = |outcome| {
@@ -94,12 +76,12 @@ pub fn check(
             if let Err((line, message)) = room(connections, &access) {
                 log.warning(line);
                 count(Outcome::Unavailable);
-                let _ = answer(&format!("unavailable {}", message.replace('\n', "\x1f")));
+                let _ = answer(&Verdict::Unavailable(message));
                 return None;
             }
             count(Outcome::Granted);
             log.info(line("accepted").with_some("token_id", verified.token_id));
-            if let Err(e) = answer(&format!("granted {}", handle.as_str())) {
+            if let Err(e) = answer(&Verdict::Granted(handle.clone())) {
                 log.warning(
                     Line::new(Event::SessionFailed).with("reason", format_args!("sshd did not wait: {e}")),
                 );
@@ -115,20 +97,20 @@ pub fn check(
             Some(Granted { log, access, peer, groups: told.groups, keeper })
         }
         Err(denied) => {
-            let (word, for_user) = match denied {
+            let verdict = match denied {
                 Denied::Refused { for_user, for_log } => {
                     // A warning, so that it is kept when a logger drops lines of lesser weight.
                     log.warning(line("refused").with("reason", for_log));
                     count(Outcome::Refused);
-                    ("refused", for_user)
+                    Verdict::Refused(for_user)
                 }
                 Denied::Unavailable { for_user, for_log } => {
                     log.error(line("unavailable").with("reason", for_log));
                     count(Outcome::Unavailable);
-                    ("unavailable", for_user)
+                    Verdict::Unavailable(for_user)
                 }
             };
-            let _ = answer(&format!("{word} {}", for_user.replace('\n', "\x1f")));
+            let _ = answer(&verdict);
             None
         }
     }
@@ -161,7 +143,7 @@ fn room(connections: &Connections, access: &Access) -> Result<(), (Line, String)
 pub fn not_understood(bad: &request::BadRequest, session: &str) {
     let line = Line::of(Event::Fault, format_args!("request not understood: {bad}"));
     Log::open(PROGRAM, &[("session", session)]).error(line);
-    let _ = answer("refused This login was not understood.");
+    let _ = answer(&Verdict::Refused("This login was not understood.".to_owned()));
 }
 
 /// Gets a token if there is none yet, and has the hub say whose it is. A keeper that isn't returned
@@ -180,7 +162,7 @@ fn judge(
         for_log: format!("not a name of a hub user: {e}"),
     })?;
     let token_page = hub.token_page();
-    let by_key = matches!(proof, Proof::Keeper(_));
+    let by_key = matches!(proof, Proof::Key(_));
     let denied = |e: VerifyError| {
         let (for_user, for_log) = (e.for_user(login.user().as_str(), &token_page), e.for_log());
         match e {
@@ -199,7 +181,7 @@ fn judge(
     let http = new_http(&config, &hub).map_err(|e| denied(e.into()))?;
     let (token, keeper) = match proof {
         Proof::Token(token) => (token, None),
-        Proof::Keeper(keeper) => (keeper.token(until)?, Some(keeper)),
+        Proof::Key(keeper) => (keeper.token(until)?, Some(keeper)),
     };
     let server = login.server().map_or("", |server| server.as_str());
     let left = until.saturating_duration_since(Instant::now()).max(LEAST);
@@ -225,9 +207,9 @@ fn judge(
 }
 
 /// The one line that answers the PAM module.
-fn answer(line: &str) -> io::Result<()> {
+fn answer(verdict: &Verdict) -> io::Result<()> {
     let mut stdout = io::stdout();
-    stdout.write_all(line.as_bytes())?;
+    stdout.write_all(verdict.line().as_bytes())?;
     stdout.write_all(b"\n")?;
     stdout.flush()?;
     process::discard_stdout()

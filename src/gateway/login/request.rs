@@ -1,12 +1,12 @@
-//! What the PAM module asks of a new gateway: lines on standard input.
+//! The login that the PAM module wants checked.
 
 use common::LoginName;
-use host::secret::{Token, TokenShape};
+use host::secret::Token;
 use std::fmt;
+use wire::By;
+use wire::login::Request;
+use wire::token::TokenShape;
 use zeroize::Zeroizing;
-
-/// Longest request in bytes: a name, an address and a token, each bounded, with room to spare.
-pub const MAX_REQUEST: usize = 4096;
 
 /// A login to be checked.
 #[derive(Debug)]
@@ -53,36 +53,24 @@ impl fmt::Display for BadRequest {
     }
 }
 
-/// Reads `user NAME\npeer ADDRESS\ntoken TOKEN\n`, in this order.
+/// Reads a login with a token.
 ///
 /// # Errors
 /// [`BadRequest`] for anything else.
 pub fn parse(text: &Zeroizing<Vec<u8>>) -> Result<LoginRequest, BadRequest> {
-    let [user, peer, token] = fields(text, ["user", "peer", "token"])?;
-    let token = Token::parse(token).map_err(BadRequest::Token)?;
+    let Request { user, peer, token } = Request::parse(text, By::Token).map_err(|_| BadRequest::Shape)?;
+    let token = Token::parse(token.unwrap_or_default()).map_err(BadRequest::Token)?;
     Ok(LoginRequest { user: user.to_owned(), peer: peer.to_owned(), token })
 }
 
-/// Reads `user NAME\npeer ADDRESS\n`, in this order, of the connection named `session`.
+/// Reads a login by key, of the connection named `session`.
 ///
 /// # Errors
 /// [`BadRequest`] for anything else.
 pub fn parse_key(text: &[u8], session: &str) -> Result<KeyLogin, BadRequest> {
-    let [user, peer] = fields(text, ["user", "peer"])?;
+    let Request { user, peer, .. } = Request::parse(text, By::Key).map_err(|_| BadRequest::Shape)?;
     let user = LoginName::parse(user).map_err(|_| BadRequest::User)?;
     Ok(KeyLogin { user, peer: peer.to_owned(), session: session.to_owned() })
-}
-
-/// What follows these words and a space, each on a line of its own, in this order and without more.
-fn fields<'a, const N: usize>(text: &'a [u8], words: [&str; N]) -> Result<[&'a str; N], BadRequest> {
-    let text = std::str::from_utf8(text).map_err(|_| BadRequest::Shape)?;
-    let mut lines = text.strip_suffix('\n').ok_or(BadRequest::Shape)?.split('\n');
-    let mut values = [""; N];
-    for (value, word) in values.iter_mut().zip(words) {
-        let line = lines.next().and_then(|line| line.strip_prefix(word));
-        *value = line.and_then(|rest| rest.strip_prefix(' ')).ok_or(BadRequest::Shape)?;
-    }
-    if lines.next().is_none() { Ok(values) } else { Err(BadRequest::Shape) }
 }
 
 #[cfg(test)]

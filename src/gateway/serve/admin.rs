@@ -9,7 +9,7 @@ use nix::poll::PollFlags;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use wire::control::{AdminReply, AdminRequest};
+use wire::admin::{AdminReply, AdminRequest};
 
 /// Callers that are heard at the same time, and those that are looked at in a turn: more than wait
 /// in the queue, so that who fills it keeps nobody out.
@@ -105,7 +105,8 @@ pub fn answer(caller: &OwnedFd, reply: &AdminReply) {
 mod tests {
     use super::*;
     use host::sys::wait::readable_before;
-    use wire::control::{MAX_MESSAGE, SessionStatus};
+    use wire::MAX_MESSAGE;
+    use wire::admin::SessionStatus;
 
     fn ask(message: &[u8]) -> (Vec<AdminRequest>, Vec<u8>) {
         let name = format!("jupyterhub-openssh-test-admin/{}/{message:?}", std::process::id());

@@ -7,7 +7,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use wire::control::{ClaimReply, ClaimRequest, HomeState, JailReport, MAX_MESSAGE};
+use wire::MAX_MESSAGE;
+use wire::claim::{ClaimReply, ClaimRequest, HomeState, JailReport};
 use wire::handle::Handle;
 
 /// How long a claim may be in coming. sshd opens the session at once after the token was accepted;

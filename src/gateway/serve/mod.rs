@@ -28,7 +28,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use transfer_log::TransferLog;
-use wire::control::{AdminReply, AdminRequest, ChannelStatus, HomeState, SessionStatus};
+use wire::admin::{AdminReply, AdminRequest, ChannelStatus, SessionStatus};
+use wire::claim::HomeState;
 
 /// Most channels of one connection. sshd's own limit is `MaxSessions`, 10 by default.
 const MAX_CHANNELS: usize = 64;

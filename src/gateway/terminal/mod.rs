@@ -19,7 +19,7 @@ use server::terminado::socket::{Closed, Event, TerminalSocket};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
-use wire::control::WindowSize;
+use wire::session::WindowSize;
 
 /// Messages read in one turn of the loop, so that a flood doesn't keep the keyboard waiting.
 const TURN: usize = 64;

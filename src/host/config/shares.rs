@@ -15,7 +15,7 @@ const MAX_SHARES: usize = 64;
 const MAX_GROUPS: usize = 64;
 /// Longest list of the groups of all shares as JSON, in bytes: the gateway tells the jail in one message which of
 /// them the user is in.
-const MAX_LIST: usize = wire::control::MAX_MESSAGE - 1024;
+const MAX_LIST: usize = wire::MAX_MESSAGE - 1024;
 
 /// A directory that several users see.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,7 +23,6 @@ use crate::child::program;
 use crate::config::Jail;
 use crate::rights::Rights;
 use cache::Cache;
-use common::text::one_line;
 use effective::Effective;
 use listener::{Listener, SSHD};
 use request::Request;
@@ -31,6 +30,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use wire::confinement;
 
 /// How long sshd may take: it reads a few files, and the NSS module looks at a home for two seconds at most.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -52,27 +52,18 @@ pub(crate) enum Answer {
 #[must_use]
 pub fn run() -> u8 {
     let mut text = Vec::new();
-    let read = io::stdin().take(request::MAX_REQUEST as u64 + 1).read_to_end(&mut text);
+    let read = io::stdin().take(confinement::MAX_REQUEST as u64 + 1).read_to_end(&mut text);
     let request = read.ok().and_then(|_| Request::parse(&text));
     let answer = match request {
         Some(request) => login(&request, Rights::of_this_process()),
         None => Answer::Unknown("request not understood".to_owned()),
     };
-    let line = match answer {
-        Answer::Confined => "confined -".to_owned(),
-        Answer::Open(what, remedy) => format!("open {what}. {remedy}"),
-        Answer::Unknown(why) => format!("unknown {why}"),
+    let answer = match answer {
+        Answer::Confined => confinement::Answer::Confined,
+        Answer::Open(what, remedy) => confinement::Answer::Open(format!("{what}. {remedy}")),
+        Answer::Unknown(why) => confinement::Answer::Unknown(why),
     };
-    u8::from(writeln!(io::stdout(), "{}", bounded(&one_line(&line))).is_err())
-}
-
-/// What the PAM module takes of a line.
-fn bounded(line: &str) -> &str {
-    let mut end = line.len().min(1800);
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    &line[..end]
+    u8::from(writeln!(io::stdout(), "{}", answer.line()).is_err())
 }
 
 /// Whether this login will be confined, by the sshd that has taken it.
@@ -162,7 +153,5 @@ mod tests {
         let ours = "forcecommand /usr/lib/jupyterhub-openssh/session\nchrootdirectory none\n";
         assert!(open(ours).contains("ChrootDirectory is none"), "{}", open(ours));
         assert!(open("").starts_with("sshd would not confine hub users: "));
-        assert_eq!(bounded("a"), "a");
-        assert_eq!(bounded(&"ü".repeat(2000)).len(), 1800);
     }
 }

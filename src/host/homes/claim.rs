@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use wire::control::HomeFault;
+use wire::claim::HomeFault;
 
 /// Where it is written down, on a host that has such homes.
 pub const CLAIMS: &str = "/var/lib/jupyterhub-openssh/homes";

@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
-use wire::control::HomeFault;
+use wire::claim::HomeFault;
 
 /// Where homes are made, in the directory that they will be in: a rename cannot leave the file system.
 const ASIDE: &str = ".jupyterhub-openssh-new";

@@ -13,7 +13,7 @@ pub mod quota;
 use common::text::one_line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use wire::control::HomeFault;
+use wire::claim::HomeFault;
 
 pub use create::create;
 pub use open::{open, open_root};

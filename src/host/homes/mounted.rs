@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use wire::control::HomeFault;
+use wire::claim::HomeFault;
 
 /// Most that is read of either file. A mount beyond that counts as not there, which makes no home.
 const MAX_TEXT: u64 = 1 << 20;

@@ -17,7 +17,7 @@ use nix::sys::stat::{FileStat, fstat};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use wire::control::HomeFault;
+use wire::claim::HomeFault;
 
 /// Opens the home of a user: a directory, with O_PATH.
 ///

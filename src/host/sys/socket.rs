@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_longest_command_is_one_packet() {
-        use wire::control::MAX_COMMAND;
+        use wire::session::MAX_COMMAND;
         let (here, there) = pair().unwrap();
         setsockopt(&here, sockopt::SndBuf, &4096).unwrap();
         let command = vec![b'x'; MAX_COMMAND];

@@ -6,7 +6,7 @@ use nix::sys::termios::{self, LocalFlags, SetArg, SpecialCharacterIndices, Termi
 use nix::unistd::read;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use wire::control::WindowSize;
+use wire::session::WindowSize;
 
 mod modes;
 

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use wire::control::{Tty, WindowSize};
+use wire::session::{Tty, WindowSize};
 
 /// The version of the protocol.
 pub(crate) const VERSION: u32 = 1;

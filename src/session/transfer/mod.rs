@@ -12,7 +12,7 @@ mod words;
 
 pub use own_home::own_home;
 use std::fmt;
-use wire::control::FileTool;
+use wire::session::FileTool;
 pub use words::Word;
 
 /// Most words of a command.

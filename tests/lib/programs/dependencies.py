@@ -23,7 +23,7 @@ FORBIDDEN = {
     "nss_jupyterhub": HEAVY | {"host", "pam_jupyterhub"},
     "pam_jupyterhub": HEAVY | {"host", "nss_jupyterhub"},
     "common": HEAVY | IO,
-    "wire": (HEAVY | IO) - {"serde"},
+    "wire": (HEAVY | IO),
     "host": TLS,
     "keys": TLS,
     "jail": TLS | {"keys"},
