@@ -9,7 +9,7 @@ help: ## This list
 deb: ## Build the Debian package and print its path (on Debian 12: it then suits 12 and 13; ARCH=arm64: suits 13, as root)
 	@$(if $(filter-out $(shell dpkg --print-architecture),$(ARCH)),packaging/build-deb-cross $(ARCH),packaging/build-deb)
 
-lint: ## Check formatting, clippy, shell scripts and manual pages
+lint: ## Check formatting, clippy, shell scripts, Python and manual pages
 	@packaging/lint
 
 unit: ## Run the unit tests

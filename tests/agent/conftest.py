@@ -7,12 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from peer import Peer
 
 CHECK = "import sys; print(sys.version_info >= (3, 6), '%d.%d' % sys.version_info[:2], sys.executable)"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def pythons():
     """One Python of each version: those of the PATH by their usual names, and those that AGENT_PYTHONS lists."""
     candidates = [path for path in os.environ.get("AGENT_PYTHONS", "").split(":") if path]

@@ -2,14 +2,12 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import textwrap
-import time
-from pathlib import Path
 
 import pytest
-from peer import AGENT, BOOT, LOADER, Kinds, Peer
+
+from peer import AGENT, BOOT, LOADER, Peer
 
 SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"], ["ksh"], ["zsh", "--emulate", "sh"]]
 #: A program with a name and a parent's place.

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from peer import Kinds, encode
 
 MEGABYTE = 1 << 20

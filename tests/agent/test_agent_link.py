@@ -6,6 +6,7 @@ import random
 import time
 
 import pytest
+
 from peer import Kinds, encode
 
 MEGABYTE = 1 << 20
@@ -148,11 +149,11 @@ def test_typing_without_an_end(peer):
         peer.out.append(b"\n")
         assert peer.run("echo fine").out == b"fine\n"
     with open(f"/proc/{peer.pid}/status") as status:
-        peak = [int(line.split()[1]) for line in status if line.startswith("VmHWM")][0]
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     assert peak < 25_000
 
 
-@pytest.mark.parametrize("what, packet", [
+@pytest.mark.parametrize(("what", "packet"), [
     ("kind", (99,)), ("unnumbered kind", (9,)), ("acknowledged", (Kinds.ACK, 5)), ("resumed", (Kinds.RESUME, 5)),
     ("never opened", (Kinds.DATA, 0, 1, 0, b"x")), ("even", (Kinds.OPEN, 0, 2, 0, b"{}")),
     ("agent's", (Kinds.OPENED, 0, 1, 0, b"{}")), ("agent's EXIT", (Kinds.EXIT, 0, 1, 0, b"{}")),
@@ -161,7 +162,7 @@ def test_typing_without_an_end(peer):
 def test_violations_end_the_link(agent, what, packet):
     """With a reason, and at once."""
     peer = agent()
-    peer.out.append(encode(*packet, **({"salt": peer.salt})))
+    peer.out.append(encode(*packet, salt=peer.salt))
     peer.wait_gone(3)
     assert peer.bye, what
     assert b";gone;" not in peer.noise

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from peer import AGENT, Kinds
 
 MEGABYTE = 1 << 20

@@ -68,7 +68,7 @@ def test_exit_status_and_the_last_output(peer):
         assert peer.run("echo last", tty=tty()).out == b"last\r\n"
 
 
-@pytest.mark.parametrize("typed, modes, said", [
+@pytest.mark.parametrize(("typed", "modes", "said"), [
     (b"one\n", (), b"one\r\nover\r\n"),
     (b"one\n\x04", (), b"one\r\nover\r\n"),
     (b"one\npart\x04", (), b"one\r\npartover\r\n"),
@@ -180,7 +180,7 @@ def test_login_shell(agent, bash, tmp_path):
     assert b"-bash hi" in stream.out
 
 
-@pytest.mark.parametrize("wanted, got", [
+@pytest.mark.parametrize(("wanted", "got"), [
     ("vt100", "vt100"), ("xterm-nonsense", "xterm-256color"), ("screen.nonsense", "screen-256color"), ("dumb", "dumb"),
     ("../../etc", "xterm-256color"), ("", "xterm-256color"),
 ])

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from peer import PROTOCOL, SOURCE, decode, encode
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "mux.json").read_text())

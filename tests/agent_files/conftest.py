@@ -7,6 +7,7 @@ import os
 import sys
 
 import pytest
+
 from raw import Both, Connection
 from servers import FILES, STOCK, interpreters, without_privileges
 

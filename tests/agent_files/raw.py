@@ -265,8 +265,8 @@ class Both:
             return answer._replace(times=tuple("now" if abs(now - one) < 600 else one for one in answer.times))
         return answer
 
-    def open(self, path, flags=R, attributes=Attributes()):
-        return self.ask(OPEN, path, flags, attributes)
+    def open(self, path, flags=R, attributes=None):
+        return self.ask(OPEN, path, flags, attributes or Attributes())
 
     def close(self, handle):
         return self.ask(CLOSE, handle)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from servers import FILES, STOCK, without_privileges
 
 pytestmark = pytest.mark.skipif(not shutil.which("sftp"), reason="no sftp client is installed")
@@ -27,7 +28,7 @@ class Client:
         done = subprocess.run(["sftp", "-b", "-", *options, "-D", " ".join(map(shlex.quote, map(str, self.server)))],
                               cwd=self.local, env={**os.environ, "HOME": str(self.remote)},
                               input="\n".join(commands) + "\n",
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+                              capture_output=True, text=True, timeout=120)
         assert (done.returncode == 0) == ok, (done.stdout, done.stderr)
         shown = (done.stdout + done.stderr).replace(str(self.local.parent), "@")
         return re.sub(r"\d\d:\d\d|\d+(\.\d+)?[KMG]?B/s", "#", shown)

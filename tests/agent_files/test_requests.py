@@ -10,9 +10,44 @@ import struct
 import time
 
 import pytest
-from raw import (APPEND, BAD_MESSAGE, CLOSE, CREATE, EOF, EXCLUSIVE, EXTENDED, FAILURE, FSETSTAT, FSTAT, LSTAT, MKDIR,
-                 NO_SUCH_FILE, OK, OPENDIR, PERMISSION_DENIED, READ, READDIR, READLINK, REALPATH, REMOVE, RENAME,
-                 RMDIR, SETSTAT, STAT, SYMLINK, U64, UNSUPPORTED, WRITE, Attributes, Names, R, Raw, Status, W)
+
+from raw import (
+    APPEND,
+    BAD_MESSAGE,
+    CLOSE,
+    CREATE,
+    EOF,
+    EXCLUSIVE,
+    EXTENDED,
+    FAILURE,
+    FSETSTAT,
+    FSTAT,
+    LSTAT,
+    MKDIR,
+    NO_SUCH_FILE,
+    OK,
+    OPENDIR,
+    PERMISSION_DENIED,
+    READ,
+    READDIR,
+    READLINK,
+    REALPATH,
+    REMOVE,
+    RENAME,
+    RMDIR,
+    SETSTAT,
+    STAT,
+    SYMLINK,
+    U64,
+    UNSUPPORTED,
+    WRITE,
+    Attributes,
+    Names,
+    R,
+    Raw,
+    Status,
+    W,
+)
 from servers import version
 
 TARGETS = (b"missing", b"file", b"directory", b"link", b"dangling", b"loop", b"fifo", b"missing/below", b"file/below",

@@ -7,9 +7,37 @@ import struct
 import subprocess
 
 import pytest
-from raw import (CLOSE, CREATE, EOF, EXTENDED, FAILURE, FSTAT, INIT, MKDIR, OK, OPEN, OPENDIR, READ, READDIR,
-                 REALPATH, RENAME, SETSTAT, STAT, SYMLINK, U64, WRITE, Attributes, Data, Handle, Names, R, Raw, W,
-                 packet)
+
+from raw import (
+    CLOSE,
+    CREATE,
+    EOF,
+    EXTENDED,
+    FAILURE,
+    FSTAT,
+    INIT,
+    MKDIR,
+    OK,
+    OPEN,
+    OPENDIR,
+    READ,
+    READDIR,
+    REALPATH,
+    RENAME,
+    SETSTAT,
+    STAT,
+    SYMLINK,
+    U64,
+    WRITE,
+    Attributes,
+    Data,
+    Handle,
+    Names,
+    R,
+    Raw,
+    W,
+    packet,
+)
 from servers import FILES
 
 NOBODY = 65534

@@ -7,9 +7,9 @@ import tomllib
 
 import kubernetes_validate
 import pytest
+from conftest import CHART, HUB, REPOSITORY, documents
 
 from cluster import Cluster
-from conftest import CHART, HUB, REPOSITORY, documents
 
 #: Values for as many branches of the templates as there are.
 VARIANTS = {

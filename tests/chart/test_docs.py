@@ -3,7 +3,6 @@
 import re
 
 import pytest
-
 from conftest import REPOSITORY
 
 #: Messages of ssh and sshd that users see, too.

@@ -73,7 +73,7 @@ def _add(report, title, look):
     """Add a section to a report. What can't be looked at any more is no second failure: it would hide the first."""
     try:
         text = look()
-    except Exception as error:  # whatever it is
+    except Exception as error:  # noqa: BLE001 (whatever it is)
         text = f"could not be had: {type(error).__name__}: {error}"
     report.sections.append((title, text))
 

@@ -12,7 +12,16 @@ import pytest
 
 from lib import paths
 from lib.actors.faultyhub import hang
-from lib.actors.keys import KEYS_USER, Key, administrators_file, forget_minted, keys_table, none_minted, service_token, uid_of
+from lib.actors.keys import (
+    KEYS_USER,
+    Key,
+    administrators_file,
+    forget_minted,
+    keys_table,
+    none_minted,
+    service_token,
+    uid_of,
+)
 from lib.checks.checkcases import CASES, LONGEST, World, look, stripped
 from lib.sandbox.namespace import die_with_parent
 from lib.sandbox.storage import BY_HOME

@@ -354,7 +354,7 @@ def test_terminals_by_the_agent(bastion, hub, client, alice, agents):
         assert len(alice.jupyter.terminals()) == 1
 
 
-@pytest.mark.parametrize("text,key", [
+@pytest.mark.parametrize(("text", "key"), [
     ('[terminal]\nmode = "agent"', "terminal.mode"), ('[files]\nbackend = "homes"', "files.backend"),
     ('[files]\nbackend = "x"', "files.backend"), ('[files]\nsftp_options = ["-R"]', "files.sftp_options"),
     ('[files]\nrsync = true', "files.rsync")])

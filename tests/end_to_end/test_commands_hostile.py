@@ -31,7 +31,7 @@ def fake(network, hub, bastion, client, alice, scratch):
         server = FakeServer(network, hub.box.network, (network.HUB, 8000), "alice", agent)
         made.append((server, bastion.configured(server.url, extra)))
         made[-1][1].__enter__()
-        place = ShellPlace(client, bastion, "alice", alice.token, None, None, None, scratch, running=lambda: [])
+        place = ShellPlace(client, bastion, "alice", alice.token, None, None, None, scratch, running=list)
         place.server = server
         return place
 

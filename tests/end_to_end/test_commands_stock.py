@@ -7,7 +7,6 @@ from lib.checks.files import local_home
 from lib.checks.shellplace import ShellPlace
 from lib.sandbox.bastion import Bastion
 
-
 pytestmark = pytest.mark.only("trixie")
 
 

@@ -11,7 +11,6 @@ import pytest
 from lib.checks.place import sftp_command
 from lib.wait import wait_for
 
-
 pytestmark = pytest.mark.only("trixie")
 
 

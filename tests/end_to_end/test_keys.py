@@ -11,11 +11,26 @@ import pytest
 from lib.actors.client import Refused
 from lib.actors.faultyhub import answer
 from lib.actors.hub import HUB_UID
+from lib.actors.keys import (
+    AUTHORIZED_KEYS_PROGRAM,
+    KEYS_USER,
+    REFUSALS,
+    Door,
+    Key,
+    door,
+    key_login,
+    keys_table,
+    minted,
+    none_minted,
+    openssh,
+    service_token,
+    sshd_says,
+    strangers_key,
+    table,
+)
+from lib.actors.security_key import TOUCHED, VERIFIED, SecurityKey
 from lib.checks import expect
 from lib.checks.files import local_home
-from lib.actors.keys import (AUTHORIZED_KEYS_PROGRAM, KEYS_USER, REFUSALS, Door, Key, door, key_login, keys_table, minted,
-                      none_minted, openssh, service_token, sshd_says, strangers_key, table)
-from lib.actors.security_key import TOUCHED, VERIFIED, SecurityKey
 from lib.checks.place import Place, sftp
 from lib.sandbox.storage import BY_HOME
 
@@ -495,7 +510,7 @@ def test_a_service_token_that_is_not_good(bastion, client, hub, place, key, case
         client.login(bastion, "dora", place.token).close()
 
 
-@pytest.mark.parametrize("text, key_of", [
+@pytest.mark.parametrize(("text", "key_of"), [
     (keys_table("home"), r"keys\.sources"), (keys_table("url"), r"keys\.(url|sources)"),
     (keys_table("file", "file"), r"keys\.sources"),
     (keys_table("url", url="http://forge/{username}.keys"), r"keys\.url"),

@@ -9,12 +9,27 @@ import pytest
 
 from lib import paths
 from lib.actors.faultyhub import answer, drip, hang
-from lib.actors.keys import (AUTHORIZED_KEYS_PROGRAM, CACHE, DIRECTORY, HUB_KEYS_PROGRAM, KEYS_USER, Door, Forge,
-                      administrators_file, age_answers, door, forget_answers, keys_table, service_token, sshd_says,
-                      strangers_key, trusted, uid_of)
+from lib.actors.keys import (
+    AUTHORIZED_KEYS_PROGRAM,
+    CACHE,
+    DIRECTORY,
+    HUB_KEYS_PROGRAM,
+    KEYS_USER,
+    Door,
+    Forge,
+    administrators_file,
+    age_answers,
+    door,
+    forget_answers,
+    keys_table,
+    service_token,
+    sshd_says,
+    strangers_key,
+    trusted,
+    uid_of,
+)
 from lib.actors.tls import Authority
 from lib.sandbox.storage import BY_HOME
-
 
 pytestmark = pytest.mark.only("trixie")
 
@@ -116,7 +131,7 @@ def test_hub(open_door, auth_state, key, shape):
     doras.opens(key, "hub")
 
 
-@pytest.mark.parametrize("value, log", [
+@pytest.mark.parametrize(("value", "log"), [
     (7, "neither a text nor a list"), ({"a": "b"}, "neither a text nor a list"), ([["a"]], "neither a text nor a list"),
     ('no-pty {key}', "has options"), ("x" * 300_000, "hub: "),
 ], ids=["number", "object", "nested list", "options", "long"])

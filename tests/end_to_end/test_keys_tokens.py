@@ -6,17 +6,31 @@ import time
 from datetime import datetime
 
 import pytest
+from test_refusals import refuse
 
 from lib import paths
 from lib.actors import rest
 from lib.actors.faultyhub import LOSE_ANSWER, answer
+from lib.actors.keys import (
+    HUB_KEYS_PROGRAM,
+    KEYS_USER,
+    SERVICE_TOKEN,
+    Door,
+    Session,
+    door,
+    gateways,
+    keepers,
+    keys_table,
+    minted,
+    none_minted,
+    service_token,
+    table,
+    uid_of,
+)
 from lib.checks.commandchecks import FULL
-from lib.actors.keys import (HUB_KEYS_PROGRAM, KEYS_USER, SERVICE_TOKEN, Door, Session, door, gateways, keepers,
-                      keys_table, minted, none_minted, service_token, table, uid_of)
 from lib.sandbox.processes import memory_holds
 from lib.sandbox.storage import BY_HOME
 from lib.wait import wait_for
-from test_refusals import refuse
 
 pytestmark = pytest.mark.only("trixie")
 

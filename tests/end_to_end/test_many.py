@@ -7,7 +7,6 @@ import pytest
 
 from lib.wait import wait_for
 
-
 pytestmark = pytest.mark.only("trixie")
 
 

@@ -7,11 +7,11 @@ a POST to it was a 405 before JupyterHub 4.0, and is a page that complains about
 import subprocess
 
 import pytest
+from test_refusals import refuse
 
 from lib.actors.keys import minted
 from lib.actors.oldhub import NEWEST, VERSIONS, OldHub
 from lib.wait import wait_for
-from test_refusals import refuse
 
 pytestmark = pytest.mark.only("trixie")
 

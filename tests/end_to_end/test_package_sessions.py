@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from lib import paths
+from lib.actors.client import Refused
 from lib.checks.files import local_home
 from lib.checks.package import rebuilt, with_init
 from lib.sandbox.storage import BY_HOME, Ext4
@@ -32,7 +33,7 @@ class Flow:
     def _try(self, work):
         try:
             work()
-        except Exception as error:  # told by `finish`
+        except Exception as error:  # noqa: BLE001 (told by `finish`)
             self.failures.append(error)
 
     def _read(self):
@@ -137,7 +138,7 @@ def test_a_removal_with_sessions_open(fresh_bastion, client, hub, package, alice
         flow.moves()
         bastion.apt("remove", "jupyterhub-openssh")
         flow.moves()
-        with pytest.raises(Exception):
+        with pytest.raises(Refused):
             client.password_login(bastion, "alice", alice.token)
         end(terminal, flow)
     bastion.wait_quiet()

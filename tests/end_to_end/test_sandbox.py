@@ -12,9 +12,19 @@ import pytest
 
 from lib import paths
 from lib.actors.faultyhub import hang
+from lib.actors.keys import (
+    AUTHORIZED_KEYS_PROGRAM,
+    HUB_KEYS_PROGRAM,
+    KEYS_USER,
+    Key,
+    door,
+    gateways,
+    keepers,
+    keys_table,
+    service_token,
+    uid_of,
+)
 from lib.checks.injail import in_jail
-from lib.actors.keys import (AUTHORIZED_KEYS_PROGRAM, HUB_KEYS_PROGRAM, KEYS_USER, Key, door, gateways, keepers, keys_table,
-                      service_token, uid_of)
 from lib.checks.place import sftp
 from lib.sandbox.storage import BY_HOME, FIXED
 from lib.wait import wait_for

@@ -5,11 +5,11 @@ import time
 from datetime import datetime
 
 import pytest
+from test_refusals import refuse
 
 from lib.actors import oauth
 from lib.actors.faultyhub import LOSE_ANSWER, answer
 from lib.actors.keys import forget_minted, minted, none_minted
-from test_refusals import refuse
 
 pytestmark = pytest.mark.only("trixie")
 

@@ -9,7 +9,6 @@ from lib.actors.faultyhub import answer, hang
 from lib.actors.jupyter import Jupyter
 from lib.wait import wait_for
 
-
 pytestmark = [pytest.mark.only("trixie"), pytest.mark.waits]
 
 

@@ -1,12 +1,23 @@
 """Fixtures: a bastion and a file server as virtual machines, beside the network, hub and clients of end_to_end."""
 
 import pytest
-
 from end_to_end.conftest import (  # noqa: F401 (fixtures and hooks)
-    alice, bob, client, hub, hub_homes, key, network, package, pytest_addoption as common_options,
-    pytest_runtest_makereport, root, scratch)
+    alice,
+    bob,
+    client,
+    hub,
+    hub_homes,
+    key,
+    network,
+    package,
+    pytest_runtest_makereport,
+    root,
+    scratch,
+)
+from end_to_end.conftest import pytest_addoption as common_options
+
 from lib.checks.place import Place
-from lib.machines.vm import MachineBastion, Machine, power_on
+from lib.machines.vm import Machine, MachineBastion, power_on
 from lib.machines.vm_files import FileServer
 
 

@@ -4,11 +4,11 @@ import contextlib
 import time
 
 import pytest
+from test_nfs_faults import DEADLINE, FIXED, SLACK, forget, silent
 
 from lib.actors.keys import administrators_file, door, keys_table
 from lib.checks import filechecks
 from lib.machines.vm_files import mounted
-from test_nfs_faults import DEADLINE, FIXED, SLACK, forget, silent
 
 #: sshd asks twice for a key that it takes, and each time the home is given so many seconds.
 ASKED = 2 * 2
@@ -25,7 +25,7 @@ def alices(bastion, hub, client, server, users, *sources):
 
 
 def test_a_key_in_a_home_where_root_may_not_read(bastion, hub, client, server, users, key):
-    with alices(bastion, hub, client, server, users, "home") as (doors, place):
+    with alices(bastion, hub, client, server, users, "home") as (doors, _):
         doors.authorize(key.public)
         assert "Permission denied" in bastion.box.run("cat", "/srv/homes/alice/.ssh/authorized_keys", check=False).stderr
         doors.opens(key, "home")

@@ -13,7 +13,6 @@ import pexpect
 from lib.sandbox.namespace import die_with_parent, run
 from lib.wait import Timeout
 
-
 #: What asks for a token, or a local account's password.
 PROMPT = r"assword: "
 
@@ -163,7 +162,7 @@ class Terminal:
         self.channel.settimeout(timeout)
         try:
             return self.channel.recv(size)
-        except socket.timeout as error:
+        except TimeoutError as error:
             raise Timeout(f"no output for {timeout:g} s; last seen: {self.seen[-500:]!r}") from error
 
     def expect(self, pattern, timeout=10.0):

@@ -186,6 +186,6 @@ class FakeServer(FaultyHub):
             self.agent(FakeTerminal(connection, self._nonces.get(name, "0" * 32)))
         except (EOFError, OSError):
             pass
-        except Exception as error:  # noqa: BLE001 (told by the test)
+        except Exception as error:
             self.faults.append(f"{type(error).__name__}: {error}")
             raise

@@ -242,7 +242,7 @@ def _certificate(directory, authority, address, days):
     key = ec.generate_private_key(ec.SECP256R1())
     signer = serialization.load_pem_private_key((directory / f"{authority}.key").read_bytes(), None)
     issuer = x509.load_pem_x509_certificate((directory / f"{authority}.crt").read_bytes())
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     made = (x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(issuer.subject).public_key(key.public_key())
             .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=30))
             .not_valid_after(now + datetime.timedelta(days=days))

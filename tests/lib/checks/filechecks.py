@@ -10,9 +10,16 @@ import os
 import signal
 import time
 
-# noqa: F401 for those that are only told together with these.
-from lib.checks.clientchecks import (CLIENTS, check_lftp, check_paramiko, check_rclone, check_rsync, check_scp,  # noqa: F401
-                              check_scp_of_old, check_sshfs)
+from lib.checks.clientchecks import (  # noqa: F401
+    CLIENTS,
+    check_lftp,
+    check_paramiko,
+    check_rclone,
+    check_rsync,
+    check_scp,
+    check_scp_of_old,
+    check_sshfs,
+)
 from lib.checks.files import AWKWARD_NAMES, checksum, make_random, make_tree, sha256
 from lib.checks.place import LONG_AGO, Place, all_owned, leaves_nothing, quoted, same_tree, sftp, sftp_command  # noqa: F401
 from lib.wait import wait_for

@@ -237,7 +237,7 @@ class Machine:
                             ("this host's memory and disk", _host), ("console, its end", self.console)):
             try:
                 said.append(f"{self.hostname}'s {title}: {look().strip()}")
-            except Exception as error:  # a report that fails would hide the failure
+            except Exception as error:  # noqa: BLE001 (a report that fails would hide the failure)
                 said.append(f"{self.hostname}'s {title}: {type(error).__name__}: {error}")
         return "\n".join(said)
 
@@ -326,7 +326,7 @@ class Machine:
                     self._lose(f"no connection to {self.hostname} within {took:.0f} s: {error}", error)
         took = time.monotonic() - start
         if self._ready and took > 3:
-            warnings.warn(f"{self.hostname} took {took:.0f} s to accept a connection")
+            warnings.warn(f"{self.hostname} took {took:.0f} s to accept a connection", stacklevel=2)
         return connection
 
     def _lose(self, what, error=None):

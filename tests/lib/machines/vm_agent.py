@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, "/run/tests")
 
-import processes  # noqa: E402 (beside this file on the tests' disk)
+import processes
 
 PORT = 7
 #: What a program finds in its environment unless the request says otherwise.
@@ -213,7 +213,7 @@ def serve(connection):
         try:
             handler = REQUESTS[request["request"]]
             answer = {"result": encode(handler(*decode(request["arguments"]), **decode(request["options"])))}
-        except Exception as error:  # whatever goes wrong is the tests' to judge
+        except Exception as error:  # noqa: BLE001 (the tests judge whatever goes wrong)
             answer = {"error": f"{type(error).__name__}: {error}", "errno": getattr(error, "errno", None)}
         with contextlib.suppress(OSError):
             connection.sendall(json.dumps(answer).encode() + b"\n")

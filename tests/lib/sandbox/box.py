@@ -106,7 +106,7 @@ class Box:
             return found if found and found.name not in ("nsenter", "env", "setpriv", "setsid") else None
 
         started = wait_for(child, f"{argv[0]} did not start in {self.hostname}")
-        self._children = [(p, l) for p, l in getattr(self, "_children", []) if l.poll() is None]
+        self._children = [pair for pair in getattr(self, "_children", []) if pair[1].poll() is None]
         self._children.append((started, launcher))
         return started
 
