@@ -15,7 +15,8 @@ pub(crate) const HALF: usize = 32;
 pub const SESSION_DIGITS: usize = 8;
 
 /// True if a text has the shape of [`Handle::name`].
-pub(crate) fn is_name(text: &str) -> bool {
+#[must_use]
+pub fn is_name(text: &str) -> bool {
     text.len() == HALF && is_hex(text)
 }
 

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wire::MAX_MESSAGE;
 use wire::admin::{AdminReply, AdminRequest};
+use wire::handle::is_name;
 
 /// How long gateways may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,8 +29,6 @@ const BATCH: usize = 200;
 /// How /proc/net/unix marks a listening socket (the kernel's __SO_ACCEPTCON), and the type SOCK_SEQPACKET.
 const LISTENS: u32 = 0x1_0000;
 const SEQPACKET: &str = "0005";
-/// The number of hex digits in a gateway's address, and of those that name the session.
-const ADDRESS: usize = 32;
 
 /// The address of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +59,7 @@ impl Gateway {
     /// A gateway whose address repeats two digits.
     #[cfg(test)]
     pub fn example(digits: &str) -> Self {
-        Self { address: digits.repeat(ADDRESS / 2), logging_in: false }
+        Self { address: digits.repeat(16), logging_in: false }
     }
 
     /// Connects and sends the question, if `owner` is who listens there.
@@ -125,17 +124,13 @@ fn listed(list: impl BufRead) -> io::Result<Vec<Gateway>> {
             continue;
         }
         if let Some(address) = name.strip_prefix(ADMIN_SOCKET_PREFIX) {
-            admin.extend(is_address(address).then(|| address.to_owned()));
+            admin.extend(is_name(address).then(|| address.to_owned()));
         } else if let Some(address) = name.strip_prefix(GATEWAY_SOCKET_PREFIX) {
-            claim.extend(is_address(address).then(|| address.to_owned()));
+            claim.extend(is_name(address).then(|| address.to_owned()));
         }
     }
     let gateway = |address: String| Gateway { logging_in: claim.contains(&address), address };
     Ok(admin.into_iter().map(gateway).collect())
-}
-
-fn is_address(text: &str) -> bool {
-    text.len() == ADDRESS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A gateway that was asked.
