@@ -43,7 +43,8 @@ def write_client_files(directory, address):
     (directory / "hosts").write_text(f"127.0.0.1 localhost\n{address} {BASTION}\n")
     (directory / "config").write_text(
         f"Host {BASTION}\n UserKnownHostsFile {directory}/known_hosts\n StrictHostKeyChecking accept-new\n"
-        f" LogLevel ERROR\n ControlMaster auto\n ControlPath {directory}/master\n ControlPersist 1h\n")
+        f" LogLevel ERROR\n ControlMaster auto\n ControlPath {directory}/master\n ControlPersist 1h\n"
+    )
     (directory / "bin").mkdir()
     for client in ("ssh", "sftp"):
         path = directory / "bin" / client
@@ -59,11 +60,23 @@ def recorded(directory, network, token):
     """Everything that the terminal showed, with marks around what was typed."""
     # In the clients' network, where the bastion has its name.
     shell = f"mount --bind {directory}/hosts /etc/hosts && exec bash --norc --noprofile"
-    child = pexpect.spawn("nsenter", [f"--net=/proc/{network.client.pid}/ns/net", "unshare", "--mount", "sh", "-c", shell],
-                          dimensions=(40, COLUMNS), timeout=60, encoding="utf-8", preexec_fn=die_with_parent,
-                          cwd=directory / "work",
-                          env={"PATH": f"{directory}/bin:/usr/bin:/bin", "HOME": str(directory), "PS1": "$ ",
-                               "TERM": "xterm-256color", "LANG": "C.UTF-8", "INPUTRC": "/dev/null"})
+    child = pexpect.spawn(
+        "nsenter",
+        [f"--net=/proc/{network.client.pid}/ns/net", "unshare", "--mount", "sh", "-c", shell],
+        dimensions=(40, COLUMNS),
+        timeout=60,
+        encoding="utf-8",
+        preexec_fn=die_with_parent,
+        cwd=directory / "work",
+        env={
+            "PATH": f"{directory}/bin:/usr/bin:/bin",
+            "HOME": str(directory),
+            "PS1": "$ ",
+            "TERM": "xterm-256color",
+            "LANG": "C.UTF-8",
+            "INPUTRC": "/dev/null",
+        },
+    )
     child.expect(r"\$ (\x1b\[[0-9;?]*[a-z])*$")
     child.sendline("bind 'set enable-bracketed-paste off'")
     child.expect(LOCAL)
@@ -113,8 +126,9 @@ def main():
         results.write_text("".join(f"{n},{n * n}\n" for n in range(1000)))
         os.chown(results, HUB_UID, HUB_UID)
         authority = Authority(directory)
-        front = TlsFront(hub.box.network, network.ELSEWHERE, (network.HUB, 8000),
-                         authority.sign(network.ELSEWHERE, HUB), 443)
+        front = TlsFront(
+            hub.box.network, network.ELSEWHERE, (network.HUB, 8000), authority.sign(network.ELSEWHERE, HUB), 443
+        )
         stack.callback(front.close)
         bastion = Bastion(network, os.environ["DEMO_SUITE"], built_package(), binds=[(str(homes), "/srv/homes")])
         stack.callback(bastion.close)

@@ -320,7 +320,7 @@ class Peer:
             if self.lose_in:
                 self.writing = self.lose_in(self.writing)
         try:
-            self.writing = memoryview(self.writing)[os.write(self.fd, self.writing):]
+            self.writing = memoryview(self.writing)[os.write(self.fd, self.writing) :]
         except BlockingIOError:
             pass
         except OSError:

@@ -16,8 +16,10 @@ RUNNER = "import os, sys; os._exit(os.waitpid(os.spawnv(os.P_NOWAIT, sys.argv[1]
 
 def available(shells):
     """Those that this machine has."""
-    return [pytest.param(shell, id=shell[0], marks=[] if shutil.which(shell[0]) else pytest.mark.skip("not installed"))
-            for shell in shells]
+    return [
+        pytest.param(shell, id=shell[0], marks=[] if shutil.which(shell[0]) else pytest.mark.skip("not installed"))
+        for shell in shells
+    ]
 
 
 def booted(nonce, shell=("/bin/sh",), parent=(), boot=BOOT):
@@ -84,8 +86,10 @@ def test_text_is_small():
 def test_python_of_the_path(terminal, tools, python):
     """Where the parent isn't a Python."""
     script(tools / "python3", f'#!/bin/sh\nexec {python} "$@"\n')
-    peer = terminal(lambda nonce: ["/bin/sh", "-c", '"$@"; exit', "x", *booted(nonce)],
-                    environment={**os.environ, "PATH": str(tools)})
+    peer = terminal(
+        lambda nonce: ["/bin/sh", "-c", '"$@"; exit', "x", *booted(nonce)],
+        environment={**os.environ, "PATH": str(tools)},
+    )
     assert hello(peer)["python"]
 
 
@@ -95,16 +99,20 @@ def test_python_that_is_too_old_or_broken(terminal, tools):
     boot = BOOT.replace("/usr/bin/python3 /usr/local", f"{tools}/none {tools}/python3 /usr/local")
     script(tools / "python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     boot = boot.replace("/usr/local/bin/python3 /opt/conda/bin/python3", "")
-    peer = terminal(lambda nonce: ["/bin/sh", "-c", '"$@"; exit', "x", *booted(nonce, boot=boot)],
-                    environment={**os.environ, "PATH": str(tools)})
+    peer = terminal(
+        lambda nonce: ["/bin/sh", "-c", '"$@"; exit', "x", *booted(nonce, boot=boot)],
+        environment={**os.environ, "PATH": str(tools)},
+    )
     assert hello(peer)
 
 
 def test_no_python(terminal, tools):
     """It says so, waits for a line, and leaves nothing."""
     boot = BOOT.replace("/usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3", "")
-    peer = terminal(lambda nonce: ["/bin/sh", "-c", '"$@"; exit', "x", *booted(nonce, boot=boot)],
-                    environment={**os.environ, "PATH": str(tools)})
+    peer = terminal(
+        lambda nonce: ["/bin/sh", "-c", '"$@"; exit', "x", *booted(nonce, boot=boot)],
+        environment={**os.environ, "PATH": str(tools)},
+    )
     peer.wait_raw(peer.marker(b"no-python"))
     peer.idle(0.2)
     assert not peer.gone
@@ -116,33 +124,47 @@ def test_no_python_and_nobody(terminal, tools):
     """After a time it ends without the line."""
     boot = BOOT.replace("/usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3", "")
     boot = boot.replace("sleep 60", "sleep 1")
-    peer = terminal(lambda nonce: ["/bin/sh", "-c", '"$@"; exit', "x", *booted(nonce, boot=boot)],
-                    environment={**os.environ, "PATH": str(tools)})
+    peer = terminal(
+        lambda nonce: ["/bin/sh", "-c", '"$@"; exit', "x", *booted(nonce, boot=boot)],
+        environment={**os.environ, "PATH": str(tools)},
+    )
     peer.wait_raw(peer.marker(b"no-python"))
     peer.wait_gone(3)
 
 
 def test_settings_of_the_shell(terminal):
     """`set -eu` handed down by the environment doesn't matter."""
-    peer = terminal(lambda nonce: booted(nonce, ("bash", "--posix")),
-                    environment={**os.environ, "SHELLOPTS": "errexit:nounset:pipefail",
-                                 "ENV": "/nowhere", "BASH_ENV": "/nowhere"})
+    peer = terminal(
+        lambda nonce: booted(nonce, ("bash", "--posix")),
+        environment={**os.environ, "SHELLOPTS": "errexit:nounset:pipefail", "ENV": "/nowhere", "BASH_ENV": "/nowhere"},
+    )
     hello(peer)
 
 
 # The line that is typed.
 
-INTERACTIVE = [["bash", "--norc"], ["bash", "--norc", "-e"], ["bash"], ["dash", "-i"], ["zsh", "-f"], ["fish"],
-               ["csh", "-f"],
-               ["tcsh", "-f"], ["busybox", "sh"], ["ksh"]]
+INTERACTIVE = [
+    ["bash", "--norc"],
+    ["bash", "--norc", "-e"],
+    ["bash"],
+    ["dash", "-i"],
+    ["zsh", "-f"],
+    ["fish"],
+    ["csh", "-f"],
+    ["tcsh", "-f"],
+    ["busybox", "sh"],
+    ["ksh"],
+]
 
 
 @pytest.mark.parametrize("shell", available(INTERACTIVE))
 def test_typed(terminal, tmp_path, shell):
     """Typed into a shell that starts, with an rc file that prints."""
     (tmp_path / ".bashrc").write_text("echo from the rc file; set -e\nPS1='$ '\n")
-    peer = terminal(lambda nonce: [shutil.which(shell[0]), *shell[1:]],
-                    environment={**os.environ, "HOME": str(tmp_path), "TERM": "xterm"})
+    peer = terminal(
+        lambda nonce: [shutil.which(shell[0]), *shell[1:]],
+        environment={**os.environ, "HOME": str(tmp_path), "TERM": "xterm"},
+    )
     peer.idle(0.5)
     text = f"set -- {peer.nonce} '{LOADER}'\n{BOOT}".encode()
     line = (AGENT / "typed.txt").read_text().split("\n\n")[-1].strip("\n")

@@ -56,8 +56,11 @@ def test_those_who_ignore_the_hangup(peer):
     assert peer.end() < 1.5
     end = time.monotonic()
     for name, least, most in (("hup", 0.3, 2.5), ("both", 2.0, 5)):
-        wait_for(lambda one=began[name]: not Path(f"/proc/{one}/status").exists()
-                 or "State:\tZ" in Path(f"/proc/{one}/status").read_text())
+        wait_for(
+            lambda one=began[name]: (
+                not Path(f"/proc/{one}/status").exists() or "State:\tZ" in Path(f"/proc/{one}/status").read_text()
+            )
+        )
         assert least < time.monotonic() - end < most, name
     wait_for(lambda: not processes(peer.nonce), 3)
 

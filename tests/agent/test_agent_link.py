@@ -153,12 +153,20 @@ def test_typing_without_an_end(peer):
     assert peak < 25_000
 
 
-@pytest.mark.parametrize(("what", "packet"), [
-    ("kind", (99,)), ("unnumbered kind", (9,)), ("acknowledged", (Kinds.ACK, 5)), ("resumed", (Kinds.RESUME, 5)),
-    ("never opened", (Kinds.DATA, 0, 1, 0, b"x")), ("even", (Kinds.OPEN, 0, 2, 0, b"{}")),
-    ("agent's", (Kinds.OPENED, 0, 1, 0, b"{}")), ("agent's EXIT", (Kinds.EXIT, 0, 1, 0, b"{}")),
-    ("close of none", (Kinds.CLOSE, 0, 7)),
-])
+@pytest.mark.parametrize(
+    ("what", "packet"),
+    [
+        ("kind", (99,)),
+        ("unnumbered kind", (9,)),
+        ("acknowledged", (Kinds.ACK, 5)),
+        ("resumed", (Kinds.RESUME, 5)),
+        ("never opened", (Kinds.DATA, 0, 1, 0, b"x")),
+        ("even", (Kinds.OPEN, 0, 2, 0, b"{}")),
+        ("agent's", (Kinds.OPENED, 0, 1, 0, b"{}")),
+        ("agent's EXIT", (Kinds.EXIT, 0, 1, 0, b"{}")),
+        ("close of none", (Kinds.CLOSE, 0, 7)),
+    ],
+)
 def test_violations_end_the_link(agent, what, packet):
     """With a reason, and at once."""
     peer = agent()
@@ -189,8 +197,15 @@ def test_more_than_allowed(agent, what):
 def test_packets_for_streams_that_are_over(peer):
     """Are ignored."""
     stream = peer.run("true")
-    for kind, payload in ((Kinds.DATA, b"x"), (Kinds.EOF, b""), (Kinds.CREDIT, bytes(4)), (Kinds.STOP, b""),
-                          (Kinds.RESIZE, bytes(4)), (Kinds.SIGNAL, b"TERM"), (Kinds.CLOSE, b"")):
+    for kind, payload in (
+        (Kinds.DATA, b"x"),
+        (Kinds.EOF, b""),
+        (Kinds.CREDIT, bytes(4)),
+        (Kinds.STOP, b""),
+        (Kinds.RESIZE, bytes(4)),
+        (Kinds.SIGNAL, b"TERM"),
+        (Kinds.CLOSE, b""),
+    ):
         peer.send(kind, stream.number, 0, payload)
     assert peer.run("echo fine").out == b"fine\n"
 
@@ -213,10 +228,16 @@ def test_random_lines(agent):
                 line = bytearray(encode(Kinds.DATA, peer.next, 1, 0, b"x" * chance.randrange(99), peer.salt))
                 line[chance.randrange(len(line))] = chance.randrange(256)
             elif how == 2:
-                line = b"~" + os.urandom(30).hex().encode()[:chance.randrange(60)] + b"=\n"
+                line = b"~" + os.urandom(30).hex().encode()[: chance.randrange(60)] + b"=\n"
             elif how == 3 and chance.random() < 0.2:
-                line = encode(chance.randrange(16, 28), peer.next, chance.choice((1, 1, 1, 3)),
-                              chance.choice((0, 1, 2, 255)), os.urandom(chance.randrange(12)), peer.salt)
+                line = encode(
+                    chance.randrange(16, 28),
+                    peer.next,
+                    chance.choice((1, 1, 1, 3)),
+                    chance.choice((0, 1, 2, 255)),
+                    os.urandom(chance.randrange(12)),
+                    peer.salt,
+                )
                 peer.next += 1
             else:
                 line = encode(chance.choice((1, 2, 3, 4)), chance.choice((0, 1, 1, 2)), 0, 0, os.urandom(3), peer.salt)

@@ -93,6 +93,7 @@ def test_connection_abandoned(peer):
 
 def test_connection_reset(peer):
     """A reset ends both directions."""
+
     def reset(connection):
         connection.recv(10)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -122,8 +122,10 @@ def test_bulk(peer, size):
     assert stream.counts[1] == size and stream.exit == {"status": 0}
     status = Path(f"/proc/{peer.pid}/status").read_text()
     peak = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
-    print(f"\nagent {peer.hello['python']}: {size / both / 1e6:.1f} MB/s in and out at once, peak {peak:.1f} MB, "
-          f"start {1000 * (peer.ready - peer.started):.0f} ms")
+    print(
+        f"\nagent {peer.hello['python']}: {size / both / 1e6:.1f} MB/s in and out at once, peak {peak:.1f} MB, "
+        f"start {1000 * (peer.ready - peer.started):.0f} ms"
+    )
     assert peak < 25
 
 
@@ -179,7 +181,8 @@ def test_many_streams_at_once(peer):
 def test_signals(peer):
     """SIGNAL reaches the whole group; unknown names are ignored."""
     stream = peer.open(
-        command="sh -c 'trap \"echo inner; exit 0\" USR1; echo up; while :; do sleep 0.05; done'; echo $?")
+        command="sh -c 'trap \"echo inner; exit 0\" USR1; echo up; while :; do sleep 0.05; done'; echo $?"
+    )
     stream.wait_output(b"up\n")
     for name in ("NONSENSE", "", "_DFL", "9", "\xff"):
         stream.signal(name)
@@ -223,12 +226,24 @@ def test_descriptors_of_processes(peer):
 
 def test_environment(agent):
     """That of the server's terminals, without what belongs to a terminal, and with what the client says."""
-    environment = {"HOME": "/", "PATH": os.environ["PATH"], "COLUMNS": "80", "LINES": "25",
-                   "PYXTERM_DIMENSIONS": "80x25",
-                   "SHLVL": "7", "OLDPWD": "/x", "TERM": "xterm", "KEPT": "yes \u00e9\n=", "SHELL": "/bin/sh"}
+    environment = {
+        "HOME": "/",
+        "PATH": os.environ["PATH"],
+        "COLUMNS": "80",
+        "LINES": "25",
+        "PYXTERM_DIMENSIONS": "80x25",
+        "SHLVL": "7",
+        "OLDPWD": "/x",
+        "TERM": "xterm",
+        "KEPT": "yes \u00e9\n=",
+        "SHELL": "/bin/sh",
+    }
     peer = agent(environment=environment)
-    out = peer.run("exec cat /proc/self/environ",
-                   environment={"SSH_CLIENT": "192.0.2.1 1 22", "TERM": "vt100"}).out.decode().split("\0")
+    out = (
+        peer.run("exec cat /proc/self/environ", environment={"SSH_CLIENT": "192.0.2.1 1 22", "TERM": "vt100"})
+        .out.decode()
+        .split("\0")
+    )
     found = dict(entry.split("=", 1) for entry in out if entry)
     assert found.pop("KEPT") == "yes \u00e9\n="
     assert found.pop("SSH_CLIENT") == "192.0.2.1 1 22"
@@ -309,6 +324,7 @@ def test_poor_surroundings(agent, tmp_path):
 
 def test_disk_that_is_full(agent):
     """Or so it seems: nobody may write a byte to a file. The agent doesn't, also not for a cache of Python's."""
+
     def nothing():
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
@@ -357,8 +373,10 @@ def test_background_process_survives(peer):
 def test_close_hangs_up(peer, tmp_path):
     """CLOSE from the gateway: the process gets SIGHUP, its pipes are closed, the answer is CLOSE."""
     # bash would say that `sleep` was hung up on, and die of that: nobody reads it any more.
-    stream = peer.open(command=f"exec 2>/dev/null; trap 'echo hangup >{tmp_path}/seen; exit' HUP; echo $$; "
-                               "while :; do sleep 0.05; done")
+    stream = peer.open(
+        command=f"exec 2>/dev/null; trap 'echo hangup >{tmp_path}/seen; exit' HUP; echo $$; "
+        "while :; do sleep 0.05; done"
+    )
     stream.wait_output(b"\n")
     stream.close()
     stream.wait()
@@ -371,15 +389,29 @@ def test_malformed_descriptions_are_refused(peer):
     """With a text, and nothing else happens."""
     peer.run("true")
     before = len(os.listdir(f"/proc/{peer.pid}/fd"))
-    texts = [b"", b"{", b"[]", b"null", b"{}", b'{"type":"process"}', b'{"type":"process","window":-1}', b"\xff\xfe",
-             b'{"type":"process","window":1e9,"command":"eA=="}', b'{"type":"process","window":"x"}',
-             b'{"type":[],"window":1}',
-             b'{"type":"nothing","window":1}', b'{"type":"process","window":1,"command":5}', b"[" * 30_000,
-             b'{"type":"process","window":1,"command":"!","environment":7}', b'{"type":"process","window":1} x',
-             b'{"type":"process","window":1,"tty":null}',
-             b'{"type":"process","window":1,"tty":{"rows":70000,"cols":1,"modes":[]}}',
-             b'{"type":"process","window":1,"tty":{"rows":1,"cols":1,"modes":[[1]]}}',
-             b'{"type":"connection","window":1}', b'{"type":"connection","window":1,"host":"x","port":{}}']
+    texts = [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"type":"process"}',
+        b'{"type":"process","window":-1}',
+        b"\xff\xfe",
+        b'{"type":"process","window":1e9,"command":"eA=="}',
+        b'{"type":"process","window":"x"}',
+        b'{"type":[],"window":1}',
+        b'{"type":"nothing","window":1}',
+        b'{"type":"process","window":1,"command":5}',
+        b"[" * 30_000,
+        b'{"type":"process","window":1,"command":"!","environment":7}',
+        b'{"type":"process","window":1} x',
+        b'{"type":"process","window":1,"tty":null}',
+        b'{"type":"process","window":1,"tty":{"rows":70000,"cols":1,"modes":[]}}',
+        b'{"type":"process","window":1,"tty":{"rows":1,"cols":1,"modes":[[1]]}}',
+        b'{"type":"connection","window":1}',
+        b'{"type":"connection","window":1,"host":"x","port":{}}',
+    ]
     for text in texts:
         stream = peer.open_by(text)
         peer.wait(lambda one=stream: one.refused is not None)

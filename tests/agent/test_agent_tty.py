@@ -18,8 +18,9 @@ def tty(*modes, **size):
 
 def test_size_and_resize(peer):
     """The client's size from the start; later ones come as SIGWINCH."""
-    stream = peer.open(tty=tty(), command="stty size; trap 'stty size; exit' WINCH; echo up; "
-                                       "while :; do sleep 0.05; done")
+    stream = peer.open(
+        tty=tty(), command="stty size; trap 'stty size; exit' WINCH; echo up; while :; do sleep 0.05; done"
+    )
     stream.wait_output(b"up\r\n")
     stream.resize(50, 200)
     stream.wait()
@@ -28,9 +29,12 @@ def test_size_and_resize(peer):
 
 def test_controlling_terminal(peer):
     """/dev/tty, job control's group, and SSH_TTY are those of the terminal."""
-    out = peer.run("tty; echo $SSH_TTY; tty </dev/tty; "
-                   "ps -o sid=,tpgid= -p $$ | (read -r s g; [ $s = $$ ] && echo leader); "
-                   "ls -l /proc/self/fd | grep -c pts; test -t 0 && test -t 1 && test -t 2 && echo all", tty=tty()).out
+    out = peer.run(
+        "tty; echo $SSH_TTY; tty </dev/tty; "
+        "ps -o sid=,tpgid= -p $$ | (read -r s g; [ $s = $$ ] && echo leader); "
+        "ls -l /proc/self/fd | grep -c pts; test -t 0 && test -t 1 && test -t 2 && echo all",
+        tty=tty(),
+    ).out
     lines = out.decode().split("\r\n")
     assert lines[0] == lines[1] and lines[0].startswith("/dev/pts/")
     assert lines[3:4] == ["leader"] and lines[5] == "all"
@@ -38,11 +42,40 @@ def test_controlling_terminal(peer):
 
 def test_modes(peer):
     """RFC 4254's opcodes: characters, flags, character size and speed."""
-    modes = [[1, 7], [3, 8], [5, 255], [36, 0], [38, 0], [41, 1], [42, 0], [51, 1], [53, 0], [72, 0], [91, 1], [92, 0],
-             [128, 9600], [129, 9600], [200, 5], [0, 0]]
+    modes = [
+        [1, 7],
+        [3, 8],
+        [5, 255],
+        [36, 0],
+        [38, 0],
+        [41, 1],
+        [42, 0],
+        [51, 1],
+        [53, 0],
+        [72, 0],
+        [91, 1],
+        [92, 0],
+        [128, 9600],
+        [129, 9600],
+        [200, 5],
+        [0, 0],
+    ]
     out = peer.run("stty -a", tty=tty(*modes)).out.decode()
-    for word in ("speed 9600 baud", "intr = ^G", "erase = ^H", "eof = <undef>", "-icrnl", "-ixon", "-echo", "-onlcr",
-                 " imaxbel", "-iutf8", "cs8", "-parenb", " icanon"):
+    for word in (
+        "speed 9600 baud",
+        "intr = ^G",
+        "erase = ^H",
+        "eof = <undef>",
+        "-icrnl",
+        "-ixon",
+        "-echo",
+        "-onlcr",
+        " imaxbel",
+        "-iutf8",
+        "cs8",
+        "-parenb",
+        " icanon",
+    ):
         assert word in out.replace("\n", " "), word
     plain = peer.run("stty -a", tty=tty()).out.decode().replace("\r\n", " ")
     assert " iutf8" in plain and " echo " in plain and " onlcr" in plain
@@ -68,17 +101,21 @@ def test_exit_status_and_the_last_output(peer):
         assert peer.run("echo last", tty=tty()).out == b"last\r\n"
 
 
-@pytest.mark.parametrize(("typed", "modes", "said"), [
-    (b"one\n", (), b"one\r\nover\r\n"),
-    (b"one\n\x04", (), b"one\r\nover\r\n"),
-    (b"one\npart\x04", (), b"one\r\npartover\r\n"),
-    (b"\x04", (), b"over\r\n"),
-    (b"x" * 4000 + b"\n", (), b"x" * 4000 + b"\r\nover\r\n"),
-    # What would be a key again.
-    (b"a\x03\x15\x7f\x16\x11\n", (), b"a\x03\x15\x7f\x16\x11\r\nover\r\n"),
-    # A terminal that is raw has no ends.
-    (b"one\ntwo", ([51, 0], [53, 0], [70, 0]), b"one\ntwo"),
-], ids=["a line", "a line and the end", "half a line and the end", "the end", "a long line", "keys", "raw"])
+@pytest.mark.parametrize(
+    ("typed", "modes", "said"),
+    [
+        (b"one\n", (), b"one\r\nover\r\n"),
+        (b"one\n\x04", (), b"one\r\nover\r\n"),
+        (b"one\npart\x04", (), b"one\r\npartover\r\n"),
+        (b"\x04", (), b"over\r\n"),
+        (b"x" * 4000 + b"\n", (), b"x" * 4000 + b"\r\nover\r\n"),
+        # What would be a key again.
+        (b"a\x03\x15\x7f\x16\x11\n", (), b"a\x03\x15\x7f\x16\x11\r\nover\r\n"),
+        # A terminal that is raw has no ends.
+        (b"one\ntwo", ([51, 0], [53, 0], [70, 0]), b"one\ntwo"),
+    ],
+    ids=["a line", "a line and the end", "half a line and the end", "the end", "a long line", "keys", "raw"],
+)
 def test_what_was_typed_ahead_is_not_echoed(peer, typed, modes, said):
     """The client's own terminal has: the program reads it, and what is typed later is echoed."""
     for _ in range(10):
@@ -180,10 +217,17 @@ def test_login_shell(agent, bash, tmp_path):
     assert b"-bash hi" in stream.out
 
 
-@pytest.mark.parametrize(("wanted", "got"), [
-    ("vt100", "vt100"), ("xterm-nonsense", "xterm-256color"), ("screen.nonsense", "screen-256color"), ("dumb", "dumb"),
-    ("../../etc", "xterm-256color"), ("", "xterm-256color"),
-])
+@pytest.mark.parametrize(
+    ("wanted", "got"),
+    [
+        ("vt100", "vt100"),
+        ("xterm-nonsense", "xterm-256color"),
+        ("screen.nonsense", "screen-256color"),
+        ("dumb", "dumb"),
+        ("../../etc", "xterm-256color"),
+        ("", "xterm-256color"),
+    ],
+)
 def test_terminal_type(agent, tmp_path, wanted, got):
     """The client's, or the nearest that this host can describe."""
     for name in ("vt100", "xterm-256color", "xterm", "screen-256color", "dumb"):
@@ -203,8 +247,9 @@ def test_terminal_type_of_nobody(agent):
 
 def test_bulk_in_a_terminal(peer):
     """Megabytes in raw mode are exact."""
-    stream = peer.open(tty=tty(), command="stty raw -echo; echo up; "
-                                       "head -c 3000000 | tee /dev/stderr | sha256sum >/dev/null")
+    stream = peer.open(
+        tty=tty(), command="stty raw -echo; echo up; head -c 3000000 | tee /dev/stderr | sha256sum >/dev/null"
+    )
     stream.wait_output(b"up\n")
     data = os.urandom(3_000_000)
     stream.write(data)

@@ -19,7 +19,8 @@ def link(salt):
     one.unnumbered = lambda kind, number, payload: one.taken.append((kind, number, 0, 0, bytes(payload)))
     for kind in range(space["FIRST_NUMBERED"], 256):
         one.receivers[kind] = lambda stream, part, payload, kind=kind: one.taken.append(
-            (kind, one.expected - 1, stream, part, bytes(payload)))
+            (kind, one.expected - 1, stream, part, bytes(payload))
+        )
     return one
 
 

@@ -57,8 +57,9 @@ def make_both(start, python, tmp_path):
             root.mkdir()
             root.chmod(0o755)
             roots.append(root)
-            connections.append(start([*without_privileges(), *map(str, argv)], root, env,
-                                     preexec_fn=lambda: os.umask(umask)))
+            connections.append(
+                start([*without_privileges(), *map(str, argv)], root, env, preexec_fn=lambda: os.umask(umask))
+            )
         both = Both(connections, roots)
         if begin:
             both.init()

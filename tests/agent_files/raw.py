@@ -7,9 +7,28 @@ import subprocess
 import time
 from collections import namedtuple
 
-(INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT, OPENDIR, READDIR, REMOVE, MKDIR, RMDIR,
- REALPATH,
- STAT, RENAME, READLINK, SYMLINK) = range(1, 21)
+(
+    INIT,
+    VERSION,
+    OPEN,
+    CLOSE,
+    READ,
+    WRITE,
+    LSTAT,
+    FSTAT,
+    SETSTAT,
+    FSETSTAT,
+    OPENDIR,
+    READDIR,
+    REMOVE,
+    MKDIR,
+    RMDIR,
+    REALPATH,
+    STAT,
+    RENAME,
+    READLINK,
+    SYMLINK,
+) = range(1, 21)
 STATUS, HANDLE, DATA, NAME, ATTRS = range(101, 106)
 EXTENDED, EXTENDED_REPLY = 200, 201
 OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE, _, _, UNSUPPORTED = range(9)
@@ -117,10 +136,16 @@ class Connection:
     """A server as a process, spoken to by its standard input and output."""
 
     def __init__(self, argv, cwd, env=None, **options):
-        self.process = subprocess.Popen(argv, cwd=cwd, env={**os.environ, "HOME": str(cwd), **(env or {})},
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        bufsize=0,
-                                        **options)
+        self.process = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env={**os.environ, "HOME": str(cwd), **(env or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            **options,
+        )
         self.number = 0
         self.received = bytearray()
 
@@ -128,7 +153,7 @@ class Connection:
         """Raw bytes."""
         view = memoryview(data)
         while view:
-            view = view[self.process.stdin.write(view):]
+            view = view[self.process.stdin.write(view) :]
 
     def packet(self, timeout=20.0):
         """The next packet without its length; None at the end of the output."""

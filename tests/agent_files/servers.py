@@ -8,16 +8,26 @@ from pathlib import Path
 
 FILES = Path(__file__).resolve().parents[2] / "src/server/agent/files.py"
 #: Where distributions have OpenSSH's; None where there is none.
-STOCK = next((path for path in ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server",
-                                "/usr/lib/ssh/sftp-server") if os.access(path, os.X_OK)), None)
+STOCK = next(
+    (
+        path
+        for path in ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
+        if os.access(path, os.X_OK)
+    ),
+    None,
+)
 
 
 def version(python):
     """The interpreter's version, None when it doesn't run."""
     try:
-        done = subprocess.run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-                              stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, text=True, timeout=30)
+        done = subprocess.run(
+            [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=30,
+        )
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -25,10 +25,15 @@ class Client:
 
     def run(self, *commands, ok=True, options=()):
         """Run a batch; what it shows."""
-        done = subprocess.run(["sftp", "-b", "-", *options, "-D", " ".join(map(shlex.quote, map(str, self.server)))],
-                              cwd=self.local, env={**os.environ, "HOME": str(self.remote)},
-                              input="\n".join(commands) + "\n",
-                              capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            ["sftp", "-b", "-", *options, "-D", " ".join(map(shlex.quote, map(str, self.server)))],
+            cwd=self.local,
+            env={**os.environ, "HOME": str(self.remote)},
+            input="\n".join(commands) + "\n",
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert (done.returncode == 0) == ok, (done.stdout, done.stderr)
         shown = (done.stdout + done.stderr).replace(str(self.local.parent), "@")
         return re.sub(r"\d\d:\d\d|\d+(\.\d+)?[KMG]?B/s", "#", shown)
@@ -128,9 +133,24 @@ def test_resuming(pair):
 
 def test_changing_things(pair):
     pair.each(lambda one: (one.local / "f").write_bytes(b"content"))
-    pair.run("put f", "mkdir d", "put f d/g", "rename f h", "rename h d/g", "ln -s d/g sl", "ln d/g hl",
-             "chmod 640 d/g", "cd d", "pwd", "put ../local/f f", "rm f", "cd ..", "put -f f synced",
-             "copy synced copied", "rename -l synced moved")
+    pair.run(
+        "put f",
+        "mkdir d",
+        "put f d/g",
+        "rename f h",
+        "rename h d/g",
+        "ln -s d/g sl",
+        "ln d/g hl",
+        "chmod 640 d/g",
+        "cd d",
+        "pwd",
+        "put ../local/f f",
+        "rm f",
+        "cd ..",
+        "put -f f synced",
+        "copy synced copied",
+        "rename -l synced moved",
+    )
     pair.tree()
     shown = pair.run("ls -la d", "ls -1", "ls -l sl", "ls -n", "ls -lS")
     assert "d/g" in shown
@@ -139,12 +159,39 @@ def test_changing_things(pair):
     pair.tree()
 
 
-@pytest.mark.parametrize("command", [
-    "mkdir there", "get missing", "cd missing", "cd file", "rm missing", "rm there", "rmdir file", "rmdir missing",
-    "chown 12345 file", "chgrp 54321 file", "chmod 600 missing", "rename missing x", "rename file there",
-    "ln missing x", "ln file there", "ln -s x file", "put f missing/x", "get there", "df missing", "ls missing",
-    "mkdir missing/x", "get locked/x", "put f locked/x", "ls locked", "copy file there", "copy missing x",
-    "ls -l file/x", "rename -l file there"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mkdir there",
+        "get missing",
+        "cd missing",
+        "cd file",
+        "rm missing",
+        "rm there",
+        "rmdir file",
+        "rmdir missing",
+        "chown 12345 file",
+        "chgrp 54321 file",
+        "chmod 600 missing",
+        "rename missing x",
+        "rename file there",
+        "ln missing x",
+        "ln file there",
+        "ln -s x file",
+        "put f missing/x",
+        "get there",
+        "df missing",
+        "ls missing",
+        "mkdir missing/x",
+        "get locked/x",
+        "put f locked/x",
+        "ls locked",
+        "copy file there",
+        "copy missing x",
+        "ls -l file/x",
+        "rename -l file there",
+    ],
+)
 def test_failures(pair, command):
     def prepare(one):
         (one.local / "f").write_bytes(b"f")

@@ -50,8 +50,20 @@ from raw import (
 )
 from servers import version
 
-TARGETS = (b"missing", b"file", b"directory", b"link", b"dangling", b"loop", b"fifo", b"missing/below", b"file/below",
-           b"directory/new", b"locked/below", b"sealed")
+TARGETS = (
+    b"missing",
+    b"file",
+    b"directory",
+    b"link",
+    b"dangling",
+    b"loop",
+    b"fifo",
+    b"missing/below",
+    b"file/below",
+    b"directory/new",
+    b"locked/below",
+    b"sealed",
+)
 OLD = (1234567890, 1234567891)
 
 
@@ -124,13 +136,18 @@ def test_open_and_what_follows(furnished, target):
         furnished.ask(WRITE, handle, U64(0), b"")
         if target != b"fifo":
             furnished.ask(READ, handle, U64(0), 100)
-            furnished.ask(READ, handle, U64(10 ** 6), 100)
+            furnished.ask(READ, handle, U64(10**6), 100)
         furnished.ask(READ, handle, U64(0), 0)
         furnished.ask(FSTAT, handle)
         assert furnished.close(handle).code == OK
         if target != b"fifo":
-            furnished.each(lambda root: (root / os.fsdecode(target)).unlink()
-                           if target == b"missing" or target == b"directory/new" else None)
+            furnished.each(
+                lambda root: (
+                    (root / os.fsdecode(target)).unlink()
+                    if target == b"missing" or target == b"directory/new"
+                    else None
+                )
+            )
     furnished.trees()
 
 
@@ -147,9 +164,26 @@ def test_modes_of_new_files(make_both, umask):
     both.trees()
 
 
-@pytest.mark.parametrize("target", [*TARGETS, b"", b".", b"/", b"file/", b"directory/", b"link/", b"down/", b"//",
-                                    b"x" * 256, b"d/" * 2100, b"\xff\xfe\n", b"/proc/self/mem", b"/dev/null",
-                                    b"@/file"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        *TARGETS,
+        b"",
+        b".",
+        b"/",
+        b"file/",
+        b"directory/",
+        b"link/",
+        b"down/",
+        b"//",
+        b"x" * 256,
+        b"d/" * 2100,
+        b"\xff\xfe\n",
+        b"/proc/self/mem",
+        b"/dev/null",
+        b"@/file",
+    ],
+)
 def test_looking_at(furnished, target):
     changing = target in (b"/", b"//", b"/proc/self/mem", b"/dev/null", b"d/" * 2100)
     same = (lambda a: isinstance(a, Attributes)) if changing else None
@@ -163,16 +197,28 @@ def test_looking_at(furnished, target):
 
 
 CHANGES = (
-    Attributes(), Attributes(size=4), Attributes(size=0), Attributes(size=2 ** 63 - 1), Attributes(size=2 ** 64 - 1),
-    Attributes(mode=0o600), Attributes(mode=0), Attributes(mode=0o644), Attributes(mode=0o107777),
-    Attributes(mode=0xFFFFFFFF), Attributes(times=(0, 0)), Attributes(times=(2 ** 32 - 1, 2 ** 31)),
-    Attributes(times=OLD), Attributes(owner=(2 ** 32 - 1, 2 ** 32 - 1)),
+    Attributes(),
+    Attributes(size=4),
+    Attributes(size=0),
+    Attributes(size=2**63 - 1),
+    Attributes(size=2**64 - 1),
+    Attributes(mode=0o600),
+    Attributes(mode=0),
+    Attributes(mode=0o644),
+    Attributes(mode=0o107777),
+    Attributes(mode=0xFFFFFFFF),
+    Attributes(times=(0, 0)),
+    Attributes(times=(2**32 - 1, 2**31)),
+    Attributes(times=OLD),
+    Attributes(owner=(2**32 - 1, 2**32 - 1)),
     Attributes(owner=(os.geteuid(), os.getegid())),
-    Attributes(owner=(12345, 2 ** 32 - 1)), Attributes(owner=(2 ** 32 - 1, 54321)),
-    Attributes(owner=(2 ** 32 - 2, 2 ** 31)),
+    Attributes(owner=(12345, 2**32 - 1)),
+    Attributes(owner=(2**32 - 1, 54321)),
+    Attributes(owner=(2**32 - 2, 2**31)),
     Attributes(size=3, mode=0o640, times=OLD, owner=(os.geteuid(), os.getegid())),
     # Of several changes those that can be made are made.
-    Attributes(size=3, mode=0o640, times=OLD, owner=(1, 1)), Attributes(size=2 ** 64 - 1, mode=0o604, times=OLD),
+    Attributes(size=3, mode=0o640, times=OLD, owner=(1, 1)),
+    Attributes(size=2**64 - 1, mode=0o604, times=OLD),
 )
 
 
@@ -201,8 +247,9 @@ def test_changing_attributes_of_open_files(furnished, flags):
 
 
 def test_extended_attributes_are_ignored(furnished):
-    field = struct.pack(">III", 4 | 0x80000000, 0o600, 2) + b"".join(struct.pack(">I", len(s)) + s
-                                                                     for s in (b"a", b"b", b"c@example.org", b""))
+    field = struct.pack(">III", 4 | 0x80000000, 0o600, 2) + b"".join(
+        struct.pack(">I", len(s)) + s for s in (b"a", b"b", b"c@example.org", b"")
+    )
     assert furnished.ask(SETSTAT, b"file", Raw(field)).code == OK
     assert furnished.ask(STAT, b"file").mode == 0o100600
 
@@ -235,8 +282,9 @@ def test_symlink_has_its_arguments_as_openssh(furnished):
     assert furnished.ask(READLINK, b"its name").entries[0].name == b"what it says"
 
 
-@pytest.mark.parametrize("target", [*TARGETS, b"empty", b"empty/", b"link/", b"down/", b".", b"..", b"/", b"",
-                                    b"x" * 256])
+@pytest.mark.parametrize(
+    "target", [*TARGETS, b"empty", b"empty/", b"link/", b"down/", b".", b"..", b"/", b"", b"x" * 256]
+)
 def test_removing_and_making(furnished, target):
     for kind in RMDIR, REMOVE:
         furnished.ask(kind, target)
@@ -246,13 +294,62 @@ def test_removing_and_making(furnished, target):
     furnished.trees()
 
 
-PATHS = (b"", b".", b"/", b"//", b"///etc//", b"..", b"../..", b"/..", b"file", b"./file", b"file/", b"file/.",
-         b"file/..", b"file/x", b"missing", b"missing/", b"missing/x", b"missing/..", b"directory/./inside",
-         b"directory/../file", b"down", b"down/inside", b"down/..", b"down/../missing", b"link", b"link/", b"link/x",
-         b"dangling", b"dangling/", b"dangling/x", b"loop", b"loop/x", b"absolute/inside", b"absolute/../file",
-         b"slash/inside", b"slash", b"@/down/inside", b"@/missing", b"locked/below", b"locked/missing", b"x" * 255,
-         b"x" * 256, b"d/" * 2000 + b"x", b"d/" * 2100, b"/" * 4095, b"/" * 4096, b"./" * 2047, b"./" * 2048,
-         b"\xff\xfe", b"a\nb", b"chain33", b"chain34", b"chain40", b"/proc/self/../1")
+PATHS = (
+    b"",
+    b".",
+    b"/",
+    b"//",
+    b"///etc//",
+    b"..",
+    b"../..",
+    b"/..",
+    b"file",
+    b"./file",
+    b"file/",
+    b"file/.",
+    b"file/..",
+    b"file/x",
+    b"missing",
+    b"missing/",
+    b"missing/x",
+    b"missing/..",
+    b"directory/./inside",
+    b"directory/../file",
+    b"down",
+    b"down/inside",
+    b"down/..",
+    b"down/../missing",
+    b"link",
+    b"link/",
+    b"link/x",
+    b"dangling",
+    b"dangling/",
+    b"dangling/x",
+    b"loop",
+    b"loop/x",
+    b"absolute/inside",
+    b"absolute/../file",
+    b"slash/inside",
+    b"slash",
+    b"@/down/inside",
+    b"@/missing",
+    b"locked/below",
+    b"locked/missing",
+    b"x" * 255,
+    b"x" * 256,
+    b"d/" * 2000 + b"x",
+    b"d/" * 2100,
+    b"/" * 4095,
+    b"/" * 4096,
+    b"./" * 2047,
+    b"./" * 2048,
+    b"\xff\xfe",
+    b"a\nb",
+    b"chain33",
+    b"chain34",
+    b"chain40",
+    b"/proc/self/../1",
+)
 
 
 def test_real_paths(furnished):
@@ -271,8 +368,24 @@ def test_real_paths(furnished):
 def test_expand_path(furnished):
     me = pwd.getpwuid(os.geteuid())
     own = b"~" + os.fsencode(me.pw_name)
-    for path in (*PATHS, b"~", b"~/", b"~/file", b"~//file", b"~/missing", b"~/missing/x", own, own + b"/",
-                 own + b"/x", b"~nobody-here", b"~nobody-here/x", b"~\xff", b"x~", b"./~", b"~/../" + b"x" * 256):
+    for path in (
+        *PATHS,
+        b"~",
+        b"~/",
+        b"~/file",
+        b"~//file",
+        b"~/missing",
+        b"~/missing/x",
+        own,
+        own + b"/",
+        own + b"/x",
+        b"~nobody-here",
+        b"~nobody-here/x",
+        b"~\xff",
+        b"x~",
+        b"./~",
+        b"~/../" + b"x" * 256,
+    ):
         furnished.extended("expand-path@openssh.com", path)
     assert furnished.extended("expand-path@openssh.com", b"~nobody-here") == Status(NO_SUCH_FILE, b"no such user")
 
@@ -283,7 +396,7 @@ def test_users(furnished):
     assert furnished.extended("home-directory", b"nobody-here").code == FAILURE
     furnished.extended("home-directory", b"")
     group = grp.getgrgid(os.getegid())
-    ids = struct.pack(">4I", me.pw_uid, 4000000000, 2 ** 32 - 1, me.pw_uid)
+    ids = struct.pack(">4I", me.pw_uid, 4000000000, 2**32 - 1, me.pw_uid)
     answer = furnished.extended("users-groups-by-id@openssh.com", ids, struct.pack(">2I", group.gr_gid, 4000000000))
     assert os.fsencode(me.pw_name) in answer.bytes and os.fsencode(group.gr_name) in answer.bytes
     furnished.extended("users-groups-by-id@openssh.com", b"", b"")
@@ -308,10 +421,10 @@ def test_space(furnished, python):
     answer = furnished.extended("fstatvfs@openssh.com", handle, same=steady)
     block, free = struct.unpack_from(">Q", answer.bytes, 8)[0], struct.unpack_from(">Q", answer.bytes, 24)[0]
     real = os.statvfs(furnished.roots[0])
-    assert abs(block * free - real.f_frsize * real.f_bfree) < 2 ** 30
+    assert abs(block * free - real.f_frsize * real.f_bfree) < 2**30
 
 
-BAD_OFFSETS = (2 ** 63, 2 ** 64 - 1, 2 ** 63 - 1, 2 ** 62)
+BAD_OFFSETS = (2**63, 2**64 - 1, 2**63 - 1, 2**62)
 
 
 @pytest.mark.parametrize("flags", [R, W, R | W, R | W | APPEND])
@@ -320,14 +433,24 @@ def test_transfers(furnished, flags, path):
     handle = furnished.open(path, flags)
     if isinstance(handle, Status):
         return
-    for offset, count in ((0, 1), (0, 10), (3, 100), (10, 1), (11, 5), (0, 0), (100, 0), (0, 261120), (0, 261121),
-                          (0, 2 ** 32 - 1)):
+    for offset, count in (
+        (0, 1),
+        (0, 10),
+        (3, 100),
+        (10, 1),
+        (11, 5),
+        (0, 0),
+        (100, 0),
+        (0, 261120),
+        (0, 261121),
+        (0, 2**32 - 1),
+    ):
         furnished.ask(READ, handle, U64(offset), count)
     for offset in BAD_OFFSETS:
         furnished.ask(READ, handle, U64(offset), 10)
         furnished.ask(READ, handle, U64(offset), 0)
     if path == b"file":
-        for offset in (0, 5, 100, 10 ** 6, *BAD_OFFSETS):
+        for offset in (0, 5, 100, 10**6, *BAD_OFFSETS):
             furnished.ask(WRITE, handle, U64(offset), b"abc")
             furnished.ask(WRITE, handle, U64(offset), b"")
         furnished.ask(WRITE, handle, U64(1), os.urandom(1) * 261120)
@@ -340,7 +463,7 @@ def test_data_is_exact(furnished):
     rng = random.Random(5)
     content = bytes(rng.getrandbits(8) for _ in range(600000))
     handle = furnished.open(b"blob", R | W | CREATE | EXCLUSIVE)
-    pieces = [(at, content[at:at + size]) for at, size in zip(range(0, 600000, 60000), itertools.repeat(60000))]
+    pieces = [(at, content[at : at + size]) for at, size in zip(range(0, 600000, 60000), itertools.repeat(60000))]
     rng.shuffle(pieces)
     for at, piece in pieces:
         assert furnished.ask(WRITE, handle, U64(at), piece).code == OK
@@ -362,8 +485,10 @@ def test_append_writes_at_the_end(furnished):
 
 
 #: Handles that none can be, or that were never given.
-WRONG = [Raw(struct.pack(">I", len(text)) + text) for text in (
-    b"", b"abc", struct.pack(">I", 77), b"\xff" * 4, bytes(8), bytes(255), bytes(300))]
+WRONG = [
+    Raw(struct.pack(">I", len(text)) + text)
+    for text in (b"", b"abc", struct.pack(">I", 77), b"\xff" * 4, bytes(8), bytes(255), bytes(300))
+]
 
 
 def test_wrong_handles(furnished):
@@ -387,11 +512,11 @@ def test_wrong_handles(furnished):
 
 
 @pytest.mark.parametrize("size", [0, 100, 65536, 65537, 200000])
-@pytest.mark.parametrize("count", [0, 1, 100, 65536, 70000, 131072, 300000, 2 ** 63, 2 ** 64 - 1])
+@pytest.mark.parametrize("count", [0, 1, 100, 65536, 70000, 131072, 300000, 2**63, 2**64 - 1])
 def test_copying_within_the_server(furnished, size, count):
     furnished.each(lambda root: (root / "source").write_bytes(bytes(i * 7 & 255 for i in range(size))))
     source = furnished.open(b"source", R)
-    ways = (W, 0, 0), (W, 50, 20), (W | APPEND, 0, 5), (R | W, 2 ** 63, 0), (W, 0, 2 ** 63)
+    ways = (W, 0, 0), (W, 50, 20), (W | APPEND, 0, 5), (R | W, 2**63, 0), (W, 0, 2**63)
     for number, (flags, start, at) in enumerate(ways):
         target = furnished.open(b"target%d" % number, flags | CREATE)
         furnished.ask(WRITE, target, U64(0), b"before")
@@ -438,7 +563,12 @@ def test_listing_ends_again_and_again(furnished):
 
 def test_names_of_any_bytes(both):
     names = [bytes([number]) for number in range(1, 256) if number not in b"/."] + [
-        b"\xff" * 255, b"-rf", b"\xc3\xa4", b"a\nb\rc", b"\xed\xa0\x80"]
+        b"\xff" * 255,
+        b"-rf",
+        b"\xc3\xa4",
+        b"a\nb\rc",
+        b"\xed\xa0\x80",
+    ]
     for name in names:
         handle = both.open(name, W | CREATE | EXCLUSIVE)
         both.ask(WRITE, handle, U64(0), name)
@@ -460,8 +590,20 @@ def test_long_names(make_both, zone):
     half_year = 365 * 24 * 3600 // 2
 
     def fill(root):
-        for number, seconds in enumerate((now - 3600, now + 3600, now - half_year + 100, now - half_year - 100, 0,
-                                          -86400 * 900, 2 ** 31 + 5, 2 ** 33, 10 ** 9, 951782400)):
+        for number, seconds in enumerate(
+            (
+                now - 3600,
+                now + 3600,
+                now - half_year + 100,
+                now - half_year - 100,
+                0,
+                -86400 * 900,
+                2**31 + 5,
+                2**33,
+                10**9,
+                951782400,
+            )
+        ):
             path = root / f"date{number}"
             path.write_bytes(b"")
             os.utime(path, (seconds, seconds))
@@ -474,7 +616,7 @@ def test_long_names(make_both, zone):
         os.mkfifo(root / "fifo")
         (root / "link").symlink_to("mode0")
         with open(root / "large", "wb") as file:
-            file.truncate(10 ** 12 + 7)
+            file.truncate(10**12 + 7)
         os.link(root / "large", root / "linked")
         with socket.socket(socket.AF_UNIX) as one:
             one.bind(os.path.relpath(root / "socket"))
@@ -546,12 +688,39 @@ def test_a_walk_at_random(make_both):
         handles = []
         for _ in range(1000):
             name, other = rng.choice(names), rng.choice(names)
-            kind = rng.choice(["open", "open", "close", "read", "write", "write", "stat", "lstat", "fstat", "setstat",
-                               "lsetstat", "fsetstat", "list", "remove", "mkdir", "mkdir", "rmdir", "realpath",
-                               "rename", "posix-rename@openssh.com", "hardlink@openssh.com", "readlink", "symlink",
-                               "copy"])
-            attributes = Attributes(size=rng.choice([None, rng.randrange(50)]), times=rng.choice([None, OLD]),
-                                    mode=rng.choice([None, 0o700, 0o755, 0o500, 0o644, 0]))
+            kind = rng.choice(
+                [
+                    "open",
+                    "open",
+                    "close",
+                    "read",
+                    "write",
+                    "write",
+                    "stat",
+                    "lstat",
+                    "fstat",
+                    "setstat",
+                    "lsetstat",
+                    "fsetstat",
+                    "list",
+                    "remove",
+                    "mkdir",
+                    "mkdir",
+                    "rmdir",
+                    "realpath",
+                    "rename",
+                    "posix-rename@openssh.com",
+                    "hardlink@openssh.com",
+                    "readlink",
+                    "symlink",
+                    "copy",
+                ]
+            )
+            attributes = Attributes(
+                size=rng.choice([None, rng.randrange(50)]),
+                times=rng.choice([None, OLD]),
+                mode=rng.choice([None, 0o700, 0o755, 0o500, 0o644, 0]),
+            )
             handle = rng.choice(handles) if handles else WRONG[0]
             if kind == "open":
                 flags = rng.randrange(64)
@@ -567,8 +736,17 @@ def test_a_walk_at_random(make_both):
             elif kind == "write":
                 both.ask(WRITE, handle, U64(rng.randrange(20)), bytes([rng.randrange(256)]) * rng.randrange(30))
             elif kind in ("stat", "lstat", "remove", "rmdir", "realpath", "readlink"):
-                both.ask({"stat": STAT, "lstat": LSTAT, "remove": REMOVE, "rmdir": RMDIR, "realpath": REALPATH,
-                          "readlink": READLINK}[kind], name)
+                both.ask(
+                    {
+                        "stat": STAT,
+                        "lstat": LSTAT,
+                        "remove": REMOVE,
+                        "rmdir": RMDIR,
+                        "realpath": REALPATH,
+                        "readlink": READLINK,
+                    }[kind],
+                    name,
+                )
             elif kind == "fstat":
                 both.ask(FSTAT, handle)
             elif kind == "setstat":

@@ -103,7 +103,7 @@ def test_many_requests_at_once(ours, tmp_path):
             expected.append(None)
         else:
             stream += packet(READ, number, handle, U64(at), count)
-            expected.append(content[at:at + count])
+            expected.append(content[at : at + count])
     writer = os.fork()
     if writer == 0:
         try:
@@ -119,21 +119,38 @@ def test_many_requests_at_once(ours, tmp_path):
     os.waitpid(writer, 0)
 
 
-@pytest.mark.parametrize("nonsense", [
-    struct.pack(">I", 0), struct.pack(">I", 262145), b"\xff" * 4, struct.pack(">I", 2 ** 31) + b"x" * 100,
-    packet(STAT)[:4] + b"\x11",  # no request number
-    struct.pack(">IB", 1, STAT), struct.pack(">IBI", 5, STAT, 1), packet(STAT, 1, Raw(struct.pack(">I", 5) + b"four")),
-    packet(STAT, 1, Raw(b"\xff\xff\xff\xffx")), packet(STAT, 1, b"a\0b"), packet(STAT, 1, b"a\0\0"),
-    packet(OPEN, 1, b"f", R), packet(OPEN, 1, b"f", R, Raw(struct.pack(">I", 1))),
-    packet(OPEN, 1, b"f", R, Raw(struct.pack(">II", 8, 1))),
-    packet(SETSTAT, 1, b"f", Raw(struct.pack(">II", 0x80000000, 0xFFFFFFFF))),
-    packet(READ, 1, Raw(struct.pack(">II", 4, 0))),
-    packet(WRITE, 1, Raw(struct.pack(">II", 4, 0)), U64(0), Raw(b"\0\0\1\0abc")),
-    packet(EXTENDED, 1), packet(EXTENDED, 1, Raw(b"\0\0\0\x20copy-data")), packet(EXTENDED, 1, b"copy-data", b"1234"),
-    packet(EXTENDED, 1, b"users-groups-by-id@openssh.com", b"12345", b""), packet(RENAME, 1, b"a"),
-    packet(SYMLINK, 1, b"a"),
-    packet(INIT), b"GET / HTTP/1.1\r\n\r\n", b"\nWelcome!\n",
-], ids=str)
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        struct.pack(">I", 0),
+        struct.pack(">I", 262145),
+        b"\xff" * 4,
+        struct.pack(">I", 2**31) + b"x" * 100,
+        packet(STAT)[:4] + b"\x11",  # no request number
+        struct.pack(">IB", 1, STAT),
+        struct.pack(">IBI", 5, STAT, 1),
+        packet(STAT, 1, Raw(struct.pack(">I", 5) + b"four")),
+        packet(STAT, 1, Raw(b"\xff\xff\xff\xffx")),
+        packet(STAT, 1, b"a\0b"),
+        packet(STAT, 1, b"a\0\0"),
+        packet(OPEN, 1, b"f", R),
+        packet(OPEN, 1, b"f", R, Raw(struct.pack(">I", 1))),
+        packet(OPEN, 1, b"f", R, Raw(struct.pack(">II", 8, 1))),
+        packet(SETSTAT, 1, b"f", Raw(struct.pack(">II", 0x80000000, 0xFFFFFFFF))),
+        packet(READ, 1, Raw(struct.pack(">II", 4, 0))),
+        packet(WRITE, 1, Raw(struct.pack(">II", 4, 0)), U64(0), Raw(b"\0\0\1\0abc")),
+        packet(EXTENDED, 1),
+        packet(EXTENDED, 1, Raw(b"\0\0\0\x20copy-data")),
+        packet(EXTENDED, 1, b"copy-data", b"1234"),
+        packet(EXTENDED, 1, b"users-groups-by-id@openssh.com", b"12345", b""),
+        packet(RENAME, 1, b"a"),
+        packet(SYMLINK, 1, b"a"),
+        packet(INIT),
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\nWelcome!\n",
+    ],
+    ids=str,
+)
 def test_nonsense_is_the_end(start, python, tmp_path, nonsense):
     """With a line about it; what was asked before is answered."""
     one = start([python, FILES])
@@ -159,7 +176,7 @@ def test_first_comes_the_version(start, python, first):
 
 def test_large_numbers_cost_nothing(ours, tmp_path):
     with open(tmp_path / "large", "wb") as file:
-        file.truncate(2 ** 40)
+        file.truncate(2**40)
     handle = ours.ask(OPEN, b"large", R | W, Attributes())
     before = ours.peak_memory()
     for _ in range(50):
@@ -183,8 +200,9 @@ def test_answers_that_nobody_reads_cost_nothing(ours, tmp_path):
 
 def test_handles_are_as_many_as_the_limit_allows(start, python, tmp_path):
     limit = 64
-    one = start([python, FILES], tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit,
-                                                                                                          limit)))
+    one = start(
+        [python, FILES], tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    )
     one.init()
     most = struct.unpack_from(">Q", one.ask(EXTENDED, b"limits@openssh.com").bytes, 24)[0]
     assert most == limit - 5
@@ -245,13 +263,22 @@ def requests(rng, name):
     handle = struct.pack(">I", rng.randrange(4))
     attributes = Attributes(size=rng.choice((None, 5)), mode=rng.choice((None, 0o755)))
     fields = {
-        OPEN: (name, rng.randrange(64), attributes), CLOSE: (handle,), READ: (handle, U64(rng.randrange(9)), 50),
-        WRITE: (handle, U64(rng.randrange(9)), b"data"), FSTAT: (handle,), SETSTAT: (name, attributes),
-        READDIR: (handle,), MKDIR: (name, attributes), RENAME: (name, b"other"), SYMLINK: (name, b"link"),
-        EXTENDED: (rng.choice((b"copy-data", b"limits@openssh.com", b"statvfs@openssh.com",
-                               b"expand-path@openssh.com")), name),
+        OPEN: (name, rng.randrange(64), attributes),
+        CLOSE: (handle,),
+        READ: (handle, U64(rng.randrange(9)), 50),
+        WRITE: (handle, U64(rng.randrange(9)), b"data"),
+        FSTAT: (handle,),
+        SETSTAT: (name, attributes),
+        READDIR: (handle,),
+        MKDIR: (name, attributes),
+        RENAME: (name, b"other"),
+        SYMLINK: (name, b"link"),
+        EXTENDED: (
+            rng.choice((b"copy-data", b"limits@openssh.com", b"statvfs@openssh.com", b"expand-path@openssh.com")),
+            name,
+        ),
     }.get(kind, (name,))
-    return packet(kind, rng.randrange(2 ** 32), *fields)
+    return packet(kind, rng.randrange(2**32), *fields)
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ class Cluster:
                 path, _, query = self.path.partition("?")
                 found = cluster.get(path, dict(parse_qsl(query)).get("labelSelector", ""))
                 self.answer(200, found) if found else self.answer(
-                    404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404})
+                    404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+                )
 
             def do_POST(self):
                 new = self.body()
@@ -73,18 +74,48 @@ class Cluster:
         if path == "/api":
             return {"kind": "APIVersions", "versions": ["v1"]}
         if path == "/apis":
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [
-                {"name": one.split("/")[0], "versions": [{"groupVersion": one, "version": "v1"}],
-                 "preferredVersion": {"groupVersion": one, "version": "v1"}} for one in KINDS if "/" in one]}
+            return {
+                "kind": "APIGroupList",
+                "apiVersion": "v1",
+                "groups": [
+                    {
+                        "name": one.split("/")[0],
+                        "versions": [{"groupVersion": one, "version": "v1"}],
+                        "preferredVersion": {"groupVersion": one, "version": "v1"},
+                    }
+                    for one in KINDS
+                    if "/" in one
+                ],
+            }
         for version, kinds in KINDS.items():
             if path == (f"/apis/{version}" if "/" in version else f"/api/{version}"):
-                return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": [
-                    {"name": plural, "singularName": "", "namespaced": True, "kind": kind,
-                     "verbs": ["get", "list", "create", "patch", "update", "delete"]} for plural, kind in kinds]}
+                return {
+                    "kind": "APIResourceList",
+                    "apiVersion": "v1",
+                    "groupVersion": version,
+                    "resources": [
+                        {
+                            "name": plural,
+                            "singularName": "",
+                            "namespaced": True,
+                            "kind": kind,
+                            "verbs": ["get", "list", "create", "patch", "update", "delete"],
+                        }
+                        for plural, kind in kinds
+                    ],
+                }
         if path.endswith("/secrets"):
-            return {"kind": "SecretList", "apiVersion": "v1", "metadata": {},
-                    "items": [one for at, one in self.objects.items() if at.startswith(f"{path}/") and
-                              dict(parse_qsl(selector, separator=",")).items() <= one["metadata"]["labels"].items()]}
+            return {
+                "kind": "SecretList",
+                "apiVersion": "v1",
+                "metadata": {},
+                "items": [
+                    one
+                    for at, one in self.objects.items()
+                    if at.startswith(f"{path}/")
+                    and dict(parse_qsl(selector, separator=",")).items() <= one["metadata"]["labels"].items()
+                ],
+            }
         return None
 
     def close(self):

@@ -54,16 +54,28 @@ class Helm:
             file.chmod(0o644)
             words += ["--values", str(file)]
         alone = [] if online else ["unshare", "--net", "--"]
-        done = subprocess.run([*alone, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *words],
-                              capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd="/", timeout=60,
-                              env={"HOME": str(self.directory / "none"), "PATH": "/usr/bin:/bin"})
+        done = subprocess.run(
+            [*alone, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *words],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            timeout=60,
+            env={"HOME": str(self.directory / "none"), "PATH": "/usr/bin:/bin"},
+        )
         assert not check or done.returncode == 0, done.stderr
         return done
 
     def template(self, values=None, kubernetes="1.32.0"):
         """The rendered objects: (kind, name) → object."""
-        done = self.run("template", "release", str(self.directory / "chart"), "--kube-version", kubernetes,
-                        values={"hubUrl": HUB, **(values or {})})
+        done = self.run(
+            "template",
+            "release",
+            str(self.directory / "chart"),
+            "--kube-version",
+            kubernetes,
+            values={"hubUrl": HUB, **(values or {})},
+        )
         return {(one["kind"], one["metadata"]["name"]): one for one in documents(done.stdout)}
 
     def refused(self, values):

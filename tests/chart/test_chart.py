@@ -21,28 +21,53 @@ VARIANTS = {
         "hostKey": "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----",
         "serviceToken": "0123456789abcdef",
         "userNamespaces": {"enabled": True},
-        "config": {"hub": {"start_timeout": 600}, "files": {"rsync": True},
-                   "shares": [{"source": "/srv/shared", "path": "/shared", "groups": ["a \"b\""]}]},
+        "config": {
+            "hub": {"start_timeout": 600},
+            "files": {"rsync": True},
+            "shares": [{"source": "/srv/shared", "path": "/shared", "groups": ['a "b"']}],
+        },
         "ssh": {
             "replicaCount": 3,
-            "service": {"type": "LoadBalancer", "loadBalancerIP": "192.0.2.7", "externalTrafficPolicy": "Local",
-                        "loadBalancerSourceRanges": ["198.51.100.0/24"], "nodePort": 30022},
-            "podLabels": {"a": "b"}, "podAnnotations": {"c": "d"}, "serviceLabels": {"e": "f"},
-            "serviceAnnotations": {"g": "h"}, "resources": {"requests": {"memory": "64Mi"}},
-            "imagePullSecrets": [{"name": "pull"}], "nodeSelector": {"i": "j"},
+            "service": {
+                "type": "LoadBalancer",
+                "loadBalancerIP": "192.0.2.7",
+                "externalTrafficPolicy": "Local",
+                "loadBalancerSourceRanges": ["198.51.100.0/24"],
+                "nodePort": 30022,
+            },
+            "podLabels": {"a": "b"},
+            "podAnnotations": {"c": "d"},
+            "serviceLabels": {"e": "f"},
+            "serviceAnnotations": {"g": "h"},
+            "resources": {"requests": {"memory": "64Mi"}},
+            "imagePullSecrets": [{"name": "pull"}],
+            "nodeSelector": {"i": "j"},
             "tolerations": [{"key": "k", "operator": "Exists"}],
-            "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
-                {"weight": 1, "preference": {"matchExpressions": [{"key": "l", "operator": "Exists"}]}}]}},
-            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
-                                           "whenUnsatisfiable": "ScheduleAnyway",
-                                           "labelSelector": {"matchLabels": {"a": "b"}}}],
+            "affinity": {
+                "nodeAffinity": {
+                    "preferredDuringSchedulingIgnoredDuringExecution": [
+                        {"weight": 1, "preference": {"matchExpressions": [{"key": "l", "operator": "Exists"}]}}
+                    ]
+                }
+            },
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": {"a": "b"}},
+                }
+            ],
             "priorityClassName": "high",
             "networkPolicy": {"ingress": [{"from": [{"podSelector": {}}]}], "egress": [{"to": [{"podSelector": {}}]}]},
         },
         "sftp": {"replicaCount": 2, "pvc": {"name": "homes"}, "service": {"type": "NodePort"}},
     },
     "unprivileged": {"unprivileged": {"enabled": True}},
-    "a Secret of one's own": {"existingSecret": "mine", "appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}},
+    "a Secret of one's own": {
+        "existingSecret": "mine",
+        "appArmorProfile": {"type": "Localhost", "localhostProfile": "p"},
+    },
 }
 
 
@@ -92,12 +117,18 @@ def test_the_configuration(helm):
     assert config(helm.template(VARIANTS["homes"]))["homes"] == {"root": "/srv/homes", "template": "{slug}"}
     everything = config(helm.template(VARIANTS["all"]))
     assert everything == {
-        "hub": {"url": HUB, "start_timeout": 600}, "files": {"rsync": True}, "accounts": {"range": [20000, 60000]},
+        "hub": {"url": HUB, "start_timeout": 600},
+        "files": {"rsync": True},
+        "accounts": {"range": [20000, 60000]},
         "homes": {"root": "/srv/homes", "template": "{escaped}"},
         "keys": {"service_token_file": "/etc/jupyterhub-openssh/service-token"},
-        "shares": [{"source": "/srv/shared", "path": "/shared", "groups": ['a "b"']}]}
-    odd = config(helm.template({"config": {"hub": {"url": "https://other.example.org"},
-                                           "login": {"allow_users": ["<a>&\\\"'\u00e9"]}}}))
+        "shares": [{"source": "/srv/shared", "path": "/shared", "groups": ['a "b"']}],
+    }
+    odd = config(
+        helm.template(
+            {"config": {"hub": {"url": "https://other.example.org"}, "login": {"allow_users": ["<a>&\\\"'\u00e9"]}}}
+        )
+    )
     assert odd["hub"]["url"] == "https://other.example.org" and odd["login"]["allow_users"] == ["<a>&\\\"'\u00e9"]
 
 
@@ -131,13 +162,21 @@ def test_unprivileged_pods_meet_the_standard_restricted(helm):
     rendered = helm.template({"unprivileged": {"enabled": True, "uid": 2000}})
     pod = rendered["Deployment", "jupyterhub-ssh"]["spec"]["template"]["spec"]
     assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod)
-    assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} == {"configMap", "emptyDir", "secret"}
+    assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} == {
+        "configMap",
+        "emptyDir",
+        "secret",
+    }
     security = pod["securityContext"]
     assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 2000)
     assert security["seccompProfile"] == security["appArmorProfile"] == {"type": "RuntimeDefault"}
     [one] = pod["containers"]
-    assert one["securityContext"] == {"privileged": False, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
-                                      "capabilities": {"drop": ["ALL"]}}
+    assert one["securityContext"] == {
+        "privileged": False,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
     assert [port["containerPort"] for port in one["ports"]] == [2222]
     assert config(rendered)["session"] == {"jail": "none"}
     assert config(rendered)["accounts"] == {"uid": "fixed", "fixed": [2000, 100]}
@@ -148,8 +187,10 @@ def test_unprivileged_pods_meet_the_standard_restricted(helm):
 @pytest.mark.parametrize("kubernetes", ["1.29.1", "1.30.0"])
 def test_apparmor_is_told_in_the_words_of_the_version(helm, kubernetes):
     template = helm.template({}, kubernetes)["Deployment", "jupyterhub-ssh"]["spec"]["template"]
-    told = [template["metadata"]["annotations"].get("container.apparmor.security.beta.kubernetes.io/sshd"),
-            template["spec"]["securityContext"].get("appArmorProfile")]
+    told = [
+        template["metadata"]["annotations"].get("container.apparmor.security.beta.kubernetes.io/sshd"),
+        template["spec"]["securityContext"].get("appArmorProfile"),
+    ]
     assert told == (["unconfined", None] if kubernetes < "1.30" else [None, {"type": "Unconfined"}])
 
 
@@ -176,8 +217,19 @@ def cluster():
 
 def install(helm, cluster, values=None):
     """Installs or upgrades the chart; the data of its Secret."""
-    helm.run("upgrade", "--install", "release", str(helm.directory / "chart"), "--namespace", "jhub",
-             "--disable-openapi-validation", "--kube-apiserver", cluster.url, values={"hubUrl": HUB, **(values or {})}, online=True)
+    helm.run(
+        "upgrade",
+        "--install",
+        "release",
+        str(helm.directory / "chart"),
+        "--namespace",
+        "jhub",
+        "--disable-openapi-validation",
+        "--kube-apiserver",
+        cluster.url,
+        values={"hubUrl": HUB, **(values or {})},
+        online=True,
+    )
     data = cluster.objects["/api/v1/namespaces/jhub/secrets/jupyterhub-openssh"]["data"]
     return {key: base64.b64decode(value) for key, value in data.items()}
 
@@ -197,21 +249,48 @@ def test_host_keys_of_the_cluster_are_kept(helm, cluster):
 
 def test_wrong_values_are_refused(helm):
     assert "hubUrl must be set" in helm.refused({})
-    for wrong in ({"hubUrl": "hub.example.org"}, {"hubUrl": HUB, "hubURL": HUB}, {"hubUrl": HUB, "ssh": {"replicas": 2}},
-                  {"hubUrl": HUB, "sftp": {"pvc": "homes"}}, {"hubUrl": HUB, "config": {"hub": "x"}},
-                  {"hubUrl": HUB, "capabilities": ["NET_ADMIN"]}, {"hubUrl": HUB, "ssh": {"service": {"type": "Local"}}}):
+    for wrong in (
+        {"hubUrl": "hub.example.org"},
+        {"hubUrl": HUB, "hubURL": HUB},
+        {"hubUrl": HUB, "ssh": {"replicas": 2}},
+        {"hubUrl": HUB, "sftp": {"pvc": "homes"}},
+        {"hubUrl": HUB, "config": {"hub": "x"}},
+        {"hubUrl": HUB, "capabilities": ["NET_ADMIN"]},
+        {"hubUrl": HUB, "ssh": {"service": {"type": "Local"}}},
+    ):
         assert "values don't meet the specifications of the schema" in helm.refused(wrong), wrong
 
 
 def test_values_of_the_earlier_chart_are_taken(helm):
     # The defaults of its last version, but for the images.
-    component = {"enabled": True, "replicaCount": 1, "service": {"type": "ClusterIP", "port": 22},
-                 "podLabels": {"hub.jupyter.org/network-access-hub": "true",
-                               "hub.jupyter.org/network-access-proxy-http": "true"},
-                 "podAnnotations": {}, "serviceLabels": {}, "serviceAnnotations": {}, "resources": {},
-                 "imagePullSecrets": [], "nodeSelector": {}, "tolerations": [], "affinity": {}, "networkPolicy": {}}
-    rendered = helm.template({"hostKey": "", "nameOverride": "", "fullnameOverride": "jupyterhub", "global": {},
-                              "ssh": component, "sftp": {**component, "pvc": {"enabled": True, "name": "homes"}}})
+    component = {
+        "enabled": True,
+        "replicaCount": 1,
+        "service": {"type": "ClusterIP", "port": 22},
+        "podLabels": {
+            "hub.jupyter.org/network-access-hub": "true",
+            "hub.jupyter.org/network-access-proxy-http": "true",
+        },
+        "podAnnotations": {},
+        "serviceLabels": {},
+        "serviceAnnotations": {},
+        "resources": {},
+        "imagePullSecrets": [],
+        "nodeSelector": {},
+        "tolerations": [],
+        "affinity": {},
+        "networkPolicy": {},
+    }
+    rendered = helm.template(
+        {
+            "hostKey": "",
+            "nameOverride": "",
+            "fullnameOverride": "jupyterhub",
+            "global": {},
+            "ssh": component,
+            "sftp": {**component, "pvc": {"enabled": True, "name": "homes"}},
+        }
+    )
     for name in ("ssh", "sftp"):
         assert rendered["Service", f"jupyterhub-{name}"]["spec"]["ports"][0]["port"] == 22
 
@@ -219,10 +298,12 @@ def test_values_of_the_earlier_chart_are_taken(helm):
 def test_services_lead_to_the_pods(helm, values):
     rendered = helm.template(values)
     for (kind, name), one in rendered.items():
-        selector = {"Service": lambda: one["spec"]["selector"],
-                    "NetworkPolicy": lambda: one["spec"]["podSelector"]["matchLabels"],
-                    "PodDisruptionBudget": lambda: one["spec"]["selector"]["matchLabels"],
-                    "Deployment": lambda: one["spec"]["selector"]["matchLabels"]}.get(kind)
+        selector = {
+            "Service": lambda: one["spec"]["selector"],
+            "NetworkPolicy": lambda: one["spec"]["podSelector"]["matchLabels"],
+            "PodDisruptionBudget": lambda: one["spec"]["selector"]["matchLabels"],
+            "Deployment": lambda: one["spec"]["selector"]["matchLabels"],
+        }.get(kind)
         if selector:
             template = rendered["Deployment", name]["spec"]["template"]
             assert selector().items() <= template["metadata"]["labels"].items()
@@ -262,6 +343,10 @@ def test_the_snippet_for_traefik(helm):
 
 
 def test_every_snippet_is_one_document(helm):
-    for file in (CHART / "README.md", REPOSITORY / "docs/installation.md", REPOSITORY / "docs/upgrading-from-jupyterhub-ssh.md"):
+    for file in (
+        CHART / "README.md",
+        REPOSITORY / "docs/installation.md",
+        REPOSITORY / "docs/upgrading-from-jupyterhub-ssh.md",
+    ):
         for text in snippets(file):
             assert len(documents(text)) == 1, text

@@ -26,8 +26,11 @@ from lib.wait import wait_for
 
 def pytest_addoption(parser):
     parser.addoption("--suite", action="append", choices=SUITES, help="only this Debian suite; may be repeated")
-    parser.addoption("--half", action="store_true",
-                     help="leave to the other suite's run what a bastion's Debian makes no difference to")
+    parser.addoption(
+        "--half",
+        action="store_true",
+        help="leave to the other suite's run what a bastion's Debian makes no difference to",
+    )
 
 
 def pytest_generate_tests(metafunc):
@@ -61,10 +64,16 @@ def pytest_runtest_makereport(item, call):
     bastion, hub = fixtures.get("bastion") or fixtures.get("bare"), fixtures.get("hub")
     mark = getattr(item, "log_mark", 0)
     if bastion:
-        _add(report, "bastion's log", lambda: "\n".join(
-            f"{e.program}[{e.pid}]: {e.text}" for e in bastion.syslog.since(mark)[-80:]))
-        _add(report, "bastion's processes", lambda: "\n".join(
-            f"{p.pid} {p.command_line()}" for p in bastion.box.processes()))
+        _add(
+            report,
+            "bastion's log",
+            lambda: "\n".join(f"{e.program}[{e.pid}]: {e.text}" for e in bastion.syslog.since(mark)[-80:]),
+        )
+        _add(
+            report,
+            "bastion's processes",
+            lambda: "\n".join(f"{p.pid} {p.command_line()}" for p in bastion.box.processes()),
+        )
     if hub:
         _add(report, "hub's log, its end", lambda: "\n".join(line[:300] for line in hub.log_text().splitlines()[-25:]))
 
@@ -224,8 +233,12 @@ class Server:
 
     def no_terminals(self, timeout=20.0):
         """Wait until none of the server's terminals is left."""
-        wait_for(lambda: not self.jupyter.terminals(), lambda: f"terminals are closed: {self.jupyter.terminals()}",
-                 timeout, 0.1)
+        wait_for(
+            lambda: not self.jupyter.terminals(),
+            lambda: f"terminals are closed: {self.jupyter.terminals()}",
+            timeout,
+            0.1,
+        )
 
 
 def _server(hub, client, user):

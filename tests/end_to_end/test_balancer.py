@@ -47,10 +47,21 @@ class Balancer:
         self.box = Box("balancer", lower=root_directory("trixie"))
         network.join(self.box.network, self.address)
         shutil.copy("/etc/resolv.conf", self.box.path("/etc/resolv.conf"))
-        self.box.run("apt-get", "--yes", "--quiet", "--no-install-recommends", "install", "haproxy", online=True,
-                     timeout=300, env={"DEBIAN_FRONTEND": "noninteractive"})
-        servers = "".join(f"    server {one.box.hostname}{number} {one.address}:{one.PORT} check inter 500ms fall 2 rise 1\n"
-                          for number, one in enumerate(bastions))
+        self.box.run(
+            "apt-get",
+            "--yes",
+            "--quiet",
+            "--no-install-recommends",
+            "install",
+            "haproxy",
+            online=True,
+            timeout=300,
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+        )
+        servers = "".join(
+            f"    server {one.box.hostname}{number} {one.address}:{one.PORT} check inter 500ms fall 2 rise 1\n"
+            for number, one in enumerate(bastions)
+        )
         self.box.write("/etc/haproxy/haproxy.cfg", CONFIG + servers)
         self.process = self.box.start("haproxy", "-W", "-f", "/etc/haproxy/haproxy.cfg")
 
@@ -99,8 +110,15 @@ def nobody_is_left(pair, client):
 def where(pair, client, balancer, server, words="echo $SSH_CONNECTION"):
     """Runs a command through the balancer; the number of the bastion that it came by. Fails unless it succeeds."""
     options = ["-o", "StrictHostKeyChecking=yes"] if (client.directory / "known_hosts").exists() else []
-    done = subprocess.run(client.ssh(balancer, server.user, words, options=options), env=client.askpass(server.token),
-                          timeout=60, capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
+    done = subprocess.run(
+        client.ssh(balancer, server.user, words, options=options),
+        env=client.askpass(server.token),
+        timeout=60,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     assert done.returncode == 0, done.stderr
     [number] = [n for n, one in enumerate(pair) if done.stdout.split()[2] == one.address]
     return number

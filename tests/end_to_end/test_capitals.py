@@ -54,7 +54,9 @@ def test_no_case_gets_past_a_rule(bastion, client, hub):
     with sshd_says(bastion, "DenyUsers alice"):
         refused(client, bastion, "Alice", token, "", r"User alice from \S+ not allowed because listed in DenyUsers")
     with sshd_says(bastion, "AllowUsers localadmin"):
-        refused(client, bastion, "Alice", token, "", r"User alice from \S+ not allowed because not listed in AllowUsers")
+        refused(
+            client, bastion, "Alice", token, "", r"User alice from \S+ not allowed because not listed in AllowUsers"
+        )
 
 
 def test_no_case_gets_past_a_local_account(bastion, client, hub, faulty):
@@ -80,8 +82,14 @@ def test_a_hub_that_tells_capitals_apart(bastion, client, hub, faulty):
     token = "0123456789abcdef"
     with bastion.configured(faulty.url):
         for user in ("alice", "Alice"):
-            refused(client, bastion, user, token, "belongs to Alice, and on this host you are alice.*administrator",
-                    r"only with accounts\.lower_case = false \(token id a1\)")
+            refused(
+                client,
+                bastion,
+                user,
+                token,
+                "belongs to Alice, and on this host you are alice.*administrator",
+                r"only with accounts\.lower_case = false \(token id a1\)",
+            )
     apart = "[accounts]\nlower_case = false\n"
     with bastion.configured(faulty.url, apart):
         refused(client, bastion, "alice", token, "belongs to Alice, and on this host you are alice", "lower_case")
@@ -89,5 +97,11 @@ def test_a_hub_that_tells_capitals_apart(bastion, client, hub, faulty):
         client.login(bastion, "Alice", token).close()
         bastion.syslog.wait(r"user=Alice peer=\S+ event=login outcome=granted", mark)
     with bastion.configured(hub.url, apart):
-        refused(client, bastion, "Alice", hub.token("alice"), "belongs to alice, and on this host you are Alice",
-                r"only with accounts\.lower_case = true")
+        refused(
+            client,
+            bastion,
+            "Alice",
+            hub.token("alice"),
+            "belongs to alice, and on this host you are Alice",
+            r"only with accounts\.lower_case = true",
+        )

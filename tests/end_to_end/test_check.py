@@ -28,8 +28,24 @@ from lib.sandbox.storage import BY_HOME
 
 ONLY = pytest.mark.only("trixie")
 #: Of the schema in jupyterhub-openssh(8).
-TOPICS = {"configuration", "hub", "service", "package", "nss", "sshd", "pam", "systemd", "log", "accounts", "homes", "files", "shares",
-          "login", "keys", "user"}
+TOPICS = {
+    "configuration",
+    "hub",
+    "service",
+    "package",
+    "nss",
+    "sshd",
+    "pam",
+    "systemd",
+    "log",
+    "accounts",
+    "homes",
+    "files",
+    "shares",
+    "login",
+    "keys",
+    "user",
+}
 
 
 @pytest.fixture
@@ -37,8 +53,13 @@ def world(bastion, hub, network, faulty, tmp_path):
     return World(bastion, hub, network, faulty, tmp_path)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if len(case.suites) > 1 else pytest.mark.only(*case.suites))
-                                  for name, case in CASES.items()])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if len(case.suites) > 1 else pytest.mark.only(*case.suites))
+        for name, case in CASES.items()
+    ],
+)
 def test_what_is_broken_is_named_and_mended(world, name, suite):
     case = CASES[name]
     if suite not in case.suites and len(case.suites) == 1 and case.suites[0] == "bookworm":
@@ -141,8 +162,15 @@ def key(tmp_path):
 def test_a_login_is_followed(bastion, hub, alice):
     forget_minted(hub, "alice")
     found = look(bastion, "--user", "alice", token=alice.token).fine()
-    for what in ("alice is the hub user alice, default server", "sessions have uid", "the token is good", "the server runs",
-                 "the server sees another token", "the server has terminals", "WebSockets pass to the server"):
+    for what in (
+        "alice is the hub user alice, default server",
+        "sessions have uid",
+        "the token is good",
+        "the server runs",
+        "the server sees another token",
+        "the server has terminals",
+        "WebSockets pass to the server",
+    ):
         found.find("user", what, "ok")
     none_minted(hub, "alice")
     assert json.loads(found.text)["user"] == "alice" and alice.token not in found.text
@@ -171,9 +199,13 @@ def test_tokens_that_do_not_open_it(bastion, hub):
         finding = found.find("user", re.escape(what))
         assert finding["remedy"] and token not in found.text and found.status == 2
     look(bastion, "--user", "erin", token="a b").find("user", "what was given is no token", "info")
-    look(bastion, "--user", "erin", token=hub.token("erin")).fine().find("user", "the server is stopped: a login starts it", "ok")
+    look(bastion, "--user", "erin", token=hub.token("erin")).fine().find(
+        "user", "the server is stopped: a login starts it", "ok"
+    )
     unknown = look(bastion, "--user", "erin+gpu", token=hub.token("erin"))
-    unknown.find("user", "the hub knows no server gpu of erin's: a login starts it only if the hub lets users have", "unknown")
+    unknown.find(
+        "user", "the hub knows no server gpu of erin's: a login starts it only if the hub lets users have", "unknown"
+    )
     hub.start_server("erin", "gpu")
     hub.stop_server("erin", "gpu")
     known = look(bastion, "--user", "erin+gpu", token=hub.token("erin")).fine()
@@ -203,10 +235,15 @@ def test_each_source_of_keys_answers(bastion, hub, key):
     hub.add_user("dora")
     hub.set_auth_state("dora", ssh_public_keys=[key.public])
     administrators_file(bastion, "dora", key.public, 'command="x" ' + key.public)
-    box.run("sh", "-c", "install -d -m 755 /srv/check; install -d -m 700 -o 1000 -g 100 /srv/check/dora /srv/check/dora/.ssh; "
-            f"echo '{key.public} a' >/srv/check/dora/.ssh/authorized_keys; chown -R 1000:100 /srv/check/dora")
-    config = BY_HOME.replace("/srv/homes", "/srv/check") + keys_table("home", "hub", "file", "url",
-                                                                     url="https://10.77.0.4:1/{username}.keys")
+    box.run(
+        "sh",
+        "-c",
+        "install -d -m 755 /srv/check; install -d -m 700 -o 1000 -g 100 /srv/check/dora /srv/check/dora/.ssh; "
+        f"echo '{key.public} a' >/srv/check/dora/.ssh/authorized_keys; chown -R 1000:100 /srv/check/dora",
+    )
+    config = BY_HOME.replace("/srv/homes", "/srv/check") + keys_table(
+        "home", "hub", "file", "url", url="https://10.77.0.4:1/{username}.keys"
+    )
     try:
         with service_token(bastion, hub.keys_token), bastion.configured(hub.url, config):
             found = look(bastion, "--user", "dora")

@@ -39,8 +39,17 @@ def agents(hub, alice):
 @pytest.fixture
 def place(bastion, client, hub, hub_homes, alice, agents, scratch):
     """Alice's own server; her home is empty but for what Jupyter puts there."""
-    yield ShellPlace(client, bastion, "alice", alice.token, local_home(hub_homes / "alice"), (HUB_UID, HUB_UID),
-                     "/mnt/home/alice", scratch, running=lambda: hub.server_processes("alice"))
+    yield ShellPlace(
+        client,
+        bastion,
+        "alice",
+        alice.token,
+        local_home(hub_homes / "alice"),
+        (HUB_UID, HUB_UID),
+        "/mnt/home/alice",
+        scratch,
+        running=lambda: hub.server_processes("alice"),
+    )
     # Before the fixture of the processes looks.
     client.close_all()
 
@@ -65,15 +74,28 @@ def test_clients(place, check):
 
 def test_variables_that_an_administrator_lets_in(bastion, hub, place, client, alice):
     """As with stock sshd; but neither this host's own variables nor those that would mislead the server travel."""
-    sent = {"PROJECT": "größe 'x' $(id)", "LC_TERMINAL": "iTerm2", "LC_EMPTY": "", "LD_BIND_NOW": "1", "HOME": "/sent",
-            "JUPYTERHUB_USER": "sent", "USER": "sent", "AFTER": "USER", "FROM_PAM": "sent"}
+    sent = {
+        "PROJECT": "größe 'x' $(id)",
+        "LC_TERMINAL": "iTerm2",
+        "LC_EMPTY": "",
+        "LD_BIND_NOW": "1",
+        "HOME": "/sent",
+        "JUPYTERHUB_USER": "sent",
+        "USER": "sent",
+        "AFTER": "USER",
+        "FROM_PAM": "sent",
+    }
     drop_in, environment = "/etc/ssh/sshd_config.d/01-env.conf", "/etc/environment"
     before = bastion.box.read(environment) if bastion.box.path(environment).exists() else None
-    bastion.box.write(drop_in, "Match Group jupyterhub\n"
-                      "AcceptEnv LANG LC_* COLORTERM PROJECT LD_* HOME JUPYTERHUB_* USER AFTER\nSetEnv FROM_SETENV=here\n")
+    bastion.box.write(
+        drop_in,
+        "Match Group jupyterhub\n"
+        "AcceptEnv LANG LC_* COLORTERM PROJECT LD_* HOME JUPYTERHUB_* USER AFTER\nSetEnv FROM_SETENV=here\n",
+    )
     bastion.box.write(environment, "FROM_PAM=here\nLC_FROM_PAM=here\n")
     bastion.reload_sshd()
     try:
+
         def ask(terminal):
             with contextlib.closing(client.login(bastion, "alice", alice.token)) as transport:
                 channel = transport.open_session()
@@ -95,7 +117,11 @@ def test_variables_that_an_administrator_lets_in(bastion, hub, place, client, al
                     arrived = {name: value for name, value in found.items() if sent.get(name) == value}
                     expected = ("PROJECT", "LC_TERMINAL", "LC_EMPTY")
                     assert arrived == {name: sent[name] for name in expected}, (mode, terminal, found)
-                    here = [name for name, value in found.items() if name.startswith(("FROM_", "LC_FROM")) or value == "here"]
+                    here = [
+                        name
+                        for name, value in found.items()
+                        if name.startswith(("FROM_", "LC_FROM")) or value == "here"
+                    ]
                     assert not here and found["JUPYTERHUB_USER"] == "alice" and found["HOME"] == place.shown, found
     finally:
         bastion.box.path(drop_in).unlink()
@@ -130,8 +156,10 @@ def test_many_bytes_each_way(bastion, hub, place, agents):
     before = resident(server)
     with Watching(look), Responsiveness(Jupyter(hub, "alice"), limit=2.0):
         print("up, down, both: {:.1f} s, {:.1f} s, {:.1f} s".format(*commandchecks.check_bulk(place)))
-    print({name: f"{size >> 10} KB" for name, size in highest.items()},
-          f"server: {(resident(server) - before) >> 10} KB more")
+    print(
+        {name: f"{size >> 10} KB" for name, size in highest.items()},
+        f"server: {(resident(server) - before) >> 10} KB more",
+    )
     assert highest["gateway"] <= GATEWAY and highest["agent"] <= AGENT, highest
     assert resident(server) - before < GROWTH
 
@@ -156,8 +184,11 @@ class Watching:
         self._thread.join()
 
 
-@pytest.mark.parametrize("check", [commandchecks.check_slow_reader, commandchecks.check_program_that_reads_late],
-                         ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check",
+    [commandchecks.check_slow_reader, commandchecks.check_program_that_reads_late],
+    ids=lambda check: check.__name__,
+)
 def test_memory_while_one_end_waits(bastion, hub, place, alice, agents, check):
     """Neither the gateway nor the agent, nor the Jupyter server between them, takes up what nobody reads."""
     server = jupyter(hub, agents)
@@ -184,8 +215,10 @@ def test_many_channels_share_one_terminal(place, alice, agents):
         (name,) = alice.jupyter.terminals()
         agent = agents.agent()
         counts = []
-        with Watching(lambda: counts.append(len(alice.jupyter.terminals()))), \
-                place.terminal("echo ready; cat") as child:
+        with (
+            Watching(lambda: counts.append(len(alice.jupyter.terminals()))),
+            place.terminal("echo ready; cat") as child,
+        ):
             child.expect_exact("ready")
             for number in range(5):
                 assert place.output(f"echo {number}") == f"{number}\n"
@@ -241,8 +274,12 @@ def test_nothing_is_left_in_the_home(place, agents):
 def test_a_killed_client_takes_the_program_along(place, agents, how):
     """A process is hung up on when its connection is gone; whoever doesn't hear that finds the output closed."""
     marker = nap()
-    command = {"command": marker, "terminal": marker, "stopped": f"kill -STOP $$; {marker}; true",
-               "deaf": f"trap '' HUP; while echo x; do sleep 0.1; done # {marker}"}[how]
+    command = {
+        "command": marker,
+        "terminal": marker,
+        "stopped": f"kill -STOP $$; {marker}; true",
+        "deaf": f"trap '' HUP; while echo x; do sleep 0.1; done # {marker}",
+    }[how]
     with place.opened(command, ["-tt"] if how == "terminal" else []) as client:
         wait_for(lambda: place.find(marker), "it runs")
         client.kill()
@@ -254,6 +291,7 @@ def test_a_killed_client_takes_the_program_along(place, agents, how):
 def test_a_closed_channel_takes_its_program_along(place, agents, client, bastion, alice):
     """Also one that neither reads nor writes, whose input has ended long before; others of the connection go on."""
     with contextlib.closing(client.login(bastion, "alice", alice.token)) as transport:
+
         def started(command):
             marker = nap()
             channel = transport.open_session()
@@ -299,8 +337,17 @@ def test_a_stopped_server_is_started(bastion, client, hub, hub_homes, scratch):
     hub.unsteer("bob")
     hub.stop_server("bob")
     hub.steer("bob", delay=3, messages=["first", "second", "third"])
-    place = ShellPlace(client, bastion, "bob", hub.token("bob"), local_home(hub_homes / "bob"), (HUB_UID, HUB_UID),
-                       "/mnt/home/bob", scratch, running=lambda: hub.server_processes("bob"))
+    place = ShellPlace(
+        client,
+        bastion,
+        "bob",
+        hub.token("bob"),
+        local_home(hub_homes / "bob"),
+        (HUB_UID, HUB_UID),
+        "/mnt/home/bob",
+        scratch,
+        running=lambda: hub.server_processes("bob"),
+    )
     try:
         done = place.ssh("cat; exit 3", b"typed before it was there\n", timeout=90)
         assert (done.status, done.out) == (3, b"typed before it was there\n"), done
@@ -316,8 +363,17 @@ def test_a_stopped_server_is_started(bastion, client, hub, hub_homes, scratch):
 def test_a_server_that_does_not_start(bastion, client, hub, hub_homes, scratch):
     hub.stop_server("bob")
     hub.steer("bob", fail="no room for it")
-    place = ShellPlace(client, bastion, "bob", hub.token("bob"), local_home(hub_homes / "bob"), (HUB_UID, HUB_UID),
-                       "/mnt/home/bob", scratch, running=lambda: hub.server_processes("bob"))
+    place = ShellPlace(
+        client,
+        bastion,
+        "bob",
+        hub.token("bob"),
+        local_home(hub_homes / "bob"),
+        (HUB_UID, HUB_UID),
+        "/mnt/home/bob",
+        scratch,
+        running=lambda: hub.server_processes("bob"),
+    )
     try:
         done = place.ssh("echo never", timeout=90)
         assert done.status not in (0, 1) and done.out == b"" and b"no room for it" in done.err, done
@@ -327,8 +383,17 @@ def test_a_server_that_does_not_start(bastion, client, hub, hub_homes, scratch):
 
 def test_a_named_server(bastion, client, hub, hub_homes, scratch):
     hub.start_server("bob", "gpu")
-    place = ShellPlace(client, bastion, "bob+gpu", hub.token("bob"), local_home(hub_homes / "bob"), (HUB_UID, HUB_UID),
-                       "/mnt/home/bob", scratch, running=lambda: hub.server_processes("bob"))
+    place = ShellPlace(
+        client,
+        bastion,
+        "bob+gpu",
+        hub.token("bob"),
+        local_home(hub_homes / "bob"),
+        (HUB_UID, HUB_UID),
+        "/mnt/home/bob",
+        scratch,
+        running=lambda: hub.server_processes("bob"),
+    )
     try:
         assert place.output("echo $JUPYTERHUB_SERVER_NAME") == "gpu\n"
     finally:
@@ -354,10 +419,16 @@ def test_terminals_by_the_agent(bastion, hub, client, alice, agents):
         assert len(alice.jupyter.terminals()) == 1
 
 
-@pytest.mark.parametrize(("text", "key"), [
-    ('[terminal]\nmode = "agent"', "terminal.mode"), ('[files]\nbackend = "homes"', "files.backend"),
-    ('[files]\nbackend = "x"', "files.backend"), ('[files]\nsftp_options = ["-R"]', "files.sftp_options"),
-    ('[files]\nrsync = true', "files.rsync")])
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[terminal]\nmode = "agent"', "terminal.mode"),
+        ('[files]\nbackend = "homes"', "files.backend"),
+        ('[files]\nbackend = "x"', "files.backend"),
+        ('[files]\nsftp_options = ["-R"]', "files.sftp_options"),
+        ("[files]\nrsync = true", "files.rsync"),
+    ],
+)
 def test_a_wrong_configuration_keeps_hub_users_out(bastion, hub, place, text, key):
     mark = bastion.syslog.mark()
     with bastion.configured(hub.url, text + "\n"):

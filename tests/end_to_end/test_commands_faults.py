@@ -28,8 +28,17 @@ def agents(hub, alice):
 
 @pytest.fixture
 def place(bastion, client, hub, hub_homes, alice, agents, scratch):
-    yield ShellPlace(client, bastion, "alice", alice.token, local_home(hub_homes / "alice"), (HUB_UID, HUB_UID),
-                     "/mnt/home/alice", scratch, running=lambda: hub.server_processes("alice"))
+    yield ShellPlace(
+        client,
+        bastion,
+        "alice",
+        alice.token,
+        local_home(hub_homes / "alice"),
+        (HUB_UID, HUB_UID),
+        "/mnt/home/alice",
+        scratch,
+        running=lambda: hub.server_processes("alice"),
+    )
     agents.none()
 
 
@@ -44,14 +53,19 @@ def test_the_proxy_restarted_during_rsync(hub, place):
     def check(place):
         with place.scratch() as here:
             whole = make_random(here / "whole", size)
-            command = rsync_command(place, "--inplace", f"--bwlimit={size // 120 // 1024}k", here / "whole",
-                                    f"{place.host}:whole")
+            command = rsync_command(
+                place, "--inplace", f"--bwlimit={size // 120 // 1024}k", here / "whole", f"{place.host}:whole"
+            )
             client = place.start(command)
             try:
                 there = lambda: (place.home.stat("whole", sums=False) or client).__dict__.get("size", 0)  # noqa: E731
                 for number in range(1, times + 1):
-                    wait_for(lambda: there() >= size * number // (times + 2) or client.poll() is not None,
-                             f"rsync is {number} parts on", 120, 0.2)
+                    wait_for(
+                        lambda: there() >= size * number // (times + 2) or client.poll() is not None,
+                        f"rsync is {number} parts on",
+                        120,
+                        0.2,
+                    )
                     assert client.poll() is None, f"rsync ended: status {client.returncode}, {number - 1} restarts"
                     hub.restart_proxy()
                 assert client.wait(400) == 0
@@ -72,8 +86,10 @@ def test_the_proxy_restarted_during_downloads(hub, place):
     with place.master():
         with subprocess.Popen(numbers, stdout=subprocess.PIPE) as here:
             drain(here.stdout, expected)
-        with place.opened(f"{' '.join(numbers)}; exit 4", stdin=subprocess.DEVNULL) as down, \
-                place.opened("sha256sum; exit 5") as up:
+        with (
+            place.opened(f"{' '.join(numbers)}; exit 4", stdin=subprocess.DEVNULL) as down,
+            place.opened("sha256sum; exit 5") as up,
+        ):
             sent, got, failures = hashlib.sha256(), hashlib.sha256(), []
             thread = feed(up, 100 << 20, sent)
             reader = threading.Thread(target=lambda: drain(down.stdout, got), daemon=True)
@@ -89,7 +105,7 @@ def test_the_proxy_restarted_during_downloads(hub, place):
 
 def test_commands_while_the_proxy_is_away(hub, place):
     """What waits is done as soon as there is a connection again; one that runs doesn't notice."""
-    with place.master(), place.opened("while read -r line; do echo \"got $line\"; done; exit 3") as client:
+    with place.master(), place.opened('while read -r line; do echo "got $line"; done; exit 3') as client:
         client.stdin.write(b"one\n")
         assert client.stdout.read(8) == b"got one\n"
 
@@ -130,8 +146,17 @@ def test_the_proxy_away_for_too_long(hub, place, agents):
 def test_the_server_stopped_during_a_command(bastion, client, hub, hub_homes, scratch):
     hub.unsteer("bob")
     hub.start_server("bob")
-    place = ShellPlace(client, bastion, "bob", hub.token("bob"), local_home(hub_homes / "bob"), (HUB_UID, HUB_UID),
-                       "/mnt/home/bob", scratch, running=lambda: hub.server_processes("bob"))
+    place = ShellPlace(
+        client,
+        bastion,
+        "bob",
+        hub.token("bob"),
+        local_home(hub_homes / "bob"),
+        (HUB_UID, HUB_UID),
+        "/mnt/home/bob",
+        scratch,
+        running=lambda: hub.server_processes("bob"),
+    )
     with place.opened(f"echo on; {nap()}") as client:
         assert client.stdout.read(3) == b"on\n"
         hub.stop_server("bob")
@@ -200,8 +225,18 @@ def test_the_terminal_closed_by_the_user(place, alice, agents):
 # Others at its terminal.
 
 
-GARBAGE = ("typed by hand\n", "\x03\x03\x1a\x1c", "~" * 100, "~AAAA\n", "~" + "A" * 60_000 + "\n", "\n\n\n",
-           "ü€😀" * 100, "~=\n~", "\x04", "A" * 200_000)
+GARBAGE = (
+    "typed by hand\n",
+    "\x03\x03\x1a\x1c",
+    "~" * 100,
+    "~AAAA\n",
+    "~" + "A" * 60_000 + "\n",
+    "\n\n\n",
+    "ü€😀" * 100,
+    "~=\n~",
+    "\x04",
+    "A" * 200_000,
+)
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
@@ -283,7 +318,9 @@ def test_homes_and_startup_files_that_are_no_good(hub, place, fault):
     elif fault == "no-home":
         os.rename(home.path, f"{home.path}.away")
     else:
-        text = {"noise": "echo noise\nprintf '\\033]7730;x;sh\\033\\\\'\n", "errexit": "set -eu\n", "conda": CONDA}[fault]
+        text = {"noise": "echo noise\nprintf '\\033]7730;x;sh\\033\\\\'\n", "errexit": "set -eu\n", "conda": CONDA}[
+            fault
+        ]
         home.write(".bashrc", text, owner=place.owner)
     try:
         done = place.ssh("echo works; exit 3")

@@ -24,8 +24,17 @@ needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no /dev
 
 @pytest.fixture
 def place(bastion, client, hub, hub_homes, alice, scratch):
-    return ShellPlace(client, bastion, "alice", alice.token, local_home(hub_homes / "alice"), (HUB_UID, HUB_UID),
-                      "/mnt/home/alice", scratch, running=lambda: hub.server_processes("alice"))
+    return ShellPlace(
+        client,
+        bastion,
+        "alice",
+        alice.token,
+        local_home(hub_homes / "alice"),
+        (HUB_UID, HUB_UID),
+        "/mnt/home/alice",
+        scratch,
+        running=lambda: hub.server_processes("alice"),
+    )
 
 
 @pytest.mark.parametrize("check", filechecks.QUICK, ids=lambda check: check.__name__)
@@ -33,9 +42,14 @@ def test_with_sftp(place, check):
     check(place)
 
 
-@pytest.mark.parametrize("check", [pytest.param(check, marks=needs_fuse if check is filechecks.check_sshfs else [])
-                                   for check in (*filechecks.CLIENTS, filechecks.check_scp_of_old)],
-                         ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, marks=needs_fuse if check is filechecks.check_sshfs else [])
+        for check in (*filechecks.CLIENTS, filechecks.check_scp_of_old)
+    ],
+    ids=lambda check: check.__name__,
+)
 def test_with_other_clients(place, check):
     check(place)
 
@@ -72,8 +86,12 @@ def test_a_client_killed_in_mid_transfer(place):
 def test_over_one_connection(place, alice):
     """sftp, scp, rsync and commands beside each other: one terminal."""
     with place.master(), place.scratch() as here:
-        for check in (filechecks.check_put_and_get, filechecks.check_scp, filechecks.check_scp_of_old,
-                      filechecks.check_rsync):
+        for check in (
+            filechecks.check_put_and_get,
+            filechecks.check_scp,
+            filechecks.check_scp_of_old,
+            filechecks.check_rsync,
+        ):
             check(place)
         (here / "file").write_text("x")
         place.run(rsync_command(place, here / "file", f"{place.host}:file"))
@@ -110,8 +128,16 @@ def test_a_server_that_is_stopped_is_started(bastion, client, hub, hub_homes, sc
     hub.unsteer("bob")
     hub.stop_server("bob")
     hub.steer("bob", delay=2, messages=["first", "second"])
-    place = Place(client, bastion, "bob", hub.token("bob"), local_home(hub_homes / "bob"), (HUB_UID, HUB_UID),
-                  "/mnt/home/bob", scratch)
+    place = Place(
+        client,
+        bastion,
+        "bob",
+        hub.token("bob"),
+        local_home(hub_homes / "bob"),
+        (HUB_UID, HUB_UID),
+        "/mnt/home/bob",
+        scratch,
+    )
     try:
         filechecks.check_put_and_get(place)
     finally:
@@ -123,8 +149,16 @@ def test_a_server_that_does_not_start(bastion, client, hub, hub_homes, scratch):
     """sshd throws away what a subsystem says on standard error: the reason comes in the protocol."""
     hub.stop_server("bob")
     hub.steer("bob", fail="no room for it")
-    place = Place(client, bastion, "bob", hub.token("bob"), local_home(hub_homes / "bob"), (HUB_UID, HUB_UID),
-                  "/mnt/home/bob", scratch)
+    place = Place(
+        client,
+        bastion,
+        "bob",
+        hub.token("bob"),
+        local_home(hub_homes / "bob"),
+        (HUB_UID, HUB_UID),
+        "/mnt/home/bob",
+        scratch,
+    )
     try:
         said = sftp(place, "ls", check=False)
         assert said.returncode and "no room for it" in said.stderr, said

@@ -94,6 +94,7 @@ class Memory:
 
 def test_the_fake_itself(bastion, fake):
     """An agent that does as it should: what follows fails for its own reasons."""
+
     def agent(terminal):
         description = terminal.opened()
         assert description["type"] == "process" and "window" in description
@@ -159,8 +160,12 @@ def test_violations(bastion, fake, violation):
     place = fake(agent)
     mark = bastion.syslog.mark()
     # Whose output is read all the time gives ever new credit.
-    refused(place, bastion, input=b"some input",
-            first=lambda: bastion.syslog.wait(r"user=alice .*the agent broke the protocol", mark))
+    refused(
+        place,
+        bastion,
+        input=b"some input",
+        first=lambda: bastion.syslog.wait(r"user=alice .*the agent broke the protocol", mark),
+    )
 
 
 #: What an agent may say that is harmless, or must be.
@@ -169,8 +174,9 @@ HARMLESS = {
     "another-nonce": lambda t: t.print(mux.packet("f" * 32, mux.EXIT, t.number, 1, 0, {"status": 3})),
     "repetitions": lambda t: [t.send(mux.DATA, part=1, payload=b"repeated", number=0) for _ in range(100)],
     "the-future": lambda t: [t.send(mux.DATA, part=1, payload=b"later", number=t.number + n) for n in range(1, 200)],
-    "markers-again": lambda t: [t.say(word) for word in ("sh", "loader", "no-python", "typed", "bad-source",
-                                                         "x" * 1000)],
+    "markers-again": lambda t: [
+        t.say(word) for word in ("sh", "loader", "no-python", "typed", "bad-source", "x" * 1000)
+    ],
     "empty-data": lambda t: [t.send(mux.DATA, part=1) for _ in range(1000)],
     "empty-credit": lambda t: [t.send(mux.CREDIT, payload=bytes(4)) for _ in range(1000)],
     "pongs": lambda t: [t.unnumbered(mux.PONG, n) for n in range(1000)],
@@ -182,6 +188,7 @@ HARMLESS = {
 @pytest.mark.parametrize("words", HARMLESS)
 def test_harmless_words(bastion, fake, words):
     """The session goes on as if nothing had been said."""
+
     def agent(terminal):
         terminal.opened()
         terminal.send(mux.DATA, part=1, payload=b"before ")
@@ -235,8 +242,9 @@ def test_floods(bastion, fake, flood):
         # What is a flood of few bytes lasts longer. A second at least, as the memory is looked at every tenth.
         start = time.monotonic()
         with contextlib.suppress(Timeout):
-            wait_for(lambda: client.poll() is not None
-                     or bytes_sent[0] > 16 * LIMIT and time.monotonic() > start + 1, "", 8)
+            wait_for(
+                lambda: client.poll() is not None or bytes_sent[0] > 16 * LIMIT and time.monotonic() > start + 1, "", 8
+            )
         # Alive, and not deaf: what the client sends is taken, or refused.
         client.kill()
         client.wait()
@@ -278,7 +286,9 @@ def test_the_longest_messages(bastion, fake, client, alice, kind):
             # The client reads nothing: some messages wait on the way.
             with client.terminal(bastion, "alice", alice.token):
                 wait_for(lambda: most.highest > size, "one is there", 60)
-                wait_for(lambda: (before := most.highest, time.sleep(1)) and most.highest == before, "it grows no more", 60)
+                wait_for(
+                    lambda: (before := most.highest, time.sleep(1)) and most.highest == before, "it grows no more", 60
+                )
         stop.set()
     print(f"{sent[0]} messages of {size >> 20} MiB: {held.highest >> 10} KB locked, {most.highest >> 10} KB in all")
     assert held.highest <= LIMIT and size / 2 < most.highest < 4 * size + LIMIT
@@ -302,8 +312,9 @@ def test_a_stream_without_end(bastion, fake):
     with fake(agent).opened("cat") as client, Memory(bastion) as watch:
         while client.stdout.read(1 << 16) and sent[0] < 100 << 20:
             pass
-        held = wait_for(lambda: (before := sent[0], time.sleep(1)) and sent[0] == before and before, "it is held up",
-                        30)
+        held = wait_for(
+            lambda: (before := sent[0], time.sleep(1)) and sent[0] == before and before, "it is held up", 30
+        )
         assert held < 116 << 20
         client.kill()
         client.wait()
@@ -324,22 +335,53 @@ STARTS = {
     "greeting-that-is-no-json": (lambda t: (t.boot(), t.unnumbered(mux.HELLO, payload=b"\xff{"), t.idle()), 30),
     "speaks-first": (lambda t: (t.boot(), t.send(mux.DATA, part=1, payload=b"x"), t.idle()), 30),
     "reads-nothing": (lambda t: (t.say("sh"), t.say("loader"), time.sleep(110)), 110),
-    "refuses": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN),
-                           t.send(mux.REFUSED, payload={"error": "no \x1b[2J\r\nway\x9b"}), t.idle()), 30),
-    "refuses-at-length": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN),
-                                     t.send(mux.REFUSED, payload={"error": "x" * 30_000}), t.idle()), 30),
-    "says-goodbye": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN),
-                                t.unnumbered(mux.BYE, payload=b"good\x1b[2J\nbye"), t.idle()), 30),
+    "refuses": (
+        lambda t: (
+            t.boot(),
+            t.hello(),
+            t.take(mux.OPEN),
+            t.send(mux.REFUSED, payload={"error": "no \x1b[2J\r\nway\x9b"}),
+            t.idle(),
+        ),
+        30,
+    ),
+    "refuses-at-length": (
+        lambda t: (
+            t.boot(),
+            t.hello(),
+            t.take(mux.OPEN),
+            t.send(mux.REFUSED, payload={"error": "x" * 30_000}),
+            t.idle(),
+        ),
+        30,
+    ),
+    "says-goodbye": (
+        lambda t: (t.boot(), t.hello(), t.take(mux.OPEN), t.unnumbered(mux.BYE, payload=b"good\x1b[2J\nbye"), t.idle()),
+        30,
+    ),
     "is-gone": (lambda t: (t.boot(), t.hello(), t.take(mux.OPEN), t.say("gone;it was killed\x1b[2J"), t.idle()), 30),
-    "closes-without-an-exit": (lambda t: (t.opened(), t.send(mux.EOF, part=1), t.send(mux.EOF, part=2),
-                                          t.send(mux.CLOSE), t.idle()), 30),
-    "dies-of-nonsense": (lambda t: (t.opened(), t.send(mux.EOF, part=1), t.send(mux.EOF, part=2),
-                                    t.send(mux.EXIT, payload={"signal": "../../x"}), t.send(mux.CLOSE), t.idle()), 30),
+    "closes-without-an-exit": (
+        lambda t: (t.opened(), t.send(mux.EOF, part=1), t.send(mux.EOF, part=2), t.send(mux.CLOSE), t.idle()),
+        30,
+    ),
+    "dies-of-nonsense": (
+        lambda t: (
+            t.opened(),
+            t.send(mux.EOF, part=1),
+            t.send(mux.EOF, part=2),
+            t.send(mux.EXIT, payload={"signal": "../../x"}),
+            t.send(mux.CLOSE),
+            t.idle(),
+        ),
+        30,
+    ),
 }
 
 
-@pytest.mark.parametrize("start", [pytest.param(name, marks=pytest.mark.waits if seconds > 30 else [])
-                                   for name, (_, seconds) in STARTS.items()])
+@pytest.mark.parametrize(
+    "start",
+    [pytest.param(name, marks=pytest.mark.waits if seconds > 30 else []) for name, (_, seconds) in STARTS.items()],
+)
 def test_starts_that_lead_nowhere(bastion, fake, start):
     agent, seconds = STARTS[start]
     place = fake(agent)
@@ -355,6 +397,7 @@ def test_starts_that_lead_nowhere(bastion, fake, start):
 @pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV", "STOP", "CHLD", "RTMIN", "WINCH", "NOSUCH"])
 def test_signals_that_it_names(bastion, fake, name):
     """`session` dies of the signal, if that is one to die of; it is never stopped, nor does it go on."""
+
     def agent(terminal):
         terminal.opened()
         for part in (1, 2):
@@ -369,6 +412,7 @@ def test_signals_that_it_names(bastion, fake, name):
 
 def test_a_server_that_never_acknowledges(bastion, fake):
     """Input stays with the client; the session ends at last, or the client can be killed."""
+
     def agent(terminal):
         terminal.boot()
         terminal.hello()
@@ -380,6 +424,7 @@ def test_a_server_that_never_acknowledges(bastion, fake):
                 terminal.unnumbered(mux.PONG, found[1])
 
     with fake(agent).opened("cat") as client, Memory(bastion) as watch:
+
         def write():
             with contextlib.suppress(OSError):
                 for _ in range(50):
@@ -398,6 +443,7 @@ def test_a_server_that_never_acknowledges(bastion, fake):
 
 def test_many_channels_of_a_hostile_one(bastion, fake):
     """A violation in one stream ends all streams of the link, each with its message; nobody waits for ever."""
+
     def agent(terminal):
         terminal.boot()
         terminal.hello()

@@ -29,8 +29,17 @@ def shared_bastion(stock_bastion):
 def place(bastion, client, scratch):
     ids = tuple(int(bastion.box.run("id", kind, bastion.ADMIN).stdout) for kind in ("-u", "-g"))
     home = f"/home/{bastion.ADMIN}"
-    return ShellPlace(client, bastion, bastion.ADMIN, bastion.ADMIN_PASSWORD, local_home(bastion.box.path(home)), ids,
-                      home, scratch, running=lambda: [one for one in bastion.box.processes() if one.uid == ids[0]])
+    return ShellPlace(
+        client,
+        bastion,
+        bastion.ADMIN,
+        bastion.ADMIN_PASSWORD,
+        local_home(bastion.box.path(home)),
+        ids,
+        home,
+        scratch,
+        running=lambda: [one for one in bastion.box.processes() if one.uid == ids[0]],
+    )
 
 
 @pytest.mark.parametrize("check", commandchecks.QUICK, ids=lambda check: check.__name__)

@@ -18,7 +18,18 @@ INCLUDE = "Include /etc/ssh/sshd_config.d/*.conf"
 #: Debian's line where an administrator may have put it; what sshd serves itself needs no program.
 BELOW = f"UsePAM yes\nSubsystem sftp internal-sftp\nMatch User backup\n\tX11Forwarding no\n{INCLUDE}\n"
 GLOBAL = f"{INCLUDE}\nUsePAM yes\nSubsystem sftp internal-sftp\n"
-OUT_OF_REACH = ("/", "/etc/passwd", "/proc", "/proc/1/root", "/tmp", "/dev/shm", "/home", "/run/jupyterhub-openssh/jail", ".", "..")
+OUT_OF_REACH = (
+    "/",
+    "/etc/passwd",
+    "/proc",
+    "/proc/1/root",
+    "/tmp",
+    "/dev/shm",
+    "/home",
+    "/run/jupyterhub-openssh/jail",
+    ".",
+    "..",
+)
 
 
 def login(client, bastion, hub, user="alice", port=None):
@@ -54,7 +65,9 @@ def test_an_include_below_a_match_block_is_not_installed_over(fresh_bastion, cli
     bastion.box.write(CONFIG, BELOW)
     with pytest.raises(RuntimeError) as failed:
         bastion.install(package)
-    assert re.search(r'line 5 of /etc/ssh/sshd_config \("Include .*\) stands below line 3 \("Match User backup"\)', str(failed.value))
+    assert re.search(
+        r'line 5 of /etc/ssh/sshd_config \("Include .*\) stands below line 3 \("Match User backup"\)', str(failed.value)
+    )
     assert "Move line 5 of /etc/ssh/sshd_config above line 3" in str(failed.value)
     assert "jupyterhub" not in bastion.box.read("/etc/nsswitch.conf")
     bastion.reload_sshd()
@@ -68,10 +81,12 @@ def test_an_include_below_a_match_block_is_not_installed_over(fresh_bastion, cli
     works(bastion, client, hub)
 
     # Lost later: the file is enough, whatever the running sshd has read.
-    for text, reason in ((BELOW, "Move line 5 of /etc/ssh/sshd_config above line 3"),
-                         (GLOBAL.replace("Include", "#Include"), "doesn't include /etc/ssh/sshd_config.d"),
-                         (f"Match all\n\tAllowTcpForwarding yes\n{GLOBAL}", "AllowTcpForwarding is yes, not no"),
-                         (f"{GLOBAL}NoSuchKeyword yes\n", "is not known: .*Bad configuration option: NoSuchKeyword")):
+    for text, reason in (
+        (BELOW, "Move line 5 of /etc/ssh/sshd_config above line 3"),
+        (GLOBAL.replace("Include", "#Include"), "doesn't include /etc/ssh/sshd_config.d"),
+        (f"Match all\n\tAllowTcpForwarding yes\n{GLOBAL}", "AllowTcpForwarding is yes, not no"),
+        (f"{GLOBAL}NoSuchKeyword yes\n", "is not known: .*Bad configuration option: NoSuchKeyword"),
+    ):
         bastion.box.write(CONFIG, text)
         refused(bastion, client, hub, reason)
     bastion.box.write(CONFIG, BELOW)
@@ -99,7 +114,7 @@ def test_an_sshd_that_does_not_confine_shows_nothing(bastion, client, hub, rewri
     """The running sshd has read what the files no longer say, which nobody can ask it."""
     rewritten(BELOW)
     bastion.reload_sshd()
-    refused(bastion, client, hub, 'stands below line \\d+ .*Match User backup')
+    refused(bastion, client, hub, "stands below line \\d+ .*Match User backup")
     rewritten(GLOBAL)
     transport = login(client, bastion, hub)
     files = paramiko.SFTPClient.from_transport(transport)
@@ -115,12 +130,14 @@ def test_an_sshd_that_does_not_confine_shows_nothing(bastion, client, hub, rewri
     channel.exec_command("/bin/cat /etc/passwd")
     assert channel.makefile().read() == b"" and channel.recv_exit_status() != 0
     with pytest.raises(paramiko.ChannelException):
-        transport.open_channel("direct-tcpip", (hub.url.split("/")[2].split(":")[0], 8000), ("127.0.0.1", 1), timeout=10)
+        transport.open_channel(
+            "direct-tcpip", (hub.url.split("/")[2].split(":")[0], 8000), ("127.0.0.1", 1), timeout=10
+        )
 
 
 def test_another_sshd_is_asked_by_its_own_options(bastion, client, hub):
     box = bastion.box
-    other = ("HostKey /etc/ssh/ssh_host_ed25519_key\nPidFile none\nUsePAM yes\nSubsystem sftp internal-sftp\n")
+    other = "HostKey /etc/ssh/ssh_host_ed25519_key\nPidFile none\nUsePAM yes\nSubsystem sftp internal-sftp\n"
     for text, reason in ((other, "/etc/ssh/second doesn't include"), (f"Include {DROP_IN}\nMatch all\n{other}", None)):
         box.write("/etc/ssh/second", text)
         mark = bastion.syslog.mark()

@@ -55,8 +55,15 @@ def dora(container_host, container, hub, client, scratch):
 
 def command(client, container, server, *words, options=()):
     """A command through OpenSSH's client; CompletedProcess."""
-    return subprocess.run(client.ssh(container, server.user, *words, options=options), env=client.askpass(server.token), timeout=60,
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.run(
+        client.ssh(container, server.user, *words, options=options),
+        env=client.askpass(server.token),
+        timeout=60,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def test_terminals_commands_and_files(container, client, alice, dora):
@@ -76,8 +83,19 @@ def test_it_is_confined(container):
     """Not privileged: the bounding set holds what is documented, and system calls are filtered."""
     status = container.run("cat", "/proc/1/status").stdout
     bounding = int(re.search(r"(?m)^CapBnd:\s+(\w+)", status)[1], 16)
-    numbers = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10,
-               "NET_ADMIN": 12, "SYS_CHROOT": 18, "SYS_PTRACE": 19, "SYS_ADMIN": 21}
+    numbers = {
+        "CHOWN": 0,
+        "DAC_OVERRIDE": 1,
+        "FOWNER": 3,
+        "KILL": 5,
+        "SETGID": 6,
+        "SETUID": 7,
+        "NET_BIND_SERVICE": 10,
+        "NET_ADMIN": 12,
+        "SYS_CHROOT": 18,
+        "SYS_PTRACE": 19,
+        "SYS_ADMIN": 21,
+    }
     assert bounding == sum(1 << numbers[name] for name in CAPABILITIES)
     assert re.search(r"(?m)^Seccomp:\s+2$", status)
 
@@ -86,11 +104,15 @@ def test_the_log_comes_out_line_by_line(container, client, alice):
     assert command(client, container, alice, "true").returncode == 0
     with pytest.raises(Refused):
         client.login(container, "alice", "x" * 2000)
-    for line in (r"info sshd-session\[\d+\]: Accepted keyboard-interactive/pam for alice",
-                 r"info jupyterhub-openssh\[\d+\]: session=\w+ user=alice peer=[\d.]+ event=token outcome=accepted",
-                 r"sshd-session\[\d+\]: pam_jupyterhub\(sshd:auth\): session=\w+ user=alice .*outcome=refused"):
-        wait_for(lambda: re.search(rf"(?m)^\d{{4}}-\S+ \w+ {line}|^\d{{4}}-\S+ {line}", container.log()),
-                 lambda: f"{line} in:\n{container.log()}")
+    for line in (
+        r"info sshd-session\[\d+\]: Accepted keyboard-interactive/pam for alice",
+        r"info jupyterhub-openssh\[\d+\]: session=\w+ user=alice peer=[\d.]+ event=token outcome=accepted",
+        r"sshd-session\[\d+\]: pam_jupyterhub\(sshd:auth\): session=\w+ user=alice .*outcome=refused",
+    ):
+        wait_for(
+            lambda: re.search(rf"(?m)^\d{{4}}-\S+ \w+ {line}|^\d{{4}}-\S+ {line}", container.log()),
+            lambda: f"{line} in:\n{container.log()}",
+        )
 
 
 def test_host_keys_of_the_volume_stay(container_host, container, client, hub):
@@ -110,15 +132,24 @@ def test_host_keys_of_the_volume_stay(container_host, container, client, hub):
 def test_a_secret_s_host_keys_and_token(container_host, hub, client, alice):
     """Links to files that are readable for others, as Kubernetes mounts a Secret with fsGroup; of Helm's form."""
     box = container_host.box
-    box.run("sh", "-c", "mkdir -p /root/secret/..data && cd /root/secret && "
-            "openssl genpkey -algorithm ed25519 -out ..data/ssh_host_ed25519_key && chmod 640 ..data/* && "
-            f"echo {hub.keys_token} >..data/service-token && ln -sf ..data/* .")
+    box.run(
+        "sh",
+        "-c",
+        "mkdir -p /root/secret/..data && cd /root/secret && "
+        "openssl genpkey -algorithm ed25519 -out ..data/ssh_host_ed25519_key && chmod 640 ..data/* && "
+        f"echo {hub.keys_token} >..data/service-token && ln -sf ..data/* .",
+    )
     box.write("/root/keys-of-file/alice", client.public_key)
-    container_host.configure(hub.url, '[keys]\nservice_token_file = "/etc/jupyterhub-openssh/service-token"\n'
-                             'sources = ["file"]\n')
-    made = container_host.start("secret", "--env=END_SESSIONS_AFTER=0", "--volume=/root/secret:/etc/ssh/keys:ro",
-                                "--volume=/root/secret:/etc/jupyterhub-openssh/secrets:ro",
-                                "--volume=/root/keys-of-file:/etc/jupyterhub-openssh/keys:ro")
+    container_host.configure(
+        hub.url, '[keys]\nservice_token_file = "/etc/jupyterhub-openssh/service-token"\nsources = ["file"]\n'
+    )
+    made = container_host.start(
+        "secret",
+        "--env=END_SESSIONS_AFTER=0",
+        "--volume=/root/secret:/etc/ssh/keys:ro",
+        "--volume=/root/secret:/etc/jupyterhub-openssh/secrets:ro",
+        "--volume=/root/keys-of-file:/etc/jupyterhub-openssh/keys:ro",
+    )
     forget_minted(hub, "alice")
     try:
         (client.directory / "known_hosts").unlink(missing_ok=True)
@@ -187,8 +218,13 @@ def test_without_what_the_jail_needs_nobody_gets_in(container_host, hub, client,
 
 
 #: What Kubernetes' Pod Security Standard "restricted" asks for, and a root file system that nobody can write to.
-ORDINARY = ("--user=20022:20022", "--security-opt=no-new-privileges", "--read-only", "--read-only-tmpfs=false",
-            "--tmpfs=/run/jupyterhub-openssh:mode=1777")
+ORDINARY = (
+    "--user=20022:20022",
+    "--security-opt=no-new-privileges",
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--tmpfs=/run/jupyterhub-openssh:mode=1777",
+)
 BARE = '[session]\njail = "none"\n[accounts]\nuid = "fixed"\nfixed = [20022, 100]\n'
 
 
@@ -204,6 +240,7 @@ def test_terminals_without_any_privileges(container_host, hub, client, alice, bo
         with client.terminal(made, "alice", alice.token) as terminal:
             terminal.prompt()
             assert terminal.run("echo $((6 * 7))") == "42\n"
+
             # Gateway, watcher and session have filters of their own besides the container's.
             def filters(pid):
                 return int(re.search(r"Seccomp_filters:\s+(\d+)", made.run("cat", f"/proc/{pid}/status").stdout)[1])
@@ -227,8 +264,13 @@ def test_terminals_without_any_privileges(container_host, hub, client, alice, bo
             names = set(re.findall(r"@jupyterhub-openssh-channels/(\w+)", made.run("cat", "/proc/net/unix").stdout))
             assert names
             for name in names:
-                done = command(client, made, alice, "echo $JUPYTERHUB_USER",
-                               options=["-o", f"SetEnv=JUPYTERHUB_OPENSSH_CHANNELS={name}"])
+                done = command(
+                    client,
+                    made,
+                    alice,
+                    "echo $JUPYTERHUB_USER",
+                    options=["-o", f"SetEnv=JUPYTERHUB_OPENSSH_CHANNELS={name}"],
+                )
                 assert done.stdout == "alice\n"
         done = command(client, made, alice, options=["-W", "127.0.0.1:2222"])
         assert done.returncode and "forwarding failed" in done.stderr, done.stderr
@@ -239,8 +281,10 @@ def test_terminals_without_any_privileges(container_host, hub, client, alice, bo
         terminal = client.terminal(made, "alice", alice.token)
         terminal.prompt()
         idle = client.login(made, "bob", bob.token)
-        wait_for(lambda: len(json.loads(made.run("jupyterhub-openssh", "status", "--json").stdout)["sessions"]) == 2,
-                 "both are there")
+        wait_for(
+            lambda: len(json.loads(made.run("jupyterhub-openssh", "status", "--json").stdout)["sessions"]) == 2,
+            "both are there",
+        )
         made.run("jupyterhub-openssh", "disconnect", "--all")
         terminal.wait_closed()
         wait_for(lambda: not idle.is_active(), "the connection without a channel ends, too", 20)

@@ -54,8 +54,10 @@ def test_a_closed_connection_closes_the_terminal(bastion, client, alice, how):
     terminal.expect("12345\r\n")
     getattr(terminal, how)()
     alice.no_terminals()
-    wait_for(lambda: not any("sleep 12345" in one.command_line() for one in alice.hub.server_processes("alice")),
-             "the program in the terminal has ended")
+    wait_for(
+        lambda: not any("sleep 12345" in one.command_line() for one in alice.hub.server_processes("alice")),
+        "the program in the terminal has ended",
+    )
 
 
 def test_a_killed_client(bastion, client, alice):
@@ -68,15 +70,18 @@ def test_a_killed_client(bastion, client, alice):
 
 def test_a_connection_that_goes_dead(bastion, client, alice, network):
     """The client's machine vanishes: no FIN, no reset. sshd's keepalives find out."""
-    bastion.box.write("/etc/ssh/sshd_config.d/01-alive.conf", "Match User alice\n"
-                      "ClientAliveInterval 1\nClientAliveCountMax 2\n")
+    bastion.box.write(
+        "/etc/ssh/sshd_config.d/01-alive.conf", "Match User alice\nClientAliveInterval 1\nClientAliveCountMax 2\n"
+    )
     bastion.reload_sshd()
     source = network.CLIENTS[7]
     try:
         terminal = client.terminal(bastion, "alice", alice.token, source=source)
         terminal.prompt()
-        rule = f"table inet dead {{ chain c {{ type filter hook input priority 0; ip saddr {source} drop; }}; " \
-               f"chain o {{ type filter hook output priority 0; ip daddr {source} drop; }}; }}"
+        rule = (
+            f"table inet dead {{ chain c {{ type filter hook input priority 0; ip saddr {source} drop; }}; "
+            f"chain o {{ type filter hook output priority 0; ip daddr {source} drop; }}; }}"
+        )
         bastion.box.network.run("nft", rule)
         alice.no_terminals(30)
         bastion.wait_quiet()

@@ -55,8 +55,9 @@ def test_a_client_killed_in_mid_transfer(place):
 @pytest.mark.parametrize("which", ["sftp-server", "sshd", "gateway"])
 def test_a_server_killed_in_mid_transfer(place, bastion, which):
     def breaking(client):
-        found = {"sftp-server": bastion.sftp_servers, "gateway": bastion.gateways,
-                 "sshd": bastion.sshd_of_sessions}[which]()
+        found = {"sftp-server": bastion.sftp_servers, "gateway": bastion.gateways, "sshd": bastion.sshd_of_sessions}[
+            which
+        ]()
         assert found, f"no {which} is running"
         for one in found:
             one.kill()
@@ -69,9 +70,11 @@ def test_a_server_killed_in_mid_transfer(place, bastion, which):
 
 @pytest.mark.parametrize("rule", ["separate", "shared", "fixed"])
 def test_owner_and_group(bastion, hub, make_place, rule):
-    owners, config = {"separate": (((5001, 5001), (5002, 6002)), BY_HOME),
-                      "shared": (((1000, 100), (1000, 100)), BY_HOME),
-                      "fixed": (((1000, 100), (1000, 100)), FIXED)}[rule]
+    owners, config = {
+        "separate": (((5001, 5001), (5002, 6002)), BY_HOME),
+        "shared": (((1000, 100), (1000, 100)), BY_HOME),
+        "fixed": (((1000, 100), (1000, 100)), FIXED),
+    }[rule]
     with bastion.configured(hub.url, config):
         for user, ids in zip(("dora", "erin"), owners):
             place = make_place(user, *ids)
@@ -115,13 +118,21 @@ def test_terminal_and_sftp_see_the_same_files(bastion, client, alice, alices_own
         try:
             assert terminal.run("pwd; cat ~/shared-files/up") == "/mnt/home/alice\nby sftp\n"
             terminal.run("umask 022; echo by terminal >~/shared-files/down; mkdir ~/shared-files/folder")
-            said = sftp(place, f"get {place.shown}/shared-files/down {here}/down", "rm shared-files/down",
-                        "rename shared-files/up shared-files/folder/up", "ls -l shared-files").stdout
+            said = sftp(
+                place,
+                f"get {place.shown}/shared-files/down {here}/down",
+                "rm shared-files/down",
+                "rename shared-files/up shared-files/folder/up",
+                "ls -l shared-files",
+            ).stdout
             assert (here / "down").read_text() == "by terminal\n" and "folder" in said
             assert terminal.run("find ~/shared-files | sort") == "".join(
-                f"/mnt/home/alice/shared-files{name}\n" for name in ("", "/folder", "/folder/up"))
-            owners = terminal.run("echo mine >~/shared-files/mine; stat -c '%u:%g:%a' ~/shared-files/mine "
-                                  "~/shared-files/folder/up ~/shared-files ~/shared-files/folder").split()
+                f"/mnt/home/alice/shared-files{name}\n" for name in ("", "/folder", "/folder/up")
+            )
+            owners = terminal.run(
+                "echo mine >~/shared-files/mine; stat -c '%u:%g:%a' ~/shared-files/mine "
+                "~/shared-files/folder/up ~/shared-files ~/shared-files/folder"
+            ).split()
             assert owners == [f"{HUB_UID}:{HUB_UID}:644"] * 2 + [f"{HUB_UID}:{HUB_UID}:755"] * 2
         finally:
             place.home.remove("shared-files")
@@ -165,7 +176,14 @@ def test_read_only(bastion, hub, place):
     place.home.write("file", "data", owner=(1000, 100))
     with bastion.configured(hub.url, BY_HOME + '[files]\nsftp_options = ["-R"]\n'), place.scratch() as here:
         sftp(place, f"get file {here}/file")
-        for line in (f"put {here}/file new", "rm file", "mkdir new", "chmod 600 file", "rename file new", "ln -s file new"):
+        for line in (
+            f"put {here}/file new",
+            "rm file",
+            "mkdir new",
+            "chmod 600 file",
+            "rename file new",
+            "ln -s file new",
+        ):
             assert sftp(place, line, check=False).returncode, f"{line} was not refused"
     assert place.home.names() == ["file"] and place.home.read("file") == b"data"
 
@@ -179,7 +197,9 @@ def test_refused_requests(bastion, hub, place):
     assert place.home.names() == ["moved"]
 
 
-@pytest.mark.parametrize("text", ['umask = "9"', 'sftp_options = ["-e"]', 'sftp_options = ["-d", "/"]', 'log_level = "X"'])
+@pytest.mark.parametrize(
+    "text", ['umask = "9"', 'sftp_options = ["-e"]', 'sftp_options = ["-d", "/"]', 'log_level = "X"']
+)
 def test_a_wrong_configuration_keeps_hub_users_out(bastion, hub, place, text):
     """And is told to the administrator; nobody is served with half of it."""
     mark = bastion.syslog.mark()
@@ -191,7 +211,9 @@ def test_a_wrong_configuration_keeps_hub_users_out(bastion, hub, place, text):
 # Where homes are, and where they are shown.
 
 
-@pytest.mark.parametrize("path", ["/home/jovyan", "/home/{username}", "/mnt/data/home/{escaped}", "/home", "/work/{slug}/x"])
+@pytest.mark.parametrize(
+    "path", ["/home/jovyan", "/home/{username}", "/mnt/data/home/{escaped}", "/home", "/work/{slug}/x"]
+)
 def test_shown_paths(bastion, hub, make_place, path):
     text = BY_HOME.replace("[accounts]", f'path = "{path}"\n[accounts]')
     with bastion.configured(hub.url, text):
@@ -205,7 +227,10 @@ def test_shown_paths(bastion, hub, make_place, path):
 
 def test_templates(bastion, hub, make_place):
     """A name with a character that directories' names don't have: {escaped} and {slug} as spawners make them."""
-    for template, stored in (("students/{escaped}", "students/dora-40example-2eorg"), ("x{username}y", "xdora@example.orgy")):
+    for template, stored in (
+        ("students/{escaped}", "students/dora-40example-2eorg"),
+        ("x{username}y", "xdora@example.orgy"),
+    ):
         text = BY_HOME.replace("[accounts]", f'template = "{template}"\n[accounts]')
         with bastion.configured(hub.url, text):
             place = make_place("dora@example.org", 5001, 5001, path=stored)
@@ -263,8 +288,14 @@ def test_shares(bastion, hub, place, shares):
         assert (here / "data").read_text() == "data"
         stored = shares.stat("drop/new")
         assert (stored.uid, stored.gid, stored.size) == (1000, 100, 4)
-        for line in (f"put {here}/new /shared/data/new", "rm /shared/data/file", "rm /shared/drop/file",
-                     f"put {here}/new /shared/new", "ls /courses/physics", "ls /shared/course"):
+        for line in (
+            f"put {here}/new /shared/data/new",
+            "rm /shared/data/file",
+            "rm /shared/drop/file",
+            f"put {here}/new /shared/new",
+            "ls /courses/physics",
+            "ls /shared/course",
+        ):
             assert sftp(place, line, check=False).returncode, f"{line} was not refused"
         assert shares.names("data") == ["file"] and place.home.names() == []
 
@@ -339,8 +370,18 @@ def test_many_logins_create_one_home(bastion, hub, client, make_place):
     place, configured = created(bastion, hub, make_place, "")
     with configured:
         command = place.command("sftp", "-b", "/dev/fd/0", place.host, options=["-o", "BatchMode=no"])
-        running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                    env=client.askpass(place.token), start_new_session=True) for _ in range(10)]
+        running = [
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=client.askpass(place.token),
+                start_new_session=True,
+            )
+            for _ in range(10)
+        ]
         for number, one in enumerate(running):
             one.stdin.write(f"mkdir d{number}\n")
             one.stdin.close()

@@ -34,8 +34,13 @@ def door(bastion, place):
 
 
 def test_files_are_served(door):
-    for check in (filechecks.check_put_and_get, filechecks.check_awkward_names, filechecks.check_scp,
-                  filechecks.check_ownership, filechecks.check_sshfs):
+    for check in (
+        filechecks.check_put_and_get,
+        filechecks.check_awkward_names,
+        filechecks.check_scp,
+        filechecks.check_ownership,
+        filechecks.check_sshfs,
+    ):
         check(door)
 
 
@@ -47,8 +52,12 @@ def test_no_program_of_ours_serves_them(bastion, door):
 
 
 def test_terminals_and_commands_are_refused(bastion, client, door):
-    for ask in (lambda channel: channel.exec_command("id"), lambda channel: channel.exec_command("scp -t ."),
-                lambda channel: (channel.get_pty(), channel.invoke_shell()), lambda channel: channel.invoke_shell()):
+    for ask in (
+        lambda channel: channel.exec_command("id"),
+        lambda channel: channel.exec_command("scp -t ."),
+        lambda channel: (channel.get_pty(), channel.invoke_shell()),
+        lambda channel: channel.invoke_shell(),
+    ):
         transport = door.login()
         channel = transport.open_session()
         channel.settimeout(20)
@@ -76,7 +85,9 @@ def test_transfers_are_logged(bastion, door):
     with door.scratch() as here:
         (here / "file").write_bytes(b"x" * 123)
         sftp(door, f"put {here}/file file")
-    bastion.syslog.wait(r'session=\S+ user=dora peer=10\.77\.1\.\d+ .*close \\"/home/dora/file\\" bytes read 0 written 123', mark)
+    bastion.syslog.wait(
+        r'session=\S+ user=dora peer=10\.77\.1\.\d+ .*close \\"/home/dora/file\\" bytes read 0 written 123', mark
+    )
 
 
 def test_the_other_port_serves_everything(bastion, client, hub, alice, door):

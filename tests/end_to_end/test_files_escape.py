@@ -18,7 +18,8 @@ from lib.sandbox.storage import BY_HOME, BY_NAME, FIXED
 CREATING = BY_NAME.replace("[accounts]", 'missing = "create"\n[accounts]')
 
 #: All that a session may see outside of its home and the shares.
-VISIBLE = re.compile(r"""
+VISIBLE = re.compile(
+    r"""
     /(dev|etc|home|run|usr)
     | /(bin|sbin|lib|lib32|lib64|libx32)           # links into /usr, or directories with an ELF interpreter
     | /lib\w*/ld-linux[\w.-]*                      # that
@@ -32,7 +33,9 @@ VISIBLE = re.compile(r"""
     | /usr/lib/[a-z0-9_]+-linux-gnu\w*
     | /usr/lib/[a-z0-9_]+-linux-gnu\w*/(ld-linux[\w.-]*|lib[\w+-]+(\.so[\d.]*|-[\d.]+\.so))
     | /home/dora
-    """, re.X)
+    """,
+    re.X,
+)
 
 
 pytestmark = pytest.mark.only("bookworm")
@@ -71,9 +74,27 @@ def test_all_that_is_visible(place):
             elif not stat.S_ISLNK(one.st_mode) and path not in ("/dev/log", "/run/gateway.sock"):
                 assert not path.startswith("/dev/pts/") or stat.S_ISREG(one.st_mode) and not one.st_size
                 assert one.st_uid == 0 and (not one.st_mode & 0o022 or path in ("/dev/null", "/dev/tty")), (path, one)
-        for path in ("/proc", "/sys", "/tmp", "/var", "/root", "/boot", "/srv", "/mnt", "/bin/sh", "/usr/bin/sh",
-                     "/etc/shadow", "/etc/ssh", "/etc/jupyterhub-openssh", "/dev/ptmx", "/dev/mem", "/home/localadmin",
-                     "/run/jupyterhub-openssh", "/usr/lib/jupyterhub-openssh/jail", "/usr/bin/jupyterhub-openssh"):
+        for path in (
+            "/proc",
+            "/sys",
+            "/tmp",
+            "/var",
+            "/root",
+            "/boot",
+            "/srv",
+            "/mnt",
+            "/bin/sh",
+            "/usr/bin/sh",
+            "/etc/shadow",
+            "/etc/ssh",
+            "/etc/jupyterhub-openssh",
+            "/dev/ptmx",
+            "/dev/mem",
+            "/home/localadmin",
+            "/run/jupyterhub-openssh",
+            "/usr/lib/jupyterhub-openssh/jail",
+            "/usr/bin/jupyterhub-openssh",
+        ):
             with pytest.raises(OSError):
                 files.stat(path)
         names = {line.split(":")[0] for line in files.open("/etc/passwd").read().decode().splitlines()}
@@ -85,15 +106,23 @@ def test_nothing_outside_of_the_home_can_be_changed(bastion, place):
         found = [path for path in listing(files) if not path.startswith("/home/dora")] + ["/", "/home"]
         folders = [path for path in found if stat.S_ISDIR(files.lstat(path).st_mode)]
         for path in folders:
-            for change in (lambda p=path: files.open(f"{p}/x", "w"), lambda p=path: files.mkdir(f"{p}/x"),
-                           lambda p=path: files.symlink("x", f"{p}/x")):
+            for change in (
+                lambda p=path: files.open(f"{p}/x", "w"),
+                lambda p=path: files.mkdir(f"{p}/x"),
+                lambda p=path: files.symlink("x", f"{p}/x"),
+            ):
                 with pytest.raises(OSError):
                     change()
         for path in found:
-            for change in (lambda p=path: files.remove(p), lambda p=path: files.rename(p, "stolen"),
-                           lambda p=path: files.chmod(p, 0o777), lambda p=path: files.utime(p, (0, 0)),
-                           lambda p=path: files.rmdir(p), lambda p=path: files.posix_rename(p, "stolen"),
-                           lambda p=path: files.truncate(p, 0) if p not in ("/dev/null", "/dev/tty") else files.open("/x")):
+            for change in (
+                lambda p=path: files.remove(p),
+                lambda p=path: files.rename(p, "stolen"),
+                lambda p=path: files.chmod(p, 0o777),
+                lambda p=path: files.utime(p, (0, 0)),
+                lambda p=path: files.rmdir(p),
+                lambda p=path: files.posix_rename(p, "stolen"),
+                lambda p=path: files.truncate(p, 0) if p not in ("/dev/null", "/dev/tty") else files.open("/x"),
+            ):
                 with pytest.raises(OSError):
                     change()
     assert place.home.names() == []
@@ -102,19 +131,61 @@ def test_nothing_outside_of_the_home_can_be_changed(bastion, place):
 def test_dots_lead_nowhere(bastion, place):
     """`..` ends at the jail's own root, however it is written."""
     with place.paramiko() as files:
-        for path in ("..", "../..", "../../..", "/..", "/../..", "/home/dora/../../..", "./../../../../../../../..",
-                     "/home/dora/./.././../..", "//..//..//", "../../../../../proc/1/root", "../dora/../../usr/.."):
+        for path in (
+            "..",
+            "../..",
+            "../../..",
+            "/..",
+            "/../..",
+            "/home/dora/../../..",
+            "./../../../../../../../..",
+            "/home/dora/./.././../..",
+            "//..//..//",
+            "../../../../../proc/1/root",
+            "../dora/../../usr/..",
+        ):
             normal = files.normalize(path) if "proc" not in path else "/"
-            assert set(files.listdir(normal)) <= {"dev", "etc", "home", "run", "usr", "bin", "sbin", "lib", "lib32", "lib64",
-                                                  "libx32", "dora"}, path
-        for path in ("../../srv/homes/dora", "../../../../../../etc/shadow", "../localadmin", "../../root", "/../proc/self"):
+            assert set(files.listdir(normal)) <= {
+                "dev",
+                "etc",
+                "home",
+                "run",
+                "usr",
+                "bin",
+                "sbin",
+                "lib",
+                "lib32",
+                "lib64",
+                "libx32",
+                "dora",
+            }, path
+        for path in (
+            "../../srv/homes/dora",
+            "../../../../../../etc/shadow",
+            "../localadmin",
+            "../../root",
+            "/../proc/self",
+        ):
             with pytest.raises(OSError):
                 files.stat(path)
 
 
-TARGETS = ("/etc/shadow", "/etc/ssh/ssh_host_ed25519_key", "/proc/self/environ", "/proc/1/root", "/srv/homes/erin/secret",
-           "../erin/secret", "../../srv/homes/erin/secret", "/run/jupyterhub-openssh", "/root", "/dev/sda", "/var/log",
-           "/home/localadmin", "/sys/kernel", "/home/erin/secret")
+TARGETS = (
+    "/etc/shadow",
+    "/etc/ssh/ssh_host_ed25519_key",
+    "/proc/self/environ",
+    "/proc/1/root",
+    "/srv/homes/erin/secret",
+    "../erin/secret",
+    "../../srv/homes/erin/secret",
+    "/run/jupyterhub-openssh",
+    "/root",
+    "/dev/sda",
+    "/var/log",
+    "/home/localadmin",
+    "/sys/kernel",
+    "/home/erin/secret",
+)
 
 
 def test_symbolic_links_lead_nowhere(place, make_place):
@@ -126,8 +197,13 @@ def test_symbolic_links_lead_nowhere(place, make_place):
             files.symlink(target, f"made{number}")
             place.home.symlink(target, f"put{number}")
             for name in (f"made{number}", f"put{number}"):
-                for attempt in (lambda n=name: files.open(n).read(), lambda n=name: files.listdir(n), lambda n=name: files.stat(n),
-                                lambda n=name: files.open(f"{n}/x", "w"), lambda n=name: files.chmod(n, 0o777)):
+                for attempt in (
+                    lambda n=name: files.open(n).read(),
+                    lambda n=name: files.listdir(n),
+                    lambda n=name: files.stat(n),
+                    lambda n=name: files.open(f"{n}/x", "w"),
+                    lambda n=name: files.chmod(n, 0o777),
+                ):
                     with pytest.raises(OSError):
                         attempt()
     assert erin.home.read("secret") == b"erin's" and erin.home.names() == ["secret"]
@@ -136,8 +212,10 @@ def test_symbolic_links_lead_nowhere(place, make_place):
 def test_hard_links_out_of_the_home_are_refused(place):
     with place.paramiko() as files:
         paths = [path for path in listing(files) if not path.startswith("/home/dora")]
-    done = [sftp(place, f"ln {path} stolen", check=False) for path in (paths[0], "/etc/passwd", "/dev/null",
-            "/run/gateway.sock", "/usr/lib/openssh/sftp-server", "/home")]
+    done = [
+        sftp(place, f"ln {path} stolen", check=False)
+        for path in (paths[0], "/etc/passwd", "/dev/null", "/run/gateway.sock", "/usr/lib/openssh/sftp-server", "/home")
+    ]
     assert all(one.returncode for one in done) and place.home.names() == []
 
 
@@ -181,7 +259,7 @@ def check_mounts(bastion):
         else:
             assert "ro" in options or jail in ("/dev/null", "/dev/tty", "/dev/log", "/run/gateway.sock"), line
         # Nothing that is mounted in the session may reach the host, or other sessions.
-        assert not any(field.startswith("shared:") for field in fields[6:fields.index("-")]), line
+        assert not any(field.startswith("shared:") for field in fields[6 : fields.index("-")]), line
     assert homes == 2, "the home, and the mount inside"
 
 
@@ -242,9 +320,27 @@ def test_processes_that_serve_files_have_no_privileges(bastion, place):
 
 
 #: The command that Debian's sftp subsystem is cannot be told from the subsystem, and serves sftp as well.
-COMMANDS = ("id", "sh", "sh -i", "/bin/sh", "scp", "sftp-server;id", "/usr/lib/openssh/sftp-server;id", "x internal-sftp",
-            "rsync --version", "$(internal-sftp)", "$(id)", "`id`", "cat /etc/passwd", "\nid", "-c id",
-            "/usr/lib/jupyterhub-openssh/jail", "x" * 100_000, "hostname", "touch /srv/homes/alice/pwned ~/pwned")
+COMMANDS = (
+    "id",
+    "sh",
+    "sh -i",
+    "/bin/sh",
+    "scp",
+    "sftp-server;id",
+    "/usr/lib/openssh/sftp-server;id",
+    "x internal-sftp",
+    "rsync --version",
+    "$(internal-sftp)",
+    "$(id)",
+    "`id`",
+    "cat /etc/passwd",
+    "\nid",
+    "-c id",
+    "/usr/lib/jupyterhub-openssh/jail",
+    "x" * 100_000,
+    "hostname",
+    "touch /srv/homes/alice/pwned ~/pwned",
+)
 
 
 def test_no_command_is_run_here(bastion, hub, alice, make_place):
@@ -263,7 +359,11 @@ def test_no_command_is_run_here(bastion, hub, alice, make_place):
             out = b"".join(iter(lambda: channel.recv(4096), b""))
             said = b"".join(iter(lambda: channel.recv_stderr(4096), b""))
             channel.recv_exit_status()
-            assert b"uid=1000" not in out + said and b"localadmin" not in out and b"bastion" not in out, (command[:200], out, said)
+            assert b"uid=1000" not in out + said and b"localadmin" not in out and b"bastion" not in out, (
+                command[:200],
+                out,
+                said,
+            )
             assert top.names("alice") == [], f"{command[:200]} had an effect"
         transport.close()
     local_home(hub.box.path("/mnt/home/alice")).remove("pwned")
@@ -295,9 +395,44 @@ def test_no_forwarding_beside_sftp(place):
 # Names.
 
 #: For Debian's sshd what follows a slash is no part of the name, but a role of SELinux: bob/x would be bob.
-NAMES = ("../bob", "..", ".", "-", "--", "/", "/etc", "a/b", "a/../b", "./bob", "~", "~bob", "a\nb", "\n", "a\0b", "\0",
-         "x" * 129, "x" * 255, "x" * 300, "x" * 4096, "%s", "{username}", "*", " ", "a b", "-rf", "+", "+x", "a+../b",
-         ".jupyterhub-openssh-new", "lost+found", "é\u202e", "\x1b[31m", "a\\b", "bob\r", "bob ")
+NAMES = (
+    "../bob",
+    "..",
+    ".",
+    "-",
+    "--",
+    "/",
+    "/etc",
+    "a/b",
+    "a/../b",
+    "./bob",
+    "~",
+    "~bob",
+    "a\nb",
+    "\n",
+    "a\0b",
+    "\0",
+    "x" * 129,
+    "x" * 255,
+    "x" * 300,
+    "x" * 4096,
+    "%s",
+    "{username}",
+    "*",
+    " ",
+    "a b",
+    "-rf",
+    "+",
+    "+x",
+    "a+../b",
+    ".jupyterhub-openssh-new",
+    "lost+found",
+    "é\u202e",
+    "\x1b[31m",
+    "a\\b",
+    "bob\r",
+    "bob ",
+)
 
 
 def test_login_names(bastion, hub, client, scratch):
@@ -307,6 +442,7 @@ def test_login_names(bastion, hub, client, scratch):
     outside = top.names()
     token = hub.token("bob")
     with bastion.configured(hub.url, CREATING):
+
         def attempt(name, method):
             with pytest.raises((Refused, OSError, EOFError, paramiko.SSHException)):
                 getattr(client, method)(bastion, name, token).open_sftp_client().listdir()

@@ -31,15 +31,27 @@ def test_each_transfer(bastion, place):
     mark = bastion.syslog.mark()
     with place.scratch() as here:
         (here / "file").write_bytes(b"x" * 12345)
-        sftp(place, f"put {here}/file file", f"get file {here}/back", "rename file moved", "mkdir folder", "rmdir folder",
-             "ln -s moved link", "rm moved")
-    for line in (r'open "/home/dora/file" flags WRITE,CREATE,TRUNCATE mode 0644',
-                 r'close "/home/dora/file" bytes read 0 written 12345',
-                 r'open "/home/dora/file" flags READ mode 0\d+',
-                 r'close "/home/dora/file" bytes read 12345 written 0',
-                 r'(posix-)?rename old "/home/dora/file" new "/home/dora/moved"',
-                 r'mkdir name "/home/dora/folder"', r'rmdir name "/home/dora/folder"',
-                 r'remove name "/home/dora/moved"', r"session closed for local user"):
+        sftp(
+            place,
+            f"put {here}/file file",
+            f"get file {here}/back",
+            "rename file moved",
+            "mkdir folder",
+            "rmdir folder",
+            "ln -s moved link",
+            "rm moved",
+        )
+    for line in (
+        r'open "/home/dora/file" flags WRITE,CREATE,TRUNCATE mode 0644',
+        r'close "/home/dora/file" bytes read 0 written 12345',
+        r'open "/home/dora/file" flags READ mode 0\d+',
+        r'close "/home/dora/file" bytes read 12345 written 0',
+        r'(posix-)?rename old "/home/dora/file" new "/home/dora/moved"',
+        r'mkdir name "/home/dora/folder"',
+        r'rmdir name "/home/dora/folder"',
+        r'remove name "/home/dora/moved"',
+        r"session closed for local user",
+    ):
         bastion.syslog.wait(said(line), mark)
     sessions = {re.search(r"session=(\S+)", line)[1] for line in lines(bastion, mark)}
     assert len(sessions) == 1, sessions
@@ -63,7 +75,11 @@ def test_every_line_of_many(bastion, place):
             (here / f"many/{number}").write_text("x")
         sftp(place, f"put -r {here}/many many")
     bastion.wait_quiet()
-    written = [line for line in lines(bastion, mark) if re.search(said(r'close "/home/dora/many/\d+" bytes read 0 written 1') + '"$', line)]
+    written = [
+        line
+        for line in lines(bastion, mark)
+        if re.search(said(r'close "/home/dora/many/\d+" bytes read 0 written 1') + '"$', line)
+    ]
     assert len(written) == 500
     assert "session closed" in lines(bastion, mark)[-1]
 
@@ -88,9 +104,20 @@ def test_what_was_open_when_the_connection_broke(bastion, place, end):
     bastion.wait_quiet()
 
 
-@pytest.mark.parametrize("name", ["two\nlines", "forged\nsession=1 user=bob peer=10.77.1.9 event=transfer program=sftp message=remove name \"bob\"",
-                                  "esc\x1b[2Jcr\r", "tab\tbell\x07", "é\u202e大", 'a" flags READ', "nul\\0", "%n%s" * 20],
-                         ids=range(8))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two\nlines",
+        'forged\nsession=1 user=bob peer=10.77.1.9 event=transfer program=sftp message=remove name "bob"',
+        "esc\x1b[2Jcr\r",
+        "tab\tbell\x07",
+        "é\u202e大",
+        'a" flags READ',
+        "nul\\0",
+        "%n%s" * 20,
+    ],
+    ids=range(8),
+)
 def test_names_cannot_forge_lines(bastion, place, name):
     mark = bastion.syslog.mark()
     with place.paramiko() as files:

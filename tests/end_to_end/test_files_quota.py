@@ -44,7 +44,9 @@ def make_limited(bastion, hub, client, scratch):
 
     def make(user):
         hub.add_user(user)
-        place = Place(client, bastion, user, hub.token(user), local_home(top.at(user)), (1000, 100), f"/home/{user}", scratch)
+        place = Place(
+            client, bastion, user, hub.token(user), local_home(top.at(user)), (1000, 100), f"/home/{user}", scratch
+        )
         sftp(place, "pwd")
         return place
 

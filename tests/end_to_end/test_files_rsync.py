@@ -36,8 +36,17 @@ def server(bastion, client, hub, hub_homes, make_place, scratch):
     hub.unsteer("erin")
     home = make_place("erin", 1000, 100).home
     hub.start_server("erin")
-    place = ShellPlace(client, bastion, "erin", hub.token("erin"), local_home(hub_homes / "erin"), (HUB_UID, HUB_UID),
-                       "/mnt/home/erin", scratch, running=lambda: hub.server_processes("erin"))
+    place = ShellPlace(
+        client,
+        bastion,
+        "erin",
+        hub.token("erin"),
+        local_home(hub_homes / "erin"),
+        (HUB_UID, HUB_UID),
+        "/mnt/home/erin",
+        scratch,
+        running=lambda: hub.server_processes("erin"),
+    )
     place.on_the_bastion = home
     yield place
     client.close_all()
@@ -72,7 +81,9 @@ def test_rsync_of_awkward_names(rsync):
         rsync.run(rsync_command(rsync, "-a", f"{rsync.host}:a folder with spaces/", f"{here}/back/"))
         assert {path.name for path in (here / "back").iterdir()} == set(rsync.home.names("a folder with spaces"))
         # Arguments that come by rsync's own protocol are seen by nobody who could check them.
-        done = rsync.run(rsync_command(rsync, "-a", "-s", f"{rsync.host}:a folder with spaces/", f"{here}/back2/"), check=False)
+        done = rsync.run(
+            rsync_command(rsync, "-a", "-s", f"{rsync.host}:a folder with spaces/", f"{here}/back2/"), check=False
+        )
         assert done.returncode and done.stderr.count("\n") >= 2 and not (here / "back2").exists(), done
 
 
@@ -82,11 +93,27 @@ def test_rsync_with_the_usual_options(rsync):
         (here / "tree/folder").mkdir(parents=True)
         (here / "tree/folder/file").write_bytes(b"x" * 100_000)
         (here / "tree/skip.o").write_text("x")
-        for number, options in enumerate((["-avzP"], ["-avh", "--info=progress2", "--no-inc-recursive"], ["-rlt", "--size-only"],
-                                          ["-aHAX"], ["-aS"], ["-a", "--inplace"], ["-a", "--exclude=*.o", "--delete-excluded"],
-                                          ["-a", "--chmod=D750,F640"], ["-a", "--bwlimit=10m"], ["-aR"], ["-a", "--backup"],
-                                          ["-a", "--link-dest=../t0"], ["-au", "--update", "--ignore-existing"],
-                                          ["-a", "--numeric-ids"], ["-a", "--timeout=30"], ["-ac", "--stats"], ["-an"])):
+        for number, options in enumerate(
+            (
+                ["-avzP"],
+                ["-avh", "--info=progress2", "--no-inc-recursive"],
+                ["-rlt", "--size-only"],
+                ["-aHAX"],
+                ["-aS"],
+                ["-a", "--inplace"],
+                ["-a", "--exclude=*.o", "--delete-excluded"],
+                ["-a", "--chmod=D750,F640"],
+                ["-a", "--bwlimit=10m"],
+                ["-aR"],
+                ["-a", "--backup"],
+                ["-a", "--link-dest=../t0"],
+                ["-au", "--update", "--ignore-existing"],
+                ["-a", "--numeric-ids"],
+                ["-a", "--timeout=30"],
+                ["-ac", "--stats"],
+                ["-an"],
+            )
+        ):
             done = rsync.run(rsync_command(rsync, *options, f"{here}/tree/", f"{rsync.host}:t{number}/"), check=False)
             assert done.returncode == 0, (options, done.stderr)
             if options != ["-an"] and options != ["-aR"]:
@@ -117,25 +144,75 @@ def run(transport, command):
 
 #: What no client sends. It is an end of a transfer all the same: refused, and not handed on to the user's server.
 HOSTILE = (
-    "rsync --server --daemon .", "rsync --server --config=/etc/passwd --daemon . .", "rsync --server -e sh . .",
-    "rsync --server --rsh=sh . .", "rsync --server -logDtpre.iLsfxCIvu --rsync-path=sh . .",
-    "rsync --server . . ; touch pwned", "rsync --server . . && id", "rsync --server . . | sh", "rsync --server $(touch pwned) .",
-    "rsync --server `touch pwned` .", "rsync --server . . > pwned", "rsync --server . .\ntouch pwned",
-    "rsync --server -vD --write-devices . .", "rsync --server -v --copy-devices . .", "rsync --server --devices --specials . .",
-    "rsync --server -v --log-file=pwned . .", "rsync --server --log-file=/home/dora/pwned . .",
-    "rsync --server --files-from=/etc/passwd . .", "rsync --server --address=127.0.0.1 . .", "rsync --server --sockopts=x . .",
-    "rsync --server --early-input=/etc/passwd . .", "rsync --server --password-file=/etc/passwd . .",
-    "rsync --server --fake-super . .", "rsync --server --super . .", "rsync --server --usermap=*:0 . .",
-    "rsync --server --write-batch=pwned . .", "rsync --server", "rsync --server --read-batch=x . .",
-    "rsync --server --dparam=x . .", "rsync --server --unknown-option . .", "scp -t", "scp -f",
-    "scp -t . ; touch pwned", "scp -t $(touch pwned)", "scp -t `touch pwned`", "scp -t -f .",
-    "rsync --server 'unclosed", "rsync --server . " + "x" * 120_000,
+    "rsync --server --daemon .",
+    "rsync --server --config=/etc/passwd --daemon . .",
+    "rsync --server -e sh . .",
+    "rsync --server --rsh=sh . .",
+    "rsync --server -logDtpre.iLsfxCIvu --rsync-path=sh . .",
+    "rsync --server . . ; touch pwned",
+    "rsync --server . . && id",
+    "rsync --server . . | sh",
+    "rsync --server $(touch pwned) .",
+    "rsync --server `touch pwned` .",
+    "rsync --server . . > pwned",
+    "rsync --server . .\ntouch pwned",
+    "rsync --server -vD --write-devices . .",
+    "rsync --server -v --copy-devices . .",
+    "rsync --server --devices --specials . .",
+    "rsync --server -v --log-file=pwned . .",
+    "rsync --server --log-file=/home/dora/pwned . .",
+    "rsync --server --files-from=/etc/passwd . .",
+    "rsync --server --address=127.0.0.1 . .",
+    "rsync --server --sockopts=x . .",
+    "rsync --server --early-input=/etc/passwd . .",
+    "rsync --server --password-file=/etc/passwd . .",
+    "rsync --server --fake-super . .",
+    "rsync --server --super . .",
+    "rsync --server --usermap=*:0 . .",
+    "rsync --server --write-batch=pwned . .",
+    "rsync --server",
+    "rsync --server --read-batch=x . .",
+    "rsync --server --dparam=x . .",
+    "rsync --server --unknown-option . .",
+    "scp -t",
+    "scp -f",
+    "scp -t . ; touch pwned",
+    "scp -t $(touch pwned)",
+    "scp -t `touch pwned`",
+    "scp -t -f .",
+    "rsync --server 'unclosed",
+    "rsync --server . " + "x" * 120_000,
 )
 #: Commands as others are.
 ELSEWHERE = (
-    "rsync -e sh . x:", "rsync -e 'sh -c id' x: .", "rsync --rsh=sh x: .", "rsync", "rsync .", "rsync a b", "rsync --version",
-    "/tmp/rsync --server . .", "rsync --server; id", "RSYNC_RSH=sh rsync --version", "env rsync --version",
-    "exec rsync --version", "./rsync --server . .", "~/rsync --server . .", "scp", "scp a b", "scp -3 -t .", "./scp -t .", "id", "sh", "ls", "", " ", "'", '"', "\\", "cat /etc/hostname", "touch pwned",
+    "rsync -e sh . x:",
+    "rsync -e 'sh -c id' x: .",
+    "rsync --rsh=sh x: .",
+    "rsync",
+    "rsync .",
+    "rsync a b",
+    "rsync --version",
+    "/tmp/rsync --server . .",
+    "rsync --server; id",
+    "RSYNC_RSH=sh rsync --version",
+    "env rsync --version",
+    "exec rsync --version",
+    "./rsync --server . .",
+    "~/rsync --server . .",
+    "scp",
+    "scp a b",
+    "scp -3 -t .",
+    "./scp -t .",
+    "id",
+    "sh",
+    "ls",
+    "",
+    " ",
+    "'",
+    '"',
+    "\\",
+    "cat /etc/hostname",
+    "touch pwned",
 )
 
 
@@ -167,8 +244,11 @@ def test_commands_run_in_the_users_server(bastion, hub, server):
 
 def test_no_file_of_the_user_gives_options_another_meaning(bastion, rsync):
     """popt(3) reads ~/.popt before rsync looks at its arguments: an alias would undo the list of what is allowed."""
-    bastion.box.write("/srv/homes/dora/.popt", "rsync alias --recursive --log-file=pwned\nrsync exec --server /usr/bin/scp\n"
-                                               "rsync alias -r --log-file=pwned\nrsync alias -v --log-file=pwned\n")
+    bastion.box.write(
+        "/srv/homes/dora/.popt",
+        "rsync alias --recursive --log-file=pwned\nrsync exec --server /usr/bin/scp\n"
+        "rsync alias -r --log-file=pwned\nrsync alias -v --log-file=pwned\n",
+    )
     with rsync.scratch() as here:
         (here / "file").write_text("x")
         rsync.run(rsync_command(rsync, "-rv", here / "file", f"{rsync.host}:copy"))

@@ -18,10 +18,16 @@ FAULTS = {
     "owned-by-root": (lambda top: top.mkdir("alice", owner=(0, 0)), "not-theirs"),
     "owned-by-another": (lambda top: top.mkdir("alice", owner=(4242, 4242)), "not-theirs"),
     "file": (lambda top: top.write("alice", "x", owner=(1000, 100)), "not-theirs"),
-    "symlink": (lambda top: (top.mkdir("elsewhere", owner=(1000, 100)), top.symlink("elsewhere", "alice")), "not-theirs"),
+    "symlink": (
+        lambda top: (top.mkdir("elsewhere", owner=(1000, 100)), top.symlink("elsewhere", "alice")),
+        "not-theirs",
+    ),
     "symlink-to-etc": (lambda top: top.symlink("/etc", "alice"), "not-theirs"),
     "dangling-symlink": (lambda top: top.symlink("nowhere", "alice"), "not-theirs"),
-    "fifo": (lambda top: (top.run("mkfifo", top.at("alice")), top.run("chown", "1000:100", top.at("alice"))), "not-theirs"),
+    "fifo": (
+        lambda top: (top.run("mkfifo", top.at("alice")), top.run("chown", "1000:100", top.at("alice"))),
+        "not-theirs",
+    ),
     "socket-or-device": (lambda top: top.run("mknod", top.at("alice"), "c", "1", "5"), "not-theirs"),
 }
 
@@ -38,7 +44,9 @@ def shared_bastion(homes_bastion):
 def place(bastion, hub, client, scratch):
     """Alice's place without a home; what a test leaves in /srv/homes is removed."""
     top = local_home(bastion.box.path("/srv/homes"))
-    yield Place(client, bastion, "alice", hub.token("alice"), local_home(top.at("alice")), (1000, 100), "/home/alice", scratch)
+    yield Place(
+        client, bastion, "alice", hub.token("alice"), local_home(top.at("alice")), (1000, 100), "/home/alice", scratch
+    )
     top.remove(*top.names())
 
 
@@ -142,12 +150,18 @@ def test_synchronising_clients_lose_nothing(bastion, hub, place, alice):
     """The worst that could happen: an empty home in place of the true one, and a client that deletes its copies."""
     with bastion.configured(hub.url, FIXED), place.scratch() as here:
         (here / "precious").write_text("data")
-        script = f"set cmd:fail-exit yes\nset net:max-retries 1\nopen -u '{place.user},{place.token}' sftp://{place.host}\n" \
-                 f"mirror --delete . {here}\n"
-        (here.parent / "script").write_text('set sftp:connect-program "' + " ".join(
-            place.ssh_words()) + ' -a -x"\n' + script)
-        done = place.run(place.client.network.client.command("lftp", "--norc", "-f", here.parent / "script"), check=False,
-                         env={"SSH_ASKPASS_REQUIRE": "never"})
+        script = (
+            f"set cmd:fail-exit yes\nset net:max-retries 1\nopen -u '{place.user},{place.token}' sftp://{place.host}\n"
+            f"mirror --delete . {here}\n"
+        )
+        (here.parent / "script").write_text(
+            'set sftp:connect-program "' + " ".join(place.ssh_words()) + ' -a -x"\n' + script
+        )
+        done = place.run(
+            place.client.network.client.command("lftp", "--norc", "-f", here.parent / "script"),
+            check=False,
+            env={"SSH_ASKPASS_REQUIRE": "never"},
+        )
         (here.parent / "script").unlink()
         assert done.returncode and (here / "precious").read_text() == "data", done
 

@@ -19,6 +19,7 @@ SIZES = {"62K": 62_000, "1M": 1_000_000, "5M": 5_000_000}
 
 def paste(terminal, data):
     """Paste in the background; the terminal may be taken away meanwhile."""
+
     def work():
         try:
             terminal.send(data, 120)
@@ -54,8 +55,9 @@ def delete_terminal(terminal, bastion, server, name):
 
 
 @pytest.mark.parametrize("mode", ["raw", "cooked"])
-@pytest.mark.parametrize("end", [close_window, kill_client, kill_gateway, kill_session, delete_terminal],
-                         ids=lambda end: end.__name__)
+@pytest.mark.parametrize(
+    "end", [close_window, kill_client, kill_gateway, kill_session, delete_terminal], ids=lambda end: end.__name__
+)
 @pytest.mark.parametrize("size", SIZES)
 def test_a_paste_that_nobody_reads(bastion, client, alice, size, end, mode, terminal_mode):
     with Responsiveness(alice.jupyter) as answers:

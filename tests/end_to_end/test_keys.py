@@ -68,8 +68,9 @@ def test_a_session_like_any_other(bastion, client, hub, alice, make_place, key):
             assert terminal.run("echo $((6*7)); pwd") == "42\n/mnt/home/alice\n"
         bastion.syslog.wait(rf"key {re.escape(key.fingerprint())} of alice: known by home", mark)
         bastion.syslog.wait(r"event=keeper outcome=revoked", mark)
-        command = openssh(client, "ssh", bastion, "alice", key, bastion.address, "cat; exit 7",
-                          options=["-o", "BatchMode=yes"])
+        command = openssh(
+            client, "ssh", bastion, "alice", key, bastion.address, "cat; exit 7", options=["-o", "BatchMode=yes"]
+        )
         done = subprocess.run(command, input=b"\0through\xff", capture_output=True, timeout=60)
         assert (done.returncode, done.stdout, done.stderr) == (7, b"\0through\xff", b"")
         files = alices.enter(key).open_sftp_client()
@@ -130,8 +131,9 @@ def copy_id(client, bastion, place, key, *arguments):
     # What it makes there is the path of a socket, which must be short.
     with tempfile.TemporaryDirectory() as home:
         subprocess.run(["mkdir", "-m", "700", f"{home}/.ssh"], check=True)
-        return place.run(openssh(client, "ssh-copy-id", bastion, place.user, key, *arguments, bastion.address),
-                         env={"HOME": home})
+        return place.run(
+            openssh(client, "ssh-copy-id", bastion, place.user, key, *arguments, bastion.address), env={"HOME": home}
+        )
 
 
 # Security keys.
@@ -149,8 +151,9 @@ def security_key():
 def enters(client, bastion, security_key, flags):
     """Whether OpenSSH's client gets in when the key signs with these flags."""
     security_key.flags = flags
-    command = openssh(client, "ssh", bastion, "dora", security_key, "-s", bastion.address, "sftp",
-                      options=security_key.options)
+    command = openssh(
+        client, "ssh", bastion, "dora", security_key, "-s", bastion.address, "sftp", options=security_key.options
+    )
     # sftp-server ends with its input.
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 or "Permission denied" in done.stderr, done
@@ -183,11 +186,13 @@ LET_IN = {
     "no newline at its end": ("{key}", None),
     "CRLF": ("# my keys\r\n\r\n{other} home\r\n{key} dora@laptop\r\n", None),
     "blanks before it": ("\n \t {key}\n", None),
-    "comment with quotes": ('{key} it\'s "dora\'s", and more\n', None),
+    "comment with quotes": ("{key} it's \"dora's\", and more\n", None),
     "after broken lines": ("rubbish\nssh-ed25519\nssh-ed25519 !!!\nssh-ed25519 AAAA\n\0\1\n\xff\n,,,\n{key}\n", None),
     "twice": ("{key}\n{other}\n{key}\n", None),
-    "restrictions": ('restrict,pty,from="10.77.0.0/16,!192.0.2.1",expiry-time="20990101",permitopen="localhost:1" '
-                     '{key}\n', None),
+    "restrictions": (
+        'restrict,pty,from="10.77.0.0/16,!192.0.2.1",expiry-time="20990101",permitopen="localhost:1" {key}\n',
+        None,
+    ),
     "restrictions in capitals": ("No-PTY,NO-USER-RC {key}\n", None),
     "environment": ('environment="A=b \\"c\\" d",no-pty {key}\n', r"environment"),
     "tunnel": ('tunnel="0" {key}\n', r"tunnel"),
@@ -213,8 +218,12 @@ KEPT_OUT = {
 
 def lines(text, key):
     """A file of the tables above."""
-    for name, value in {"{key}": key.public, "{other}": strangers_key(), "{key[1]}": key.public.split()[1],
-                        "{cut}": key.public[:-8]}.items():
+    for name, value in {
+        "{key}": key.public,
+        "{other}": strangers_key(),
+        "{key[1]}": key.public.split()[1],
+        "{cut}": key.public[:-8],
+    }.items():
         text = text.replace(name, value)
     return text.encode("latin-1")
 
@@ -264,11 +273,15 @@ def instead(home, *command):
 WRONG_FILES = {
     "home writable by the group": (lambda home, key: home.run("chmod", "770", home.path), r"writ"),
     "directory writable by others": (lambda home, key: home.run("chmod", "777", home.at(".ssh")), r"writ"),
-    "file writable by the group": (lambda home, key: home.run("chmod", "660", home.at(".ssh/authorized_keys")),
-                                   r"writ"),
+    "file writable by the group": (
+        lambda home, key: home.run("chmod", "660", home.at(".ssh/authorized_keys")),
+        r"writ",
+    ),
     "directory of another": (lambda home, key: home.run("chown", "1234", home.at(".ssh")), r"own|belong|permission"),
-    "file of another": (lambda home, key: home.run("chown", "1234", home.at(".ssh/authorized_keys")),
-                        r"own|belong|permission"),
+    "file of another": (
+        lambda home, key: home.run("chown", "1234", home.at(".ssh/authorized_keys")),
+        r"own|belong|permission",
+    ),
     "symbolic link to the file": (lambda home, key: swap(home, ".ssh/authorized_keys"), r"symbolic link"),
     "symbolic link to the directory": (lambda home, key: swap(home, ".ssh"), r"symbolic link"),
     "directory in its place": (lambda home, key: instead(home, "mkdir"), r"regular|directory"),
@@ -333,8 +346,11 @@ def test_certificates(bastion, directory, dora, key):
         dora.shut(key)
         # That the key is known doesn't make a certificate good.
         dora.authorize(key.public)
-        for bad in (key.certificate(ours, "dora", "-2h:-1h"), key.certificate(ours, "erin"),
-                    key.certificate(other, "dora")):
+        for bad in (
+            key.certificate(ours, "dora", "-2h:-1h"),
+            key.certificate(ours, "erin"),
+            key.certificate(other, "dora"),
+        ):
             dora.shut(key, certificate=bad)
         dora.opens(key, "home")
 
@@ -483,8 +499,10 @@ def test_tokens_beside_keys(bastion, client, hub, dora, key):
 @pytest.mark.parametrize("case", ["as it comes", "no service token", "no sources"])
 def test_keys_are_off(bastion, client, hub, place, key, case):
     """Then nothing is read, asked or logged."""
-    config = BY_HOME + {"as it comes": "", "no service token": table("keys", sources=["home"]),
-                        "no sources": keys_table()}[case]
+    config = (
+        BY_HOME
+        + {"as it comes": "", "no service token": table("keys", sources=["home"]), "no sources": keys_table()}[case]
+    )
     doras = Door(client, bastion, "dora", place.home, place.owner)
     doras.authorize(key.public)
     with service_token(bastion, hub.keys_token), bastion.configured(hub.url, config):
@@ -510,14 +528,19 @@ def test_a_service_token_that_is_not_good(bastion, client, hub, place, key, case
         client.login(bastion, "dora", place.token).close()
 
 
-@pytest.mark.parametrize(("text", "key_of"), [
-    (keys_table("home"), r"keys\.sources"), (keys_table("url"), r"keys\.(url|sources)"),
-    (keys_table("file", "file"), r"keys\.sources"),
-    (keys_table("url", url="http://forge/{username}.keys"), r"keys\.url"),
-    (keys_table("url", url="https://forge/keys"), r"keys\.url"),
-    (keys_table("file", token_lifetime=60), r"keys\.token_lifetime"),
-    (table("login", allow_users="dora"), r"login\.allow_users"),
-], ids=["home without homes", "no url", "twice", "http", "no name in the url", "short life", "no list"])
+@pytest.mark.parametrize(
+    ("text", "key_of"),
+    [
+        (keys_table("home"), r"keys\.sources"),
+        (keys_table("url"), r"keys\.(url|sources)"),
+        (keys_table("file", "file"), r"keys\.sources"),
+        (keys_table("url", url="http://forge/{username}.keys"), r"keys\.url"),
+        (keys_table("url", url="https://forge/keys"), r"keys\.url"),
+        (keys_table("file", token_lifetime=60), r"keys\.token_lifetime"),
+        (table("login", allow_users="dora"), r"login\.allow_users"),
+    ],
+    ids=["home without homes", "no url", "twice", "http", "no name in the url", "short life", "no list"],
+)
 def test_a_wrong_configuration_keeps_hub_users_out(bastion, client, hub, text, key_of):
     """And is told to the administrator; nobody is served with half of it."""
     mark = bastion.syslog.mark()
@@ -556,13 +579,18 @@ def test_local_accounts_have_their_own_keys(bastion, client, dora, key):
 
 def test_what_sshd_runs(bastion, hub):
     """For hub users only, and as the user, so that nothing is read with more rights than the user's own."""
+
     def asked(user):
         return bastion.box.run("/usr/sbin/sshd", "-T", "-C", f"user={user},host=h,addr=192.0.2.1").stdout
 
     with bastion.configured(hub.url):
         said = asked("alice")
-        for line in (f"authorizedkeyscommand {AUTHORIZED_KEYS_PROGRAM} %u %t %k %f", "authorizedkeyscommanduser %u",
-                     "authorizedkeysfile none", "authorizedprincipalscommand /bin/echo %u"):
+        for line in (
+            f"authorizedkeyscommand {AUTHORIZED_KEYS_PROGRAM} %u %t %k %f",
+            "authorizedkeyscommanduser %u",
+            "authorizedkeysfile none",
+            "authorizedprincipalscommand /bin/echo %u",
+        ):
             assert line in said.splitlines(), said
         assert "authorizedkeyscommand none" in asked(bastion.ADMIN)
 

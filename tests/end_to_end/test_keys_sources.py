@@ -58,6 +58,7 @@ def forge(network, hub, authority):
 def open_door(bastion, client, hub, place):
     """open_door(*sources, **keys): dora's logins with these sources and keys of [keys]. None has been asked before."""
     with contextlib.ExitStack() as stack:
+
         def make(*sources, url=None, hub_url=None, **more):
             forget_answers(bastion)
             config = BY_HOME + keys_table(*sources, **more, **({"url": url} if url else {}))
@@ -131,10 +132,17 @@ def test_hub(open_door, auth_state, key, shape):
     doras.opens(key, "hub")
 
 
-@pytest.mark.parametrize(("value", "log"), [
-    (7, "neither a text nor a list"), ({"a": "b"}, "neither a text nor a list"), ([["a"]], "neither a text nor a list"),
-    ('no-pty {key}', "has options"), ("x" * 300_000, "hub: "),
-], ids=["number", "object", "nested list", "options", "long"])
+@pytest.mark.parametrize(
+    ("value", "log"),
+    [
+        (7, "neither a text nor a list"),
+        ({"a": "b"}, "neither a text nor a list"),
+        ([["a"]], "neither a text nor a list"),
+        ("no-pty {key}", "has options"),
+        ("x" * 300_000, "hub: "),
+    ],
+    ids=["number", "object", "nested list", "options", "long"],
+)
 def test_what_the_hub_keeps_is_no_list_of_keys(open_door, auth_state, key, value, log):
     doras = open_door("hub")
     auth_state(ssh_public_keys=value.replace("{key}", key.public) if isinstance(value, str) else value)
@@ -348,8 +356,12 @@ def test_a_damaged_cache(bastion, forge, open_door, key):
     doras = open_door("url", url=forge.template)
     forge.publish("dora", key.public)
     doras.opens(key, "url")
-    for damage in ("truncate -s -5 $0/*", "for file in $0/*; do head -c 9999 /dev/urandom >$file; done",
-                   "for file in $0/*; do : >$file; done", "chmod 500 $0; rm -f $0/*"):
+    for damage in (
+        "truncate -s -5 $0/*",
+        "for file in $0/*; do head -c 9999 /dev/urandom >$file; done",
+        "for file in $0/*; do : >$file; done",
+        "chmod 500 $0; rm -f $0/*",
+    ):
         asked = forge.asked("dora")
         bastion.box.run("sh", "-c", damage, CACHE)
         try:
@@ -413,9 +425,19 @@ def test_who_may_ask_for_keys(bastion, hub, forge, open_door, make_place, key):
         assert (done.returncode, done.stdout) == (1, "") and "panicked" not in done.stderr, (rubbish, done)
         assert hub.keys_token not in done.stderr
     forget_answers(bastion)
-    done = ask("dora", uid=1000, gid=100, env={
-        "HTTPS_PROXY": "http://127.0.0.1:9", "SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent",
-        "LD_PRELOAD": "/x.so", "OPENSSL_CONF": "/nonexistent", "TMPDIR": "/nonexistent"})
+    done = ask(
+        "dora",
+        uid=1000,
+        gid=100,
+        env={
+            "HTTPS_PROXY": "http://127.0.0.1:9",
+            "SSL_CERT_FILE": "/dev/null",
+            "SSL_CERT_DIR": "/nonexistent",
+            "LD_PRELOAD": "/x.so",
+            "OPENSSL_CONF": "/nonexistent",
+            "TMPDIR": "/nonexistent",
+        },
+    )
     assert done.stdout == f"url {key.public}\n", done
 
 
@@ -438,8 +460,10 @@ def test_nobody_speaks_for_the_program(bastion, open_door, forge, key):
     kind, blob = key.public.split()
     running = bastion.box.start(AUTHORIZED_KEYS_PROGRAM, "dora", kind, blob, key.fingerprint(), uid=1000, gid=100)
     try:
-        look = ("p=/proc/$(pgrep -o authorized-key); cat $p/comm; for what in fd/1 maps mem; do "
-                "head -c 1 $p/$what >/dev/null 2>&1 && echo $what; (: >>$p/$what) 2>/dev/null && echo $what; done; true")
+        look = (
+            "p=/proc/$(pgrep -o authorized-key); cat $p/comm; for what in fd/1 maps mem; do "
+            "head -c 1 $p/$what >/dev/null 2>&1 && echo $what; (: >>$p/$what) 2>/dev/null && echo $what; done; true"
+        )
         seen = bastion.box.run("sh", "-c", look, uid=1000, gid=100).stdout
         assert seen == "authorized-keys"[:15] + "\n" and running.alive()
     finally:
@@ -456,9 +480,11 @@ def test_what_sshd_is_told(bastion, open_door, key):
     kind, blob = key.public.split()
     good = ("dora", kind, blob, key.fingerprint())
     assert (ask(*good).returncode, ask(*good).stdout) == (0, f"no-pty {key.public}\n")
-    for nothing in (("dora", *strangers_key(9).split(), "SHA256:x"),
-                    ("dora", "ssh-ed25519-cert-v01@openssh.com", "AAAA", key.fingerprint()),
-                    ("erin", *good[1:])):
+    for nothing in (
+        ("dora", *strangers_key(9).split(), "SHA256:x"),
+        ("dora", "ssh-ed25519-cert-v01@openssh.com", "AAAA", key.fingerprint()),
+        ("erin", *good[1:]),
+    ):
         done = ask(*nothing)
         assert (done.returncode, done.stdout) == (0, ""), done
     for rubbish in ((), good[:3], (*good, "more"), ("../dora", *good[1:]), ("dora", kind, "!", good[3])):

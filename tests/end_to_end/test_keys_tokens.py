@@ -155,7 +155,9 @@ def test_a_hub_that_cannot_narrow_a_token(bastion, hub, dora, through_faulty, ke
     mark = bastion.syslog.mark()
     assert "Log in with a token" in dora.shut(key)
     bastion.syslog.wait(r"outcome=unavailable by=key reason=.*may do more than was asked.*before 3\.0", mark)
-    assert [one.method for one in through_faulty.seen(r"/tokens/a4711$")] == ["GET"], "it was not looked for, to be revoked"
+    assert [one.method for one in through_faulty.seen(r"/tokens/a4711$")] == ["GET"], (
+        "it was not looked for, to be revoked"
+    )
     assert "token 0123456789abcdef" not in through_faulty.tokens()
 
 
@@ -228,13 +230,18 @@ def test_what_a_token_cannot_do(bastion, client, hub, alice, bob, make_place, fa
             # The server sees it, and so whoever else may run something there.
             refuse(client, bastion, "server", "alice", token)
             for method, path, body in (
-                    ("GET", "/user/bob/api/status", None), ("GET", "/user/bob/api/contents", None),
-                    ("GET", "/hub/api/users/bob", None), ("POST", "/hub/api/users/bob/server", None),
-                    ("POST", "/hub/api/users/alice/tokens", {"note": "more"}),
-                    ("GET", "/hub/api/users/alice/tokens", None), ("GET", "/hub/api/users", None),
-                    ("POST", "/hub/api/users/bob/tokens", {"note": "more"}),
-                    ("POST", "/hub/api/users/alice/servers/other", None), ("DELETE", "/hub/api/users/alice", None),
-                    ("PATCH", "/hub/api/users/alice", {"admin": True})):
+                ("GET", "/user/bob/api/status", None),
+                ("GET", "/user/bob/api/contents", None),
+                ("GET", "/hub/api/users/bob", None),
+                ("POST", "/hub/api/users/bob/server", None),
+                ("POST", "/hub/api/users/alice/tokens", {"note": "more"}),
+                ("GET", "/hub/api/users/alice/tokens", None),
+                ("GET", "/hub/api/users", None),
+                ("POST", "/hub/api/users/bob/tokens", {"note": "more"}),
+                ("POST", "/hub/api/users/alice/servers/other", None),
+                ("DELETE", "/hub/api/users/alice", None),
+                ("PATCH", "/hub/api/users/alice", {"admin": True}),
+            ):
                 assert status(method, path, body) in (302, 403, 404), (method, path)
         alices.client.close_all()
         none_minted(hub, "alice")
@@ -257,16 +264,30 @@ def test_who_sees_the_services_token(bastion, client, hub, alice, make_place, ke
                 assert not memory_holds(one, secret), f"in the memory of {one.command_line()}"
             for one in bastion.box.processes():
                 assert secret not in one.read("environ") + one.read("cmdline"), one.command_line()
-            found = bastion.box.run("grep", "-rlF", "--devices=skip", hub.keys_token, "/etc", "/run", "/tmp", "/var",
-                                    "/dev/shm", "/srv/homes/alice", check=False).stdout.split()
+            found = bastion.box.run(
+                "grep",
+                "-rlF",
+                "--devices=skip",
+                hub.keys_token,
+                "/etc",
+                "/run",
+                "/tmp",
+                "/var",
+                "/dev/shm",
+                "/srv/homes/alice",
+                check=False,
+            ).stdout.split()
             assert found == [SERVICE_TOKEN], found
     assert not [one for one in bastion.syslog.entries if secret in one.raw]
 
 
 @pytest.mark.parametrize("who", ["a hub user", "a local user", "the gateways' user"])
 def test_who_can_read_the_services_token(bastion, hub, dora, who):
-    uid, gid = {"a hub user": (1000, 100), "a local user": (65534, 65534),
-                "the gateways' user": (uid_of(bastion, paths.GATEWAY_USER),) * 2}[who]
+    uid, gid = {
+        "a hub user": (1000, 100),
+        "a local user": (65534, 65534),
+        "the gateways' user": (uid_of(bastion, paths.GATEWAY_USER),) * 2,
+    }[who]
     done = bastion.box.run("cat", SERVICE_TOKEN, uid=uid, gid=gid, check=False)
     assert done.returncode and not done.stdout
     done = bastion.box.run(HUB_KEYS_PROGRAM, "dora", uid=uid, gid=gid, check=False)

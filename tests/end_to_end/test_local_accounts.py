@@ -23,11 +23,25 @@ class Watch:
 
     def __enter__(self):
         run = self.bastion.box.network.run
-        run("nft", "table inet watch { counter started { }; chain c { type filter hook output priority 0; "
-            "ct direction original meta l4proto { tcp, udp } counter name started; }; }")
+        run(
+            "nft",
+            "table inet watch { counter started { }; chain c { type filter hook output priority 0; "
+            "ct direction original meta l4proto { tcp, udp } counter name started; }; }",
+        )
         self.strace = subprocess.Popen(
-            ["strace", "-f", "-qq", "-e", "trace=socket,connect,sendto,execve", "-o", str(self.file), "-p",
-             str(self.bastion.sshd.pid)], preexec_fn=die_with_parent)
+            [
+                "strace",
+                "-f",
+                "-qq",
+                "-e",
+                "trace=socket,connect,sendto,execve",
+                "-o",
+                str(self.file),
+                "-p",
+                str(self.bastion.sshd.pid),
+            ],
+            preexec_fn=die_with_parent,
+        )
         wait_for(lambda: b"TracerPid:\t0\n" not in self.bastion.sshd.read("status"), "strace is attached")
         return self
 

@@ -47,10 +47,13 @@ def test_a_login_with_every_character(bastion, client, hub, hub_homes):
     token = hub.token(NAME)
     hub.start_server(NAME)
     for login, server in ((NAME, ""), (f"{NAME}+g-1", "g-1")):
-        place = ShellPlace(client, bastion, login, token, local_home(hub_homes / NAME), (HUB_UID, HUB_UID),
-                           f"/mnt/home/{NAME}", None)
+        place = ShellPlace(
+            client, bastion, login, token, local_home(hub_homes / NAME), (HUB_UID, HUB_UID), f"/mnt/home/{NAME}", None
+        )
         done = place.ssh("echo $JUPYTERHUB_SERVICE_PREFIX")
-        assert (done.status, done.text) == (0, f"/user/{quote(NAME, safe='@~')}/{server}/".replace("//", "/") + "\n"), done
+        assert (done.status, done.text) == (0, f"/user/{quote(NAME, safe='@~')}/{server}/".replace("//", "/") + "\n"), (
+            done
+        )
         with client.terminal(bastion, login, token) as terminal:
             terminal.prompt()
             assert terminal.run("echo $((6*7))") == "42\n"
@@ -81,8 +84,11 @@ def test_groups_of_the_system_are_not_a_hub_users(bastion, client, hub):
     """An account `fay` has left this host, her memberships have not; then somebody calls herself fay at the hub."""
     before = bastion.box.read("/etc/group")
     jupyterhub = re.search(r"^jupyterhub:x:(\d+):", before, re.M)[1]
-    bastion.box.write("/etc/group", re.sub(r"^(users:x:100:.*)$", r"\1,fay", before, flags=re.M).replace(":,", ":")
-                      + "docker:x:977:fay\nproject:x:3977:localadmin,fay\n")
+    bastion.box.write(
+        "/etc/group",
+        re.sub(r"^(users:x:100:.*)$", r"\1,fay", before, flags=re.M).replace(":,", ":")
+        + "docker:x:977:fay\nproject:x:3977:localadmin,fay\n",
+    )
     mark = bastion.syslog.mark()
     try:
         uid = enter(bastion, client, hub, "fay")

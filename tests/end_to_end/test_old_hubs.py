@@ -49,8 +49,15 @@ def old_hub(old_hubs, hub, request):
 def start(client, bastion, hub, program, user, *arguments, options=(), input=None):
     """Start a client of OpenSSH's that types the user's token by askpass(1)."""
     command = client.openssh(program, bastion, user, *arguments, options=options)
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                             env=client.askpass(hub.token(user.split("+")[0])), start_new_session=True)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=client.askpass(hub.token(user.split("+")[0])),
+        start_new_session=True,
+    )
     child.stdin.write(input or "")
     child.stdin.close()
     child.stdin = None
@@ -65,8 +72,18 @@ def test_a_stopped_server_is_started(bastion, client, old_hub, request, tmp_path
     (tmp_path / "file").write_text("some data\n")
     with bastion.configured(old_hub.url):
         command = start(client, bastion, old_hub, "ssh", "commander", bastion.address, "echo out; echo err >&2; exit 3")
-        files = start(client, bastion, old_hub, "sftp", "filer", "-b", "-", bastion.address, options=["-o", "BatchMode=no"],
-                      input=f"put {tmp_path}/file file\nget file {tmp_path}/back\n")
+        files = start(
+            client,
+            bastion,
+            old_hub,
+            "sftp",
+            "filer",
+            "-b",
+            "-",
+            bastion.address,
+            options=["-o", "BatchMode=no"],
+            input=f"put {tmp_path}/file file\nget file {tmp_path}/back\n",
+        )
         with client.terminal(bastion, "typist", old_hub.token("typist")) as terminal:
             terminal.prompt(90)
             assert terminal.run("pwd") == "/mnt/home/typist\n"

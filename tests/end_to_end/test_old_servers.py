@@ -25,8 +25,17 @@ OBEYING = {"old1"}
 @pytest.fixture
 def place(bastion, client, hub, hub_homes, old_server, scratch):
     user = old_server.user
-    return ShellPlace(client, bastion, user, old_server.token, local_home(hub_homes / user), (HUB_UID, HUB_UID),
-                      f"/mnt/home/{user}", scratch, running=lambda: hub.server_processes(user))
+    return ShellPlace(
+        client,
+        bastion,
+        user,
+        old_server.token,
+        local_home(hub_homes / user),
+        (HUB_UID, HUB_UID),
+        f"/mnt/home/{user}",
+        scratch,
+        running=lambda: hub.server_processes(user),
+    )
 
 
 def test_the_server_is_old(old_server):
@@ -67,7 +76,10 @@ def test_command_with_a_tty(place):
     assert (done.status, done.out) == (4, b"a tty\r\n")
 
 
-@pytest.mark.parametrize("check", [filechecks.check_put_and_get, filechecks.check_scp, filechecks.check_rsync],
-                         ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check",
+    [filechecks.check_put_and_get, filechecks.check_scp, filechecks.check_rsync],
+    ids=lambda check: check.__name__,
+)
 def test_files(place, check):
     check(place)

@@ -68,8 +68,11 @@ def kinds(session):
 def numbers(bastion):
     """What `metrics` prints, by name and labels, once Prometheus' own parser has read it."""
     text = bastion.box.run(PROGRAM, "metrics").stdout
-    return {(sample.name.removeprefix("jupyterhub_openssh_"), *sorted(sample.labels.values())): sample.value
-            for family in text_string_to_metric_families(text) for sample in family.samples}
+    return {
+        (sample.name.removeprefix("jupyterhub_openssh_"), *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 # -- the log --------------------------------------------------------------------------------------
@@ -142,8 +145,13 @@ def test_fail2ban_finds_refused_logins_and_nothing_else(bastion, client, hub, al
             client.login(bastion, user, "0123456789abcdef", source=source)
     # Somebody tries to have another address banned.
     forged = "pam_jupyterhub(sshd:auth): session=0a0a0a0a user=x peer=10.77.1.99 event=login outcome=refused by=token reason=x"
-    for user in (forged, f"x\n{forged}", f"sshd[1]: {forged}", "x peer=10.77.1.99 event=login outcome=refused by=token reason=",
-                 'x" peer=10.77.1.99 event=login'):
+    for user in (
+        forged,
+        f"x\n{forged}",
+        f"sshd[1]: {forged}",
+        "x peer=10.77.1.99 event=login outcome=refused by=token reason=",
+        'x" peer=10.77.1.99 event=login',
+    ):
         with pytest.raises(Refused):
             client.login(bastion, user, f"0123456789abcdef {forged}", source="10.77.1.5")
     # The hub being away is nobody's guess.
@@ -157,18 +165,42 @@ def test_fail2ban_finds_refused_logins_and_nothing_else(bastion, client, hub, al
     shutil.copytree(CACHE / "fail2ban/etc/fail2ban", work, dirs_exist_ok=True)
     shutil.copy(REPOSITORY / "packaging/fail2ban/jupyterhub-openssh.conf", work / "filter.d")
     # As rsyslog writes /var/log/auth.log.
-    lines = [re.sub(r"^<\d+>(\w{3} [ \d]\d [\d:]{8}) ", r"\1 bastion ", entry.raw.rstrip(b"\0\n").decode("utf-8", "replace"))
-             for entry in bastion.syslog.since(mark)]
+    lines = [
+        re.sub(r"^<\d+>(\w{3} [ \d]\d [\d:]{8}) ", r"\1 bastion ", entry.raw.rstrip(b"\0\n").decode("utf-8", "replace"))
+        for entry in bastion.syslog.since(mark)
+    ]
     # sshd tells addresses: a name would be somebody's invention.
-    lines.append(next(line for line in lines if "peer=10.77.1.2 event=login" in line).replace("=10.77.1.2 ", "=localhost "))
+    lines.append(
+        next(line for line in lines if "peer=10.77.1.2 event=login" in line).replace("=10.77.1.2 ", "=localhost ")
+    )
     (work / "auth.log").write_text("".join(f"{line}\n" for line in lines))
     done = subprocess.run(
-        ["/usr/bin/python3", "-B", CACHE / "fail2ban/usr/bin/fail2ban-regex", "-c", work, "-o", "ip", work / "auth.log",
-         work / "filter.d/jupyterhub-openssh.conf"],
-        env={"PYTHONPATH": str(CACHE / "fail2ban/usr/lib/python3/dist-packages"), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
-        capture_output=True, text=True, timeout=60)
+        [
+            "/usr/bin/python3",
+            "-B",
+            CACHE / "fail2ban/usr/bin/fail2ban-regex",
+            "-c",
+            work,
+            "-o",
+            "ip",
+            work / "auth.log",
+            work / "filter.d/jupyterhub-openssh.conf",
+        ],
+        env={
+            "PYTHONPATH": str(CACHE / "fail2ban/usr/lib/python3/dist-packages"),
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     found = re.findall(r"^10\.\S+$", done.stdout, re.M)
-    assert "127.0.0.1" not in done.stdout and found == ["10.77.1.2", "10.77.1.3", "10.77.1.4", "10.77.1.7"], (done.stdout, done.stderr, "\n".join(lines))
+    assert "127.0.0.1" not in done.stdout and found == ["10.77.1.2", "10.77.1.3", "10.77.1.4", "10.77.1.7"], (
+        done.stdout,
+        done.stderr,
+        "\n".join(lines),
+    )
 
 
 # -- status ---------------------------------------------------------------------------------------
@@ -182,15 +214,21 @@ def test_status_of_a_terminal_and_a_command(bastion, client, alice):
         command = terminal.transport.open_session()
         command.exec_command("cat")
         command.sendall(b"x" * 1000)
-        wait_for(lambda: kinds(sessions(bastion)["alice"]) == ["command", "shell"]
-                 and min(sessions(bastion)["alice"][way] for way in ("bytes_in", "bytes_out")) > 1000,
-                 lambda: sessions(bastion))
+        wait_for(
+            lambda: (
+                kinds(sessions(bastion)["alice"]) == ["command", "shell"]
+                and min(sessions(bastion)["alice"][way] for way in ("bytes_in", "bytes_out")) > 1000
+            ),
+            lambda: sessions(bastion),
+        )
         one = sessions(bastion)["alice"]
         assert one["peer"].startswith("10.77.1.") and one["server"] == "" and one["idle_seconds"] < 60
         assert before <= datetime.fromisoformat(one["since"].replace("Z", "+00:00"))
         assert re.search(rf"session={one['session']} user=alice", bastion.syslog.dump())
         table = bastion.box.run(PROGRAM, "status").stdout
-        assert re.search(rf"(?m)^{one['session']} +alice +10\.77\.1\.\d +\S+ +\S+ +\S+ +\S+ +command, shell$", table), table
+        assert re.search(rf"(?m)^{one['session']} +alice +10\.77\.1\.\d +\S+ +\S+ +\S+ +\S+ +command, shell$", table), (
+            table
+        )
         assert "HOME" in table or "Homes" in table
         others = bastion.box.run(PROGRAM, "status", "--sessions", uid=65534, check=False)
         assert others.returncode == 1 and "only root" in others.stdout
@@ -215,8 +253,9 @@ def test_a_gateway_that_hangs_or_is_killed(bastion, client, alice, bob):
         session = sessions(bastion)["alice"]["session"]
         addresses = [name for name in bastion.box.abstract_sockets() if f"-session/{session}" in name]
         # Root's own look at who listens there.
-        gateway = next(one for one in bastion.gateways()
-                       if any(fd_inode(one, inode) for inode in inodes(bastion, addresses[0])))
+        gateway = next(
+            one for one in bastion.gateways() if any(fd_inode(one, inode) for inode in inodes(bastion, addresses[0]))
+        )
         gateway.kill(19)
         try:
             done = bastion.box.run(PROGRAM, "status", "--sessions", check=False)
@@ -241,7 +280,9 @@ def inodes(bastion, name):
 
 def fd_inode(process, inode):
     """Whether a process has this socket."""
-    done = subprocess.run(["find", process.path("fd"), "-lname", f"socket:\\[{inode}\\]"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["find", process.path("fd"), "-lname", f"socket:\\[{inode}\\]"], capture_output=True, text=True
+    )
     return bool(done.stdout)
 
 
@@ -268,10 +309,22 @@ sys.stdin.read()
 @contextmanager
 def stranger(bastion, *names):
     """A local user who has taken abstract names."""
-    command = bastion.box.network.command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-                                          "/usr/bin/python3", "-I", "-S", "-B", "-c", STRANGER, *names)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          preexec_fn=die_with_parent) as process:
+    command = bastion.box.network.command(
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-I",
+        "-S",
+        "-B",
+        "-c",
+        STRANGER,
+        *names,
+    )
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent
+    ) as process:
         assert process.stdout.readline() == "ready\n"
         yield
         process.stdin.close()
@@ -283,7 +336,9 @@ def test_names_of_a_stranger_hide_no_session(bastion, client, alice):
     with client.terminal(bastion, "alice", alice.token) as terminal:
         terminal.prompt()
         session = sessions(bastion)["alice"]["session"]
-        (address,) = (name.rpartition("/")[2] for name in bastion.box.abstract_sockets() if f"@{admin}{session}" in name)
+        (address,) = (
+            name.rpartition("/")[2] for name in bastion.box.abstract_sockets() if f"@{admin}{session}" in name
+        )
         names = [claim + address, *(f"{admin}{number:032x}" for number in range(900)), admin + session + "f" * 24]
         with stranger(bastion, *names):
             assert sessions(bastion)["alice"]["session"] == session
@@ -373,7 +428,11 @@ def test_an_idle_terminal_is_warned_and_ended(bastion, client, hub, alice, mode)
     assert told == [("idle_limit", "warned"), ("idle_limit", "ended")]
     if mode == "auto":
         # Longer than between two of our PINGs.
-        wait_for(lambda: quiet_for(hub, "alice") > 12, lambda: f"the proxy hears nothing, since {quiet_for(hub, 'alice')} s", 30)
+        wait_for(
+            lambda: quiet_for(hub, "alice") > 12,
+            lambda: f"the proxy hears nothing, since {quiet_for(hub, 'alice')} s",
+            30,
+        )
 
 
 def quiet_for(hub, user):
@@ -437,9 +496,15 @@ def test_what_is_counted(bastion, client, hub):
     transport.close()
     bastion.wait_quiet()
     after = numbers(bastion)
-    for key, least in ((("logins_total", "refused", "token"), 1), (("logins_total", "granted", "token"), 1), (("sessions_total",), 1),
-                       (("received_bytes_total",), 5000), (("sent_bytes_total",), 5000), (("server_start_seconds_count",), 1),
-                       (("server_start_seconds_bucket", "+Inf"), 1)):
+    for key, least in (
+        (("logins_total", "refused", "token"), 1),
+        (("logins_total", "granted", "token"), 1),
+        (("sessions_total",), 1),
+        (("received_bytes_total",), 5000),
+        (("sent_bytes_total",), 5000),
+        (("server_start_seconds_count",), 1),
+        (("server_start_seconds_bucket", "+Inf"), 1),
+    ):
         assert after[key] - before[key] == least, (key, before, after)
     assert after[("sessions",)] == 0 and after[("server_start_seconds_sum",)] > before[("server_start_seconds_sum",)]
     hub.stop_server("erin")

@@ -23,9 +23,12 @@ def test_installed_but_not_configured(fresh_bastion, client, hub, package):
     bastion = fresh_bastion()
     done = bastion.install(package)
     # What is left to do is the last that is said.
-    assert [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("jupyterhub-openssh: ")][-1] == (
+    assert [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("jupyterhub-openssh: ")][
+        -1
+    ] == (
         "jupyterhub-openssh: hub users stay out until hub.url is set in /etc/jupyterhub-openssh/config.toml. "
-        "Set it there, then run: jupyterhub-openssh check")
+        "Set it there, then run: jupyterhub-openssh check"
+    )
     bastion.reload_sshd()
     logins_work(bastion, client)
     mark = bastion.syslog.mark()
@@ -38,7 +41,7 @@ def test_configured_by_one_key(fresh_bastion, client, hub, package):
     """The two minutes of the README: set hub.url in the file as it comes, reload sshd, log in."""
     bastion = fresh_bastion(package)
     text = bastion.box.read(paths.CONFIG_FILE)
-    changed, count = re.subn(r'(?m)^#?\s*url\s*=.*$', f'url = "{hub.url}"', text, count=1)
+    changed, count = re.subn(r"(?m)^#?\s*url\s*=.*$", f'url = "{hub.url}"', text, count=1)
     assert count, "the file as it comes has no line for hub.url"
     if not re.search(r"(?m)^\[hub\]", changed):
         changed = re.sub(r"(?m)^#\s*\[hub\]", "[hub]", changed)
@@ -63,10 +66,14 @@ def test_links_of_the_documents_lead_somewhere(package, tmp_path):
 
 
 #: What systemd's helper remembers of an enabled timer, until the purge.
-TIMER = [f"{directory}/{name}" for directory, name in (
-    ("/etc/systemd/system/timers.target.wants", "jupyterhub-openssh-metrics.timer"),
-    ("/var/lib/systemd/deb-systemd-helper-enabled", "jupyterhub-openssh-metrics.timer.dsh-also"),
-    ("/var/lib/systemd/deb-systemd-helper-enabled/timers.target.wants", "jupyterhub-openssh-metrics.timer"))]
+TIMER = [
+    f"{directory}/{name}"
+    for directory, name in (
+        ("/etc/systemd/system/timers.target.wants", "jupyterhub-openssh-metrics.timer"),
+        ("/var/lib/systemd/deb-systemd-helper-enabled", "jupyterhub-openssh-metrics.timer.dsh-also"),
+        ("/var/lib/systemd/deb-systemd-helper-enabled/timers.target.wants", "jupyterhub-openssh-metrics.timer"),
+    )
+]
 
 
 def test_the_life_of_a_package(fresh_bastion, client, package, tmp_path):
@@ -89,12 +96,24 @@ def test_the_life_of_a_package(fresh_bastion, client, package, tmp_path):
 
     bastion.apt("remove", "jupyterhub-openssh")
     removed = host()
-    kept = {name for name in difference(bare[0], removed[0]) if not re.match(r"/etc/(passwd|group|shadow|gshadow)$", name)}
-    assert kept <= {"/etc/jupyterhub-openssh", paths.CONFIG_FILE, "/etc/ssh/sshd_config.d/50-jupyterhub.conf",
-                    "/var/cache/jupyterhub-openssh", "/var/cache/jupyterhub-openssh/keys", "/run/jupyterhub-openssh",
-                    "/run/jupyterhub-openssh/jail", "/run/jupyterhub-openssh/uids", "/var/lib/jupyterhub-openssh",
-                    "/etc/fail2ban", "/etc/fail2ban/filter.d", "/etc/fail2ban/filter.d/jupyterhub-openssh.conf",
-                    *TIMER}, kept
+    kept = {
+        name for name in difference(bare[0], removed[0]) if not re.match(r"/etc/(passwd|group|shadow|gshadow)$", name)
+    }
+    assert kept <= {
+        "/etc/jupyterhub-openssh",
+        paths.CONFIG_FILE,
+        "/etc/ssh/sshd_config.d/50-jupyterhub.conf",
+        "/var/cache/jupyterhub-openssh",
+        "/var/cache/jupyterhub-openssh/keys",
+        "/run/jupyterhub-openssh",
+        "/run/jupyterhub-openssh/jail",
+        "/run/jupyterhub-openssh/uids",
+        "/var/lib/jupyterhub-openssh",
+        "/etc/fail2ban",
+        "/etc/fail2ban/filter.d",
+        "/etc/fail2ban/filter.d/jupyterhub-openssh.conf",
+        *TIMER,
+    }, kept
     logins_work(bastion, client)
 
     bastion.install(package)
@@ -144,13 +163,28 @@ def test_a_broken_sshd_configuration_is_not_reloaded(fresh_bastion, client, pack
     bastion = fresh_bastion()
     broken = bastion.box.path("/etc/ssh/sshd_config.d/99-broken.conf")
     broken.write_text("NoSuchKeyword yes\n")
-    bastion.box.run("apt-get", "--yes", "install", "--no-install-recommends", shutil_copy(bastion, package),
-                    check=False, online=True, env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=300)
+    bastion.box.run(
+        "apt-get",
+        "--yes",
+        "install",
+        "--no-install-recommends",
+        shutil_copy(bastion, package),
+        check=False,
+        online=True,
+        env={"DEBIAN_FRONTEND": "noninteractive"},
+        timeout=300,
+    )
     assert bastion.sshd.alive()
 
     def configure():
-        done = bastion.box.run("dpkg", "--configure", "jupyterhub-openssh", check=False, timeout=300,
-                               env={"DEBIAN_FRONTEND": "noninteractive"})
+        done = bastion.box.run(
+            "dpkg",
+            "--configure",
+            "jupyterhub-openssh",
+            check=False,
+            timeout=300,
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+        )
         return done.returncode, done.stdout + done.stderr
 
     # Wherever the host keys are, and where there are none, as in images.
@@ -181,7 +215,9 @@ def shutil_copy(bastion, package):
 
 
 def test_the_modules_are_where_debian_looks(fresh_bastion, package):
-    listing = subprocess.run(["dpkg-deb", "--contents", str(package)], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(
+        ["dpkg-deb", "--contents", str(package)], capture_output=True, text=True, check=True
+    ).stdout
     assert re.search(r"\./usr/lib/[a-z0-9_]+-linux-gnu[a-z0-9]*/libnss_jupyterhub\.so\.2$", listing, re.M)
     assert re.search(r"/lib/[a-z0-9_]+-linux-gnu[a-z0-9]*/security/pam_jupyterhub\.so$", listing, re.M)
     assert "debian/changelog" not in listing

@@ -13,7 +13,7 @@ from lib.sandbox.namespace import die_with_parent
 
 TEMPLATE = "/usr/share/jupyterhub-openssh/config.toml"
 #: Configurations of administrators who don't follow the file as it comes.
-BY_HAND = '# ours\n[terminal]\nmode = "plain" # see ticket 7\n\n[hub]\n   url = \'{url}\'\n'
+BY_HAND = "# ours\n[terminal]\nmode = \"plain\" # see ticket 7\n\n[hub]\n   url = '{url}'\n"
 
 
 def reconfigure(bastion):
@@ -24,8 +24,9 @@ def reconfigure(bastion):
 def interview(bastion, *command):
     """A command that asks on a terminal, as pexpect's child; questions are those of debconf's plainest frontend."""
     words = bastion.box.command(*command, env={"DEBIAN_FRONTEND": "teletype", "TERM": "dumb"})
-    return pexpect.spawn(words[0], words[1:], timeout=60, encoding="utf-8", dimensions=(50, 160),
-                         preexec_fn=die_with_parent)
+    return pexpect.spawn(
+        words[0], words[1:], timeout=60, encoding="utf-8", dimensions=(50, 160), preexec_fn=die_with_parent
+    )
 
 
 def test_installed_with_an_answer(fresh_bastion, client, hub, package):
@@ -34,7 +35,10 @@ def test_installed_with_an_answer(fresh_bastion, client, hub, package):
     with_init(bastion.box)
     preseed(bastion.box, hub.url + "/")
     done = bastion.install(package)
-    assert "jupyterhub-openssh: to see whether all is in order, run: jupyterhub-openssh check\n" in done.stdout + done.stderr
+    assert (
+        "jupyterhub-openssh: to see whether all is in order, run: jupyterhub-openssh check\n"
+        in done.stdout + done.stderr
+    )
     template, text = bastion.box.read(TEMPLATE), bastion.box.read(paths.CONFIG_FILE)
     assert text == re.sub(r'(?m)^# url = "https://hub\.example\.org"$', f'url = "{hub.url}"', template)
     status = bastion.box.path(paths.CONFIG_FILE).stat()
@@ -51,8 +55,10 @@ def test_an_answer_that_is_no_address(fresh_bastion, client, hub, package):
     with_init(bastion.box)
     preseed(bastion.box, "https://hub.example.org/hub/token")
     done = bastion.install(package)
-    assert re.search(r"address of one of the hub's pages.*\n.*Leave out /hub.*\n.*was not set.*Set hub\.url in /etc/",
-                     done.stdout + done.stderr), done.stdout + done.stderr
+    assert re.search(
+        r"address of one of the hub's pages.*\n.*Leave out /hub.*\n.*was not set.*Set hub\.url in /etc/",
+        done.stdout + done.stderr,
+    ), done.stdout + done.stderr
     assert "hub.url is set in /etc/jupyterhub-openssh/config.toml. Set it there, then run:" in done.stdout + done.stderr
     assert bastion.box.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}", "jupyterhub-openssh").stdout == "ii "
     assert bastion.box.read(paths.CONFIG_FILE) == bastion.box.read(TEMPLATE)
@@ -110,7 +116,10 @@ def test_what_was_written_by_hand_stays(fresh_bastion, hub, package, tmp_path):
         bastion.install(rebuilt(package, tmp_path, f"+{number}"))
         if text is None:
             assert not bastion.box.path(paths.CONFIG_FILE).exists()
-            assert "/usr/share/jupyterhub-openssh/config.toml" in bastion.box.run(paths.PROGRAM, "check", check=False).stdout
+            assert (
+                "/usr/share/jupyterhub-openssh/config.toml"
+                in bastion.box.run(paths.PROGRAM, "check", check=False).stdout
+            )
             continue
         reconfigure(bastion)
         assert bastion.box.read(paths.CONFIG_FILE) == text

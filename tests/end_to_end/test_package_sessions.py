@@ -25,8 +25,9 @@ class Flow:
         self.sent, self.hash = 0, hashlib.sha256()
         self._stop = threading.Event()
         self.failures = []
-        self._threads = [threading.Thread(target=self._try, args=(work,), daemon=True)
-                         for work in (self._read, self._write)]
+        self._threads = [
+            threading.Thread(target=self._try, args=(work,), daemon=True) for work in (self._read, self._write)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -55,8 +56,11 @@ class Flow:
     def moves(self):
         """Wait until both have gone on from where they are now."""
         lines, sent = self.output.count(b"\n"), self.sent
-        wait_for(lambda: self.output.count(b"\n") > lines + 5 and self.sent > sent + 50_000 or self.failures,
-                 lambda: f"output and upload go on: {len(self.output)}, {self.sent}", 30)
+        wait_for(
+            lambda: self.output.count(b"\n") > lines + 5 and self.sent > sent + 50_000 or self.failures,
+            lambda: f"output and upload go on: {len(self.output)}, {self.sent}",
+            30,
+        )
         assert not self.failures, self.failures
 
     def finish(self, terminal):

@@ -78,7 +78,9 @@ def test_services_token_as_the_service(bastion, client, hub):
     refuse(client, bastion, "service", "plain", hub.service_token)
 
 
-@pytest.mark.parametrize("scopes", [["read:users!user=alice"], ["servers!user=alice"], ["access:servers!server=alice/gpu"]])
+@pytest.mark.parametrize(
+    "scopes", [["read:users!user=alice"], ["servers!user=alice"], ["access:servers!server=alice/gpu"]]
+)
 def test_scopes_that_cannot_open_the_server(bastion, client, hub, scopes):
     hub.start_server("alice")
     refuse(client, bastion, "no-scope", "alice", hub.token("alice", scopes=scopes))

@@ -33,8 +33,13 @@ CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 #: Filter mode of seccomp(2), in /proc/PID/status.
 FILTERED = "2"
 #: Soft and hard limits of processes that speak with the network, as in src/host/sandbox/limits.rs.
-LIMITS = {"Max data size": 1 << 30, "Max open files": 1024, "Max file size": 1 << 20, "Max core file size": 0,
-          "Max msgqueue size": 0}
+LIMITS = {
+    "Max data size": 1 << 30,
+    "Max open files": 1024,
+    "Max file size": 1 << 20,
+    "Max core file size": 0,
+    "Max msgqueue size": 0,
+}
 CONFIG = BY_HOME + keys_table("home", token_lifetime=600)
 
 
@@ -225,7 +230,11 @@ def test_gateways_cannot_look_at_each_other(bastion, login):
         number = number[1] if len(number) > 1 else number[0]
         for file in ("environ", "maps", "mem", "fd/"):
             done = bastion.box.run("ls", f"/proc/{number}/{file}", uid=gateway.uid, check=False)
-            done = done if file == "fd/" else bastion.box.run("cat", f"/proc/{number}/{file}", uid=gateway.uid, check=False)
+            done = (
+                done
+                if file == "fd/"
+                else bastion.box.run("cat", f"/proc/{number}/{file}", uid=gateway.uid, check=False)
+            )
             assert done.returncode, (one.command_line(), file)
 
 
@@ -239,13 +248,21 @@ def test_a_local_account_with_the_same_uid(bastion, client, login, request):
     of_alice = [session, *(one for one in bastion.sshd_of_sessions() if one.uid == 1000)]
     assert len(of_alice) == 2
     numbers = [re.search(r"NSpid:\t\d+\t(\d+)", one.read("status").decode())[1] for one in of_alice]
-    ways = [terminal, *(f"/proc/{number}/{way}" for number in numbers
-                        for way in (*(f"fd/{fd}" for fd in range(12)), "root/dev/tty", f"root{terminal}", "cwd/.", "mem"))]
+    ways = [
+        terminal,
+        *(
+            f"/proc/{number}/{way}"
+            for number in numbers
+            for way in (*(f"fd/{fd}" for fd in range(12)), "root/dev/tty", f"root{terminal}", "cwd/.", "mem")
+        ),
+    ]
     with client.admin_terminal(bastion) as admin:
         admin.prompt()
         assert "uid=1000" in admin.run("id")
-        said = admin.run("for way in %s; do { : <$way; } 2>/dev/null || { : >>$way; } 2>/dev/null && echo $way; done; "
-                         "echo done" % " ".join(ways))
+        said = admin.run(
+            "for way in %s; do { : <$way; } 2>/dev/null || { : >>$way; } 2>/dev/null && echo $way; done; "
+            "echo done" % " ".join(ways)
+        )
         assert said == "done\n"
     # It is what it was to sshd and to its user.
     login.resize(33, 111)
@@ -268,14 +285,17 @@ def test_who_is_on(bastion, login, suite):
 
 def test_the_session_reaches_no_other_family_of_sockets(bastion, login):
     (session,) = bastion.sessions()
-    said = in_jail(session, """
+    said = in_jail(
+        session,
+        """
         for family in (socket.AF_INET, socket.AF_INET6):
             try:
                 socket.socket(family, socket.SOCK_STREAM).connect(("10.77.0.3", 8000) if family == socket.AF_INET
                                                                   else ("fd00::1", 8000))
             except OSError:
                 print("out")
-    """)
+    """,
+    )
     assert said == "out\nout\n"
 
 
@@ -285,7 +305,7 @@ def nothing_refused():
     before = kernel_log()
     yield
     after = kernel_log()
-    since = after[after.index(before[-1]) + 1:] if before and before[-1] in after else after
+    since = after[after.index(before[-1]) + 1 :] if before and before[-1] in after else after
     ours = re.compile(r'type=1326.*exe="/usr/(bin|lib)/jupyterhub-openssh')
     refused = [line for line in since if ours.search(line)]
     assert not refused, "\n".join(refused)

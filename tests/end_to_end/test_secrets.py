@@ -28,11 +28,22 @@ def test_no_token_in_environments_and_command_lines(bastion, session, alice):
 
 
 def test_no_token_in_files(bastion, session, alice):
-    found = bastion.box.run("grep", "-rlF", "--exclude-dir=proc", "--exclude-dir=sys", "--exclude-dir=usr",
-                            "--exclude-dir=dev", alice.token, "/", check=False, timeout=120).stdout
+    found = bastion.box.run(
+        "grep",
+        "-rlF",
+        "--exclude-dir=proc",
+        "--exclude-dir=sys",
+        "--exclude-dir=usr",
+        "--exclude-dir=dev",
+        alice.token,
+        "/",
+        check=False,
+        timeout=120,
+    ).stdout
     assert not found, f"the token is in {found}"
-    found = bastion.box.run("grep", "-rlF", "--devices=skip", alice.token, "/run", "/tmp", "/var", "/dev/shm",
-                            check=False).stdout
+    found = bastion.box.run(
+        "grep", "-rlF", "--devices=skip", alice.token, "/run", "/tmp", "/var", "/dev/shm", check=False
+    ).stdout
     assert not found, f"the token is in {found}"
 
 
@@ -106,12 +117,20 @@ FIXED_UID = '[accounts]\nuid = "fixed"\nfixed = [70000, 70000]\n'
 def test_same_uid_cannot_signal(bastion, two_users_one_uid):
     alices, bobs = two_users_one_uid
     assert alices.uid == bobs.uid
-    seen = json.loads(in_jail(bobs, """
+    seen = json.loads(
+        in_jail(
+            bobs,
+            """
         kill = libc.kill
         print([pid for pid in range(1, 4194305) if not kill(pid, 0)])
-    """))
-    inside = {int(re.search(rb"NSpid:.*\t(\d+)\n", p.read("status"))[1]) for p in bastion.box.processes()
-              if p.namespace("pid") == bobs.namespace("pid")}
+    """,
+        )
+    )
+    inside = {
+        int(re.search(rb"NSpid:.*\t(\d+)\n", p.read("status"))[1])
+        for p in bastion.box.processes()
+        if p.namespace("pid") == bobs.namespace("pid")
+    }
     own = len(inside) + 2
     assert len(seen) <= own, f"bob can signal {seen}; his own are {sorted(inside)}"
     assert bobs.namespace("pid") != alices.namespace("pid")
@@ -122,28 +141,40 @@ def test_same_uid_shares_no_sockets_or_files(bastion, two_users_one_uid):
     for kind in ("net", "mnt", "pid"):
         assert alices.namespace(kind) != bobs.namespace(kind)
     names = bastion.box.abstract_sockets()
-    said = in_jail(bobs, """
+    said = in_jail(
+        bobs,
+        """
         print(os.listdir("/run"), [path for path in ("/proc", "/home/alice", "/tmp", "/sys") if os.path.exists(path)])
-    """)
+    """,
+    )
     assert said == "['gateway.sock'] []\n"
     for name in names:
-        assert in_jail(bobs, f"""
+        assert (
+            in_jail(
+                bobs,
+                f"""
             try:
                 socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect("\\0{name[1:]}")
             except OSError:
                 print("out")
-        """) == "out\n", name
+        """,
+            )
+            == "out\n"
+        ), name
 
 
 def test_the_jail_reaches_no_network(bastion, session):
     (one,) = bastion.sessions()
-    said = in_jail(one, """
+    said = in_jail(
+        one,
+        """
         for address in ("10.77.0.3", "10.77.1.1"):
             try:
                 socket.create_connection((address, 8000), 5)
             except OSError:
                 print("out")
-    """)
+    """,
+    )
     assert said == "out\nout\n"
     links = re.findall(r"^\s*(\S+):", one.read("net/dev").decode(), re.M)
     assert links == ["lo"]
@@ -151,13 +182,16 @@ def test_the_jail_reaches_no_network(bastion, session):
 
 def test_the_jail_is_read_only(bastion, session):
     (one,) = bastion.sessions()
-    said = in_jail(one, """
+    said = in_jail(
+        one,
+        """
         for path in ("/x", "/usr/x", "/etc/x", "/run/x", "/dev/x", "/home/x", "/home/alice/x"):
             try:
                 open(path, "w")
             except OSError:
                 print("no")
-    """)
+    """,
+    )
     assert said == 7 * "no\n"
     assert b"\nuid" not in one.read("environ")
 
@@ -169,10 +203,15 @@ def test_an_uninvited_process_cannot_claim_a_gateway(bastion, session):
             continue
         for uid in (1000, 65534):
             done = bastion.box.run(
-                "perl", "-e", "use Socket; socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0) or die;"
+                "perl",
+                "-e",
+                "use Socket; socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0) or die;"
                 f"connect($s, pack_sockaddr_un(qq(\\0{name[1:]}))) or exit 0; send($s, 'x' x 64, 0); "
                 "$SIG{ALRM} = sub { print 'hangs'; exit 0 }; alarm 15; my $n = sysread($s, my $b, 100); "
-                "print $n ? 'answered' : '';", uid=uid, check=False)
+                "print $n ? 'answered' : '';",
+                uid=uid,
+                check=False,
+            )
             assert done.stdout == "", (name, uid, done)
     assert session.run("echo unharmed") == "unharmed\n"
 

@@ -32,8 +32,13 @@ def test_a_servers_own_token_logs_nobody_in(bastion, client, hub, alice, variabl
 
 def test_what_a_program_has_of_the_browser_logs_nobody_in(bastion, client, hub, alice, variables):
     """By OAuth: the server itself when its user opens it, and a service that users sign in to."""
-    token = oauth.access_token(hub, "alice", variables["JUPYTERHUB_CLIENT_ID"], variables["JUPYTERHUB_API_TOKEN"],
-                               variables["JUPYTERHUB_OAUTH_CALLBACK_URL"])
+    token = oauth.access_token(
+        hub,
+        "alice",
+        variables["JUPYTERHUB_CLIENT_ID"],
+        variables["JUPYTERHUB_API_TOKEN"],
+        variables["JUPYTERHUB_OAUTH_CALLBACK_URL"],
+    )
     scopes = hub.api("GET", "/user", token=token).ok().json()["scopes"]
     assert "access:servers!server=alice/" in scopes, "it does not open the server: the test shows nothing"
     refuse(client, bastion, "program", "alice", token)
@@ -64,13 +69,18 @@ def test_the_server_sees_what_it_has_anyway(bastion, client, hub, alice, variabl
             return hub.api("GET", "/user", token=token).ok().json()["scopes"]
 
         assert scopes(seen) == scopes(variables["JUPYTERHUB_API_TOKEN"])
-        for method, path in (("GET", "/users/alice/tokens"), ("POST", "/users/alice/tokens"), ("GET", "/users/bob"),
-                             ("DELETE", "/users/alice/server")):
+        for method, path in (
+            ("GET", "/users/alice/tokens"),
+            ("POST", "/users/alice/tokens"),
+            ("GET", "/users/bob"),
+            ("DELETE", "/users/alice/server"),
+        ):
             assert hub.api(method, path, token=seen).status in (403, 404), (method, path)
         (made,) = minted(hub, "alice")
         host = re.escape(bastion.box.run("uname", "-n").stdout.strip())
-        assert re.fullmatch(rf"jupyterhub-openssh: for your server, of ssh to {host} from 10\.77\.1\.\d, session \w+",
-                            made["note"])
+        assert re.fullmatch(
+            rf"jupyterhub-openssh: for your server, of ssh to {host} from 10\.77\.1\.\d, session \w+", made["note"]
+        )
         ends = datetime.fromisoformat(made["expires_at"].replace("Z", "+00:00")).timestamp()
         assert 850 < ends - began < 1000
         bastion.syslog.wait(rf"event=token outcome=narrowed token_id={made['id']} expires_at=", mark)

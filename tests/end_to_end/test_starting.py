@@ -130,7 +130,12 @@ def test_a_start_that_takes_longer_than_we_wait(bastion, client, hub, stopped):
 
 def test_too_many_starts_at_once_are_waited_for(bastion, client, hub, stopped, faulty):
     """429 with Retry-After means: later."""
-    faulty.on("POST", "/hub/api/users/carol/server", answer(429, '{"status": 429, "message": "too many"}', Retry_After=2), times=2)
+    faulty.on(
+        "POST",
+        "/hub/api/users/carol/server",
+        answer(429, '{"status": 429, "message": "too many"}', Retry_After=2),
+        times=2,
+    )
     with bastion.configured(faulty.url):
         start = time.monotonic()
         with client.terminal(bastion, "carol", stopped) as terminal:
@@ -142,7 +147,9 @@ def test_too_many_starts_at_once_are_waited_for(bastion, client, hub, stopped, f
 
 def test_too_many_servers(bastion, client, hub, stopped, faulty):
     """429 without Retry-After means: no more servers, waiting doesn't help."""
-    faulty.on("POST", "/hub/api/users/carol/server", answer(429, '{"status": 429, "message": "Active user limit exceeded"}'))
+    faulty.on(
+        "POST", "/hub/api/users/carol/server", answer(429, '{"status": 429, "message": "Active user limit exceeded"}')
+    )
     with bastion.configured(faulty.url):
         with client.terminal(bastion, "carol", stopped) as terminal:
             said, status = ends(terminal)
@@ -151,8 +158,11 @@ def test_too_many_servers(bastion, client, hub, stopped, faulty):
 
 @pytest.mark.parametrize("status", [400, 403, 404, 500, 503])
 def test_other_answers_to_a_start(bastion, client, hub, stopped, faulty, status):
-    faulty.on("POST", "/hub/api/users/carol/server", answer(
-        status, '{"status": %d, "message": "because of \\u001b[2J reasons"}' % status))
+    faulty.on(
+        "POST",
+        "/hub/api/users/carol/server",
+        answer(status, '{"status": %d, "message": "because of \\u001b[2J reasons"}' % status),
+    )
     with bastion.configured(faulty.url):
         with client.terminal(bastion, "carol", stopped) as terminal:
             said, code = ends(terminal, 90)

@@ -25,7 +25,9 @@ class Apart:
     def __init__(self, network, log, authority, secure):
         domain = f"https://{HOST}:{PORT}" if secure else f"http://{HOST}:8000"
         self.address = SECURE if secure else PLAIN
-        self.hub = Hub(network, users=(USER,), log=log, address=self.address, domain=domain, base="/jupyter" if secure else "")
+        self.hub = Hub(
+            network, users=(USER,), log=log, address=self.address, domain=domain, base="/jupyter" if secure else ""
+        )
         self.authority, self.secure = authority, secure
         self.front = None
         self.extra = 'ca_file = "/etc/hub-ca.pem"\n' if secure else ""
@@ -84,7 +86,9 @@ def test_servers_are_reached_where_they_are(apart, bastion, client):
             terminal.prompt()
             assert terminal.run("seq 100000 | tail -1") == "100000\n"
     hub.stop_server(USER, "gpu")
-    assert not [one.text for one in bastion.syslog.since(mark) if token in one.text or "outcome=unavailable" in one.text]
+    assert not [
+        one.text for one in bastion.syslog.since(mark) if token in one.text or "outcome=unavailable" in one.text
+    ]
 
 
 def test_check_names_what_keeps_a_server_from_being_reached(apart, bastion, client):
@@ -114,8 +118,12 @@ def test_check_names_what_keeps_a_server_from_being_reached(apart, bastion, clie
 
 def test_a_token_goes_nowhere_else(bastion, client, hub, faulty, elsewhere):
     """The hub, or who answers in its place, names another port: neither the gateway nor check goes there."""
-    model = {"kind": "user", "name": "alice", "scopes": ["access:servers!user=alice", "servers!user=alice"],
-             "servers": {"": {"ready": True, "pending": None, "url": f"{elsewhere.url}/user/alice/"}}}
+    model = {
+        "kind": "user",
+        "name": "alice",
+        "scopes": ["access:servers!user=alice", "servers!user=alice"],
+        "servers": {"": {"ready": True, "pending": None, "url": f"{elsewhere.url}/user/alice/"}},
+    }
     faulty.on("GET", r"^/hub/api/user$", answer(200, json.dumps(model)))
     mark = bastion.syslog.mark()
     with bastion.configured(faulty.url):

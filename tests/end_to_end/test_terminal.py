@@ -98,7 +98,7 @@ def test_terminal_type_and_locale(bastion, client, alice):
 def test_hostile_terminal_types(bastion, client, alice, term):
     with client.terminal(bastion, "alice", alice.token, term=term) as terminal:
         terminal.prompt()
-        assert "uid=" not in terminal.run("echo \"$TERM\"")
+        assert "uid=" not in terminal.run('echo "$TERM"')
 
 
 def test_an_editor(terminal):
@@ -253,9 +253,11 @@ def test_5_megabytes_pasted_in_lines(terminal, alice):
 
 def test_50_megabytes_printed(terminal):
     size = 50_000_000
-    terminal.send("python3 -c \"import random; r=random.Random(50); open('big','w').write(''.join("
-                  "r.choices('abcdefgh \\u00e9\\u20ac\\U0001f600\\n', k=20_000_000)))\"; truncate -s 50000000 big; "
-                  "sha256sum big; stat -c '=%s' big\r")
+    terminal.send(
+        "python3 -c \"import random; r=random.Random(50); open('big','w').write(''.join("
+        "r.choices('abcdefgh \\u00e9\\u20ac\\U0001f600\\n', k=20_000_000)))\"; truncate -s 50000000 big; "
+        "sha256sum big; stat -c '=%s' big\r"
+    )
     digest = terminal.expect(rb"([0-9a-f]{64})  big", 120)[1].decode()
     terminal.expect("=50000000")
     terminal.prompt()
@@ -319,6 +321,7 @@ def test_ctrl_c_of_a_flood_with_a_slow_client(bastion, client, alice):
 
 def test_a_slow_client_does_not_make_the_server_grow(bastion, client, alice, hub):
     """What the client doesn't read must not pile up in the user's server (25 MB/s were seen)."""
+
     def memory():
         return sum(int(one.read("statm").split()[1]) * 4096 for one in hub.server_processes("alice"))
 
@@ -341,8 +344,10 @@ def test_a_slow_client_does_not_make_the_server_grow(bastion, client, alice, hub
 
 def test_signals_from_the_keyboard(terminal):
     # The program itself says when it has the terminal: a key typed before that would go to the shell, which ignores it.
-    terminal.send("perl -e '$| = 1; $SIG{CONT} = sub { print q(conti) . qq(nued\\n) }; "
-                  "print q(star) . qq(ted\\n); sleep 1 while 1'\r")
+    terminal.send(
+        "perl -e '$| = 1; $SIG{CONT} = sub { print q(conti) . qq(nued\\n) }; "
+        "print q(star) . qq(ted\\n); sleep 1 while 1'\r"
+    )
     terminal.expect("started\r\n")
     terminal.send(b"\x1a")
     terminal.expect("Stopped")

@@ -93,8 +93,16 @@ class Users:
     def place(self, user, home, owner, shown=None):
         """A user's place; `home` is a lib.checks.files.Home."""
         self._hub.add_user(user)
-        return Place(self._client, self._bastion, user, self._hub.token(user), home, owner, shown or f"/home/{user}",
-                     self._scratch)
+        return Place(
+            self._client,
+            self._bastion,
+            user,
+            self._hub.token(user),
+            home,
+            owner,
+            shown or f"/home/{user}",
+            self._scratch,
+        )
 
     def on_server(self, server, directory, user, uid, gid, mode=0o700):
         """A user with a new home below a directory of the file server."""

@@ -83,8 +83,11 @@ class Life:
 
     def observed(self):
         """What the real journald has of a login, by its fields, and what the timer's service counts."""
-        closed = wait_for(lambda: self.journal("JUPYTERHUB_USER=alice", "JUPYTERHUB_EVENT=session-closed"),
-                          "the end of the session is in the journal", 60)
+        closed = wait_for(
+            lambda: self.journal("JUPYTERHUB_USER=alice", "JUPYTERHUB_EVENT=session-closed"),
+            "the end of the session is in the journal",
+            60,
+        )
         session = closed[-1]["JUPYTERHUB_SESSION"]
         lines = [one["MESSAGE"] for one in self.journal("-g", f"session={session}")]
         assert any("pam_jupyterhub(sshd:auth)" in line for line in lines) and closed[-1]["MESSAGE"] in lines, lines
@@ -93,8 +96,9 @@ class Life:
         self.box.write(paths.CONFIG_FILE, config.replace("[metrics]", '[metrics]\ntextfile = "/run/numbers.prom"'))
         assert self.box.run("systemctl", "is-active", "jupyterhub-openssh-metrics.timer").stdout == "active\n"
         self.box.run("systemctl", "start", "jupyterhub-openssh-metrics.service", timeout=120)
-        assert re.search(r'(?m)^jupyterhub_openssh_logins_total\{.*outcome="granted".*\} [1-9]',
-                         self.box.read("/run/numbers.prom"))
+        assert re.search(
+            r'(?m)^jupyterhub_openssh_logins_total\{.*outcome="granted".*\} [1-9]', self.box.read("/run/numbers.prom")
+        )
         self.box.write(paths.CONFIG_FILE, config)
         self.box.path("/run/numbers.prom").unlink()
 
@@ -123,8 +127,12 @@ class Life:
 
 def state(host):
     """What the host has on its disk, and its services' state."""
-    units = host.box.run("sh", "-c", "systemctl list-unit-files --no-legend --no-pager;"
-                         " systemctl list-units --failed --no-legend --plain --no-pager").stdout
+    units = host.box.run(
+        "sh",
+        "-c",
+        "systemctl list-unit-files --no-legend --no-pager;"
+        " systemctl list-units --failed --no-legend --plain --no-pager",
+    ).stdout
     # Debian's own files below /usr are told by their sizes: an emulated processor reads them for a minute.
     return snapshot(host.box, sums=("/etc", "/var")), facts(host.box), sorted(units.splitlines())
 
@@ -147,11 +155,18 @@ def test_life(host, client, hub, package, newer):
         life.admin()
     with life.broken(paths.CONFIG_FILE, r"^url", "url", r"config\.toml.*can write", mode=0o666):
         life.refused()
-    with life.broken(SSHD_CONFIG, r"^Include", "#Include", r"Include /etc/ssh/sshd_config\.d/\*\.conf",
-                     mend=life.configure):
+    with life.broken(
+        SSHD_CONFIG, r"^Include", "#Include", r"Include /etc/ssh/sshd_config\.d/\*\.conf", mend=life.configure
+    ):
         # An upgrade in this state keeps hub users out, and sshd as it is.
-        done = host.box.run("dpkg", "--install", f"/run/tests/{newer.name}", check=False, timeout=300,
-                            env={"DEBIAN_FRONTEND": "noninteractive"})
+        done = host.box.run(
+            "dpkg",
+            "--install",
+            f"/run/tests/{newer.name}",
+            check=False,
+            timeout=300,
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+        )
         assert done.returncode and "doesn't include" in done.stderr
         life.refused()
         life.admin()

@@ -56,8 +56,11 @@ def of_this_run(check, combination, everything):
         pytest.skip("with --all")
 
 
-@pytest.mark.parametrize("check", [filechecks.check_scp_of_old, filechecks.check_rsync, *filechecks.CLIENTS],
-                         ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check",
+    [filechecks.check_scp_of_old, filechecks.check_rsync, *filechecks.CLIENTS],
+    ids=lambda check: check.__name__,
+)
 def test_clients(of_this_run, place, check):
     check(place)
 
@@ -85,9 +88,12 @@ def test_df_shows_the_servers_file_system(place):
 
 def test_a_broken_transfer_is_resumed(place):
     """The server learns of the data when the bastion's kernel likes: what sftp-server has written is what counts."""
+
     def under_way():
-        written = [re.search(r"wchar: (\d+)", place.bastion.box.read(f"/proc/{one.pid}/io"))
-                   for one in place.bastion.sftp_servers()]
+        written = [
+            re.search(r"wchar: (\d+)", place.bastion.box.read(f"/proc/{one.pid}/io"))
+            for one in place.bastion.sftp_servers()
+        ]
         return any(one and int(one[1]) > 2_000_000 for one in written)
 
     filechecks.check_broken_transfer(place, under_way=under_way)
@@ -110,8 +116,9 @@ def test_parents_that_only_users_may_enter(bastion, hub, server, users, client):
     """root_squash makes root nobody, which may not search a directory of mode 0750: the user may."""
     path = server.export("closed")
     server.shell(f"mkdir -p {path}/students; chown 0:100 {path}/students; chmod 0750 {path}/students")
-    bastion.configure(hub.url, CONFIGURATION["shared"].replace("[files]", 'template = "students/{username}"\n[files]'),
-                      reload=False)
+    bastion.configure(
+        hub.url, CONFIGURATION["shared"].replace("[files]", 'template = "students/{username}"\n[files]'), reload=False
+    )
     with mounted(bastion, server, path):
         assert bastion.box.run("ls", "/srv/homes/students", check=False).returncode, "root may not enter it"
         place = users.on_server(server, f"{path}/students", "alice", 1000, 100)

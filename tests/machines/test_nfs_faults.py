@@ -176,8 +176,10 @@ def transfer(place, here, size=40 << 20):
     def under_way():
         assert client.poll() is None, "the client ended"
         # What was written there; it reaches the server when the bastion's kernel likes.
-        written = [re.search(r"wchar: (\d+)", place.bastion.box.read(f"/proc/{one.pid}/io"))
-                   for one in place.bastion.sftp_servers()]
+        written = [
+            re.search(r"wchar: (\d+)", place.bastion.box.read(f"/proc/{one.pid}/io"))
+            for one in place.bastion.sftp_servers()
+        ]
         return any(one and int(one[1]) > 1_000_000 for one in written)
 
     wait_for(under_way, "the transfer is under way", 60, 0.2)
@@ -335,8 +337,10 @@ def test_systemd_automount(bastion, hub, server, users):
     try:
         filechecks.check_put_and_get(place)
     finally:
-        bastion.box.shell("systemctl stop srv-units.automount srv-units.mount; rm /run/systemd/system/srv-units.*"
-                          "; systemctl daemon-reload")
+        bastion.box.shell(
+            "systemctl stop srv-units.automount srv-units.mount; rm /run/systemd/system/srv-units.*"
+            "; systemctl daemon-reload"
+        )
 
 
 # A home that isn't there.
@@ -361,4 +365,3 @@ def test_a_missing_home_is_made_only_where_root_may(bastion, hub, server, users)
                 filechecks.check_put_and_get(place)
                 made = server.run("stat", "-c", "%u:%g %a", f"{path}/alice").stdout
                 assert made == "1000:100 700\n"
-

@@ -27,7 +27,9 @@ def alices(bastion, hub, client, server, users, *sources):
 def test_a_key_in_a_home_where_root_may_not_read(bastion, hub, client, server, users, key):
     with alices(bastion, hub, client, server, users, "home") as (doors, _):
         doors.authorize(key.public)
-        assert "Permission denied" in bastion.box.run("cat", "/srv/homes/alice/.ssh/authorized_keys", check=False).stderr
+        assert (
+            "Permission denied" in bastion.box.run("cat", "/srv/homes/alice/.ssh/authorized_keys", check=False).stderr
+        )
         doors.opens(key, "home")
 
 

@@ -10,11 +10,17 @@ from lib.checks.place import sftp
 
 #: How each file system is made, mounted, and asked; {device}, {target}. The disks are the machine's empty ones.
 KINDS = {
-    "ext4-project": ("mkfs.ext4 -q -E lazy_itable_init=1,nodiscard,quotatype=prjquota -O quota,project {device}",
-                     "prjquota", "repquota -P -v {target}"),
+    "ext4-project": (
+        "mkfs.ext4 -q -E lazy_itable_init=1,nodiscard,quotatype=prjquota -O quota,project {device}",
+        "prjquota",
+        "repquota -P -v {target}",
+    ),
     "xfs-project": ("mkfs.xfs -q -K -f {device}", "prjquota", "xfs_quota -x -c 'report -p -n -N' {target}"),
-    "ext4-user": ("mkfs.ext4 -q -E lazy_itable_init=1,nodiscard -O quota {device}", "usrquota",
-                  "repquota -u -v -n {target}"),
+    "ext4-user": (
+        "mkfs.ext4 -q -E lazy_itable_init=1,nodiscard -O quota {device}",
+        "usrquota",
+        "repquota -u -v -n {target}",
+    ),
     "ext4-none": ("mkfs.ext4 -q -E lazy_itable_init=1,nodiscard {device}", "defaults", None),
 }
 PROJECTS = ("ext4-project", "xfs-project")
@@ -27,8 +33,12 @@ MEGABYTE = 1 << 20
 def of(*kinds):
     """Runs a test with file systems of these kinds; for the others nothing is made."""
     others = pytest.mark.skip("for " + ", ".join(kinds))
-    return pytest.mark.parametrize("filesystem", [
-        pytest.param(kind, marks=() if kind in kinds else others) for kind in KINDS], indirect=True, scope="module")
+    return pytest.mark.parametrize(
+        "filesystem",
+        [pytest.param(kind, marks=() if kind in kinds else others) for kind in KINDS],
+        indirect=True,
+        scope="module",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +47,10 @@ def filesystem(request, shared_bastion):
     make, options, report = KINDS[request.param]
     device, target = "/dev/vdc", "/srv/quota"
     box = shared_bastion.box
-    box.shell(f"wipefs -qa {device}; {make.format(device=device)}; mkdir -p {target}; mount -o {options} {device} {target}",
-              timeout=120)
+    box.shell(
+        f"wipefs -qa {device}; {make.format(device=device)}; mkdir -p {target}; mount -o {options} {device} {target}",
+        timeout=120,
+    )
     yield request.param, report and report.format(target=target)
     box.shell(f"umount {target}", timeout=60)
 
@@ -118,7 +130,11 @@ def test_status_lists_homes_and_their_usage(bastion, place, filesystem):
     bastion.box.run("sync", "-f", "/srv/quota")
     said = bastion.box.run("jupyterhub-openssh", "status", "alice").stdout
     line = next(line for line in said.splitlines() if "alice" in line)
-    assert re.search(r"60\d ?K|0\.[56]\d* ?M", line) and re.search(r"\b1(\.0)? ?M", line) and re.search(r"\b2(\.0)? ?M", line), said
+    assert (
+        re.search(r"60\d ?K|0\.[56]\d* ?M", line)
+        and re.search(r"\b1(\.0)? ?M", line)
+        and re.search(r"\b2(\.0)? ?M", line)
+    ), said
 
 
 @of("ext4-none")

@@ -47,8 +47,9 @@ class Client:
     def connect(self, bastion, source=None, port=None):
         """A transport to the bastion, not logged in; `source` is one of the network's client addresses."""
         with self.network.client:
-            connection = socket.create_connection((bastion.address, port or bastion.PORT), timeout=20,
-                                                  source_address=source and (source, 0))
+            connection = socket.create_connection(
+                (bastion.address, port or bastion.PORT), timeout=20, source_address=source and (source, 0)
+            )
         connection.settimeout(None)
         transport = paramiko.Transport(connection)
         transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = 60
@@ -85,8 +86,9 @@ class Client:
             raise Refused([str(error)]) from error
         return transport
 
-    def terminal(self, bastion, user, token, rows=24, columns=80, term="xterm-256color", source=None,
-                 transport=None, window=None):
+    def terminal(
+        self, bastion, user, token, rows=24, columns=80, term="xterm-256color", source=None, transport=None, window=None
+    ):
         """A Terminal: logs in unless a transport is given, and asks for a shell with a tty."""
         transport = transport or self.login(bastion, user, token, source)
         channel = transport.open_session(window_size=window)
@@ -116,24 +118,58 @@ class Client:
         """The command line of `ssh`, `scp` or `sftp`, in the client namespace; the arguments name the host."""
         if self.quick if quick is None else quick:
             options = [*options, "-o", "KexAlgorithms=curve25519-sha256"]
-        command = [program, "-F", "none", "-o", f"Port={port or bastion.PORT}", "-o", "StrictHostKeyChecking=no",
-                   "-o", f"UserKnownHostsFile={self.directory}/known_hosts", "-o", "GlobalKnownHostsFile=/dev/null",
-                   "-o", "LogLevel=ERROR", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1",
-                   "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", *options, "-o", f"User={user}", *arguments]
+        command = [
+            program,
+            "-F",
+            "none",
+            "-o",
+            f"Port={port or bastion.PORT}",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            f"UserKnownHostsFile={self.directory}/known_hosts",
+            "-o",
+            "GlobalKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+            "-o",
+            "PubkeyAuthentication=no",
+            "-o",
+            "NumberOfPasswordPrompts=1",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "IdentityAgent=none",
+            *options,
+            "-o",
+            f"User={user}",
+            *arguments,
+        ]
         return self.network.client.command(*command)
 
     def askpass(self, answer):
         """Environment that answers OpenSSH's prompts without a terminal."""
-        return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.directory), "LANG": "C.UTF-8",
-                "SSH_ASKPASS": str(self.directory / "askpass"), "SSH_ASKPASS_REQUIRE": "force",
-                "TESTS_ANSWER": answer}
+        return {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.directory),
+            "LANG": "C.UTF-8",
+            "SSH_ASKPASS": str(self.directory / "askpass"),
+            "SSH_ASKPASS_REQUIRE": "force",
+            "TESTS_ANSWER": answer,
+        }
 
     def spawn(self, bastion, user, token=None, arguments=(), options=(), rows=24, columns=80, term="xterm-256color"):
         """OpenSSH's client on a tty of its own, as pexpect's child; the token is typed at the prompt."""
         command = self.ssh(bastion, user, *arguments, options=options, quick=False)
-        child = pexpect.spawn(command[0], command[1:], dimensions=(rows, columns), timeout=20, echo=False,
-                              preexec_fn=die_with_parent,
-                              env={"PATH": "/usr/bin:/bin", "HOME": str(self.directory), "LANG": "C.UTF-8", "TERM": term})
+        child = pexpect.spawn(
+            command[0],
+            command[1:],
+            dimensions=(rows, columns),
+            timeout=20,
+            echo=False,
+            preexec_fn=die_with_parent,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self.directory), "LANG": "C.UTF-8", "TERM": term},
+        )
         self._open.append(child)
         child.delaybeforesend = None
         if token is not None:
@@ -175,7 +211,7 @@ class Terminal:
         while True:
             match = regex.search(self.seen)
             if match:
-                self.seen = self.seen[match.end():]
+                self.seen = self.seen[match.end() :]
                 return match
             left = deadline - time.monotonic()
             if left <= 0:

@@ -55,8 +55,11 @@ class FakeTerminal:
     def send_frame(self, data, kind=1):
         """Send a WebSocket frame."""
         length = len(data)
-        head = bytes((length,)) if length < 126 else (b"\x7e" + length.to_bytes(2, "big") if length < 65536
-                                                       else b"\x7f" + length.to_bytes(8, "big"))
+        head = (
+            bytes((length,))
+            if length < 126
+            else (b"\x7e" + length.to_bytes(2, "big") if length < 65536 else b"\x7f" + length.to_bytes(8, "big"))
+        )
         self._connection.sendall(bytes((0x80 | kind,)) + head + data)
         self.sent += length
 
@@ -86,8 +89,18 @@ class FakeTerminal:
 
     def hello(self, **changes):
         """Greet."""
-        self.unnumbered(mux.HELLO, payload={"version": 1, "python": "3.11", "pid": 1, "home": "/home/x",
-                                            "shell": "/bin/bash", "sftp_server": None, **changes})
+        self.unnumbered(
+            mux.HELLO,
+            payload={
+                "version": 1,
+                "python": "3.11",
+                "pid": 1,
+                "home": "/home/x",
+                "shell": "/bin/bash",
+                "sftp_server": None,
+                **changes,
+            },
+        )
 
     def unnumbered(self, kind, number=0, payload=b"", **more):
         """Send a packet about the link."""
@@ -173,15 +186,22 @@ class FakeServer(FaultyHub):
         self.created += 1
         name = str(self.created)
         self._nonces[name] = nonce[1]
-        connection.sendall(answer(200, json.dumps({"name": name, "last_activity": "2030-01-01T00:00:00Z"}),
-                                  Content_Type="application/json"))
+        connection.sendall(
+            answer(
+                200,
+                json.dumps({"name": name, "last_activity": "2030-01-01T00:00:00Z"}),
+                Content_Type="application/json",
+            )
+        )
 
     def _attach(self, connection, head, name):
         connection.recv(len(head.partition(b"\r\n\r\n")[0]) + 4)
         key = re.search(rb"(?im)^sec-websocket-key:\s*(\S+)", head)[1]
         accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
-        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                           + f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+        connection.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            + f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+        )
         try:
             self.agent(FakeTerminal(connection, self._nonces.get(name, "0" * 32)))
         except (EOFError, OSError):

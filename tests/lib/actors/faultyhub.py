@@ -35,8 +35,9 @@ class Rule:
 
     def takes(self, request):
         """Whether the rule is for this request."""
-        return (self.used < self.times and re.fullmatch(self.method, request.method)
-                and re.search(self.path, request.path))
+        return (
+            self.used < self.times and re.fullmatch(self.method, request.method) and re.search(self.path, request.path)
+        )
 
 
 def answer(status, body=b"", **headers):

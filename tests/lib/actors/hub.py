@@ -36,10 +36,16 @@ class Hub:
         #: For users, and for bastions.
         self.public_url = f"{domain}{base}" if domain else self.url
         self._domain = domain
-        self._secrets = {"CONFIGPROXY_AUTH_TOKEN": secrets.token_hex(16), "TESTS_TOKEN": secrets.token_hex(16),
-                         "PLAIN_TOKEN": secrets.token_hex(16), "KEYS_TOKEN": secrets.token_hex(16),
-                         # What users' auth_state is encrypted with.
-                         "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32), "PUBLIC_URL": self.url, "SUBDOMAIN_HOST": domain or ""}
+        self._secrets = {
+            "CONFIGPROXY_AUTH_TOKEN": secrets.token_hex(16),
+            "TESTS_TOKEN": secrets.token_hex(16),
+            "PLAIN_TOKEN": secrets.token_hex(16),
+            "KEYS_TOKEN": secrets.token_hex(16),
+            # What users' auth_state is encrypted with.
+            "JUPYTERHUB_CRYPT_KEY": secrets.token_hex(32),
+            "PUBLIC_URL": self.url,
+            "SUBDOMAIN_HOST": domain or "",
+        }
         #: A service with every right; for the tests themselves.
         self.tests_token = self._secrets["TESTS_TOKEN"]
         #: For the proxy's own API.
@@ -48,16 +54,19 @@ class Hub:
         self.service_token = self._secrets["PLAIN_TOKEN"]
         #: The service that a bastion logs users with keys in by.
         self.keys_token = self._secrets["KEYS_TOKEN"]
-        self.box = Box("jupyter", binds=[(HUB_TOOLS, "/mnt/hub"), *([(homes, "/mnt/home")] if homes else [])],
-                       tmpfs=["/mnt"])
+        self.box = Box(
+            "jupyter", binds=[(HUB_TOOLS, "/mnt/hub"), *([(homes, "/mnt/home")] if homes else [])], tmpfs=["/mnt"]
+        )
         network.join(self.box.network, self.address, *([] if address else [network.ELSEWHERE]))
         self._log = log or subprocess.DEVNULL
         for name in ("state", "control", "home", "tmp"):
             path = self.box.path(f"/mnt/{name}")
             path.mkdir(exist_ok=True)
             os.chown(path, HUB_UID, HUB_UID)
-        self.box.write("/mnt/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n"
-                       f"jovyan:x:{HUB_UID}:{HUB_UID}:Jupyter:/mnt/home:/bin/bash\n")
+        self.box.write(
+            "/mnt/etc/passwd",
+            f"root:x:0:0:root:/root:/bin/bash\njovyan:x:{HUB_UID}:{HUB_UID}:Jupyter:/mnt/home:/bin/bash\n",
+        )
         self.box.run("mount", "--bind", "/mnt/etc/passwd", "/etc/passwd")
         for name, source in (("jupyterhub_config.py", "hub_config.py"), ("no_jupyter.py", "no_jupyter.py")):
             self.box.write(f"/mnt/etc/{name}", Path(__file__).with_name(source).read_text())
@@ -80,11 +89,26 @@ class Hub:
 
     def start_proxy(self):
         """Start the proxy and wait until it listens."""
-        self.proxy = self._start("node", PROXY, "--ip", self.address, "--port", "8000", "--api-ip", "127.0.0.1",
-                                 "--api-port", "8001", "--error-target", "http://127.0.0.1:8081/hub/error",
-                                 *(["--host-routing"] if self._domain else []))
-        wait_for(lambda: self._listens(f"http://{self.address}:8000") and self._listens("http://127.0.0.1:8001"),
-                 "the proxy listens", 20)
+        self.proxy = self._start(
+            "node",
+            PROXY,
+            "--ip",
+            self.address,
+            "--port",
+            "8000",
+            "--api-ip",
+            "127.0.0.1",
+            "--api-port",
+            "8001",
+            "--error-target",
+            "http://127.0.0.1:8081/hub/error",
+            *(["--host-routing"] if self._domain else []),
+        )
+        wait_for(
+            lambda: self._listens(f"http://{self.address}:8000") and self._listens("http://127.0.0.1:8001"),
+            "the proxy listens",
+            20,
+        )
 
     def start_hub(self):
         """Start JupyterHub and wait until it answers through the proxy."""
@@ -92,8 +116,9 @@ class Hub:
         self._wait_for_hub()
 
     def _launch_hub(self):
-        self.process = self._start("sh", "-c", f"cd /mnt/state && exec {self.python} -m jupyterhub"
-                                   " -f /mnt/etc/jupyterhub_config.py")
+        self.process = self._start(
+            "sh", "-c", f"cd /mnt/state && exec {self.python} -m jupyterhub -f /mnt/etc/jupyterhub_config.py"
+        )
 
     def _wait_for_hub(self):
         wait_for(self._answers, "JupyterHub answers", 60, 0.1)
@@ -135,8 +160,9 @@ class Hub:
 
     def api(self, method, path, body=None, token=None, timeout=15.0):
         """A call of the hub's REST API, as the tests' service unless a token is given."""
-        return rest.request(self.network.client, method, f"{self.url}/hub/api{path}", token or self.tests_token, body,
-                            timeout)
+        return rest.request(
+            self.network.client, method, f"{self.url}/hub/api{path}", token or self.tests_token, body, timeout
+        )
 
     def add_user(self, name):
         """Create a user with an empty home; an existing one is left as it is."""
@@ -220,8 +246,12 @@ class Hub:
         answer = self.api("DELETE", path)
         if answer.status not in (204, 404):
             assert answer.status in (202, 400), (answer.status, answer.body)
-        wait_for(lambda: not (self.server(user, name) or {}).get("pending") and not self.running(user, name),
-                 f"{user}'s server stops", 60, 0.1)
+        wait_for(
+            lambda: not (self.server(user, name) or {}).get("pending") and not self.running(user, name),
+            f"{user}'s server stops",
+            60,
+            0.1,
+        )
 
     def server_processes(self, user):
         """The processes of the user's servers, terminals' shells included."""

@@ -122,9 +122,21 @@ c.JupyterHub.services = [
     {"name": "ssh-bastion", "api_token": os.environ["KEYS_TOKEN"]},
 ]
 c.JupyterHub.load_roles = [
-    {"name": "tests", "services": ["tests"], "scopes": [
-        "admin:users", "admin:servers", "tokens", "access:servers", "proxy", "list:users", "read:hub", "shutdown",
-        "admin:groups"]},
+    {
+        "name": "tests",
+        "services": ["tests"],
+        "scopes": [
+            "admin:users",
+            "admin:servers",
+            "tokens",
+            "access:servers",
+            "proxy",
+            "list:users",
+            "read:hub",
+            "shutdown",
+            "admin:groups",
+        ],
+    },
     # A service that may open everyone's server: still no user, so never let in.
     {"name": "plain", "services": ["plain"], "scopes": ["read:users", "servers", "access:servers"]},
     # As docs/keys.md has it: mints and revokes tokens, and reads the keys that auth_state may hold.

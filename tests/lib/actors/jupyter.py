@@ -46,8 +46,13 @@ class RawTerminal:
         address = f"{server.base}terminals/websocket/{name}"
         connection = rest.connect(server.namespace, address, timeout)
         self.socket = websocket.create_connection(
-            "ws" + address[4:], socket=connection, header=[f"Authorization: token {server.token}"], timeout=timeout,
-            enable_multithread=False, skip_utf8_validation=True)
+            "ws" + address[4:],
+            socket=connection,
+            header=[f"Authorization: token {server.token}"],
+            timeout=timeout,
+            enable_multithread=False,
+            skip_utf8_validation=True,
+        )
 
     def send(self, text):
         """Type text."""

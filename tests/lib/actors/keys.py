@@ -37,16 +37,22 @@ LOGIN, REFUSAL = 10.0, 13.0
 
 #: What refused users are told and what is logged, as in lib.checks.expect.
 REFUSALS = {
-    "not-allowed": (r"you may not log in to this host\.\nAsk the administrator",
-                    r"outcome=refused by=\w+ reason=.*login\.(allow|deny)_users"),
-    "unknown-user": (r"does not know this user \(any more\).*\nCheck the user name",
-                     r'outcome=refused by=key reason="the hub does not know this user'),
+    "not-allowed": (
+        r"you may not log in to this host\.\nAsk the administrator",
+        r"outcome=refused by=\w+ reason=.*login\.(allow|deny)_users",
+    ),
+    "unknown-user": (
+        r"does not know this user \(any more\).*\nCheck the user name",
+        r'outcome=refused by=key reason="the hub does not know this user',
+    ),
     "hub-down": (r"cannot be reached.*\nTry again", r"no connection"),
     "hub-hanging": (r"did not answer in time.*\nTry again", r"no complete answer within|no token in time"),
     "no-scope": (r"\nLog in with a token", r"service token .*lacks the scope .{0,2}tokens"),
     "wrong-service-token": (r"\nLog in with a token", r"service token is not valid"),
-    "service-token-modes": (r"\nLog in with a token",
-                            rf"chown root:{KEYS_USER} {SERVICE_TOKEN} && chmod 640 {SERVICE_TOKEN}"),
+    "service-token-modes": (
+        r"\nLog in with a token",
+        rf"chown root:{KEYS_USER} {SERVICE_TOKEN} && chmod 640 {SERVICE_TOKEN}",
+    ),
     # Nobody knows the key: sshd goes on to the next method.
     "no-key": (r"", r""),
 }
@@ -164,8 +170,9 @@ class Forge:
 
     def __init__(self, network, namespace, authority):
         self._behind = FaultyHub(network, namespace)
-        self._front = TlsFront(namespace, network.ELSEWHERE, (self._behind.host, self._behind.port),
-                               authority.sign(network.ELSEWHERE))
+        self._front = TlsFront(
+            namespace, network.ELSEWHERE, (self._behind.host, self._behind.port), authority.sign(network.ELSEWHERE)
+        )
         #: For keys.url.
         self.template = f"{self._front.url}/{{username}}.keys"
 
@@ -281,7 +288,8 @@ class Door:
         self.enter(key, **options).close()
         if known_by:
             self.bastion.syslog.wait(
-                rf"key {re.escape(key.fingerprint())} of {re.escape(self.user)}: known by {known_by}\b", mark)
+                rf"key {re.escape(key.fingerprint())} of {re.escape(self.user)}: known by {known_by}\b", mark
+            )
 
     def shut(self, key, case="no-key", log=None, **options):
         """Fails unless the key is refused in time, with the message and the log line of the case, and with `log`."""
@@ -324,8 +332,12 @@ class Session:
     def __init__(self, client, bastion, user, key):
         self._client = subprocess.Popen(
             openssh(client, "ssh", bastion, user, key, "-s", bastion.address, "sftp", options=["-o", "BatchMode=yes"]),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
-            preexec_fn=die_with_parent)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            preexec_fn=die_with_parent,
+        )
 
     def wait_up(self, timeout=60):
         """Returns when the subsystem answers."""

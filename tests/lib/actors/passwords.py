@@ -43,17 +43,27 @@ class Programs:
         self.host = f"{user}@{bastion.address}"
         self.address = bastion.address
         config = self.directory / "ssh_config"
-        config.write_text(f"Port {bastion.PORT}\nStrictHostKeyChecking no\nUserKnownHostsFile {directory}/known_hosts\n"
-                          "GlobalKnownHostsFile /dev/null\n")
+        config.write_text(
+            f"Port {bastion.PORT}\nStrictHostKeyChecking no\nUserKnownHostsFile {directory}/known_hosts\n"
+            "GlobalKnownHostsFile /dev/null\n"
+        )
         ssh = self.directory / "ssh"
-        ssh.write_text(f"#!/bin/sh\nexec {' '.join(client.network.client.command('/usr/bin/ssh'))} -F {config} \"$@\"\n")
+        ssh.write_text(f'#!/bin/sh\nexec {" ".join(client.network.client.command("/usr/bin/ssh"))} -F {config} "$@"\n')
         ssh.chmod(0o755)
         self.env = {**ENV, "PATH": f"{directory}:/usr/bin:/bin", "HOME": str(directory)}
 
     def run(self, *command, input="", timeout=90):
         """Run one of them on no terminal; CompletedProcess with text."""
-        return subprocess.run([str(part) for part in command], capture_output=True, text=True, input=input, timeout=timeout,
-                              env=self.env, start_new_session=True, cwd=self.directory)
+        return subprocess.run(
+            [str(part) for part in command],
+            capture_output=True,
+            text=True,
+            input=input,
+            timeout=timeout,
+            env=self.env,
+            start_new_session=True,
+            cwd=self.directory,
+        )
 
     def sshpass(self, password):
         """sshpass, without options: its status."""
@@ -67,8 +77,10 @@ class Programs:
 
     def lftp(self, password):
         """lftp with an address sftp://: what it said, and whether it could list the home."""
-        (self.directory / "lftp").write_text("set cmd:fail-exit yes\nset net:max-retries 1\nset net:timeout 30\n"
-                                             f"open -u '{self.user},{password}' sftp://{self.address}\nls\n")
+        (self.directory / "lftp").write_text(
+            "set cmd:fail-exit yes\nset net:max-retries 1\nset net:timeout 30\n"
+            f"open -u '{self.user},{password}' sftp://{self.address}\nls\n"
+        )
         done = self.run("lftp", "--norc", "-f", self.directory / "lftp")
         return done.returncode == 0, done.stdout + done.stderr
 
@@ -89,9 +101,27 @@ class Programs:
         point = self.directory / "mount"
         point.mkdir()
         process = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "--", "sshfs", "-f", f"{self.host}:", point, "-o",
-             "password_stdin"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            env=self.env, start_new_session=True, preexec_fn=die_with_parent)
+            [
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                "--",
+                "sshfs",
+                "-f",
+                f"{self.host}:",
+                point,
+                "-o",
+                "password_stdin",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.env,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
         try:
             process.stdin.write(f"{password}\n")
             process.stdin.close()

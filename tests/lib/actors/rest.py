@@ -29,8 +29,9 @@ def connect(namespace, url, timeout=10.0, source=None):
     """A TCP connection to the server of `url`, made inside `namespace`."""
     parts = urlsplit(url)
     with namespace:
-        connection = socket.create_connection((parts.hostname, parts.port or 80), timeout=timeout,
-                                              source_address=source and (source, 0))
+        connection = socket.create_connection(
+            (parts.hostname, parts.port or 80), timeout=timeout, source_address=source and (source, 0)
+        )
     # A keystroke must not wait for the acknowledgement of the pong before it.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection

@@ -17,11 +17,28 @@ class Sshfs:
         self.point.mkdir(exist_ok=True)
         # Without --fork nsenter and unshare become sshfs itself.
         command = place.client.network.client.command(
-            "unshare", "--mount", "--propagation", "private", "--", "sshfs", "-f", f"{place.host}:", self.point, "-o",
-            f"idmap=user,ssh_command={shlex.join(place.ssh_words())}", *options)
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, env=place.client.askpass(place.token),
-                                        start_new_session=True, preexec_fn=die_with_parent)
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "--",
+            "sshfs",
+            "-f",
+            f"{place.host}:",
+            self.point,
+            "-o",
+            f"idmap=user,ssh_command={shlex.join(place.ssh_words())}",
+            *options,
+        )
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=place.client.askpass(place.token),
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
 
     def __enter__(self):
         def mounted():
@@ -34,11 +51,30 @@ class Sshfs:
     def run(self, *argv, check=True, timeout=120, cwd=None, input=None):
         """Run a command that sees the mount; its standard output."""
         done = subprocess.run(
-            ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", "--", "env", "-C", str(cwd or self.point),
-             *map(str, argv)], capture_output=True, text=True, timeout=timeout, input=input or "",
-            env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(self.place.client.directory), "LANG": "C.UTF-8",
-                 "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org", "GIT_COMMITTER_NAME": "t",
-                 "GIT_COMMITTER_EMAIL": "t@example.org", "GIT_CONFIG_NOSYSTEM": "1"})
+            [
+                "nsenter",
+                f"--mount=/proc/{self.process.pid}/ns/mnt",
+                "--",
+                "env",
+                "-C",
+                str(cwd or self.point),
+                *map(str, argv),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            input=input or "",
+            env={
+                "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+                "HOME": str(self.place.client.directory),
+                "LANG": "C.UTF-8",
+                "GIT_AUTHOR_NAME": "t",
+                "GIT_AUTHOR_EMAIL": "t@example.org",
+                "GIT_COMMITTER_NAME": "t",
+                "GIT_COMMITTER_EMAIL": "t@example.org",
+                "GIT_CONFIG_NOSYSTEM": "1",
+            },
+        )
         if check:
             assert done.returncode == 0, f"{argv}: status {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout

@@ -13,16 +13,52 @@ class Authority:
     def __init__(self, directory, name="tests"):
         self._directory, self._name = directory, name
         self.certificate, self._key = directory / f"{name}.crt", directory / f"{name}.key"
-        _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                 "-subj", f"/CN=authority {name}", "-keyout", self._key, "-out", self.certificate)
+        _openssl(
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN=authority {name}",
+            "-keyout",
+            self._key,
+            "-out",
+            self.certificate,
+        )
 
     def sign(self, address, *names):
         """Certificate and key for an IP address and host names, in one file."""
         base = self._directory / f"{self._name}-{address}-{len(names)}"
-        _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                 "-CA", self.certificate, "-CAkey", self._key, "-subj", f"/CN={address}",
-                 "-addext", ",".join([f"subjectAltName=IP:{address}", *(f"DNS:{name}" for name in names)]), "-addext", "basicConstraints=critical,CA:FALSE",
-                 "-keyout", f"{base}.key", "-out", f"{base}.crt")
+        _openssl(
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-CA",
+            self.certificate,
+            "-CAkey",
+            self._key,
+            "-subj",
+            f"/CN={address}",
+            "-addext",
+            ",".join([f"subjectAltName=IP:{address}", *(f"DNS:{name}" for name in names)]),
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            f"{base}.key",
+            "-out",
+            f"{base}.crt",
+        )
         both = base.with_suffix(base.suffix + ".pem")
         both.write_text(base.with_name(base.name + ".key").read_text() + base.with_name(base.name + ".crt").read_text())
         return both

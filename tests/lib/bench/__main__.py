@@ -19,8 +19,15 @@ from lib.sandbox.bastion import Bastion
 from lib.sandbox.network import Network
 from lib.sandbox.syslog import Syslog
 
-PARTS = {"login": terminal.login, "keys": keys.keys, "echo": terminal.echo, "printed": terminal.printed,
-         "many": many.many, "sftp": files.sftp, "commands": commands.commands}
+PARTS = {
+    "login": terminal.login,
+    "keys": keys.keys,
+    "echo": terminal.echo,
+    "printed": terminal.printed,
+    "many": many.many,
+    "sftp": files.sftp,
+    "commands": commands.commands,
+}
 
 
 class Bench:
@@ -93,8 +100,12 @@ def main():
         binds = [(f"{scratch}/homes", Bench.HOMES), (f"{scratch}/hub-homes", Bench.HUB_HOMES)]
         for path, _ in binds:
             os.mkdir(path)
-        hub = Hub(network, users=("alice",), log=stack.enter_context(open(f"{directory}/hub.log", "w")),
-                  homes=f"{scratch}/hub-homes")
+        hub = Hub(
+            network,
+            users=("alice",),
+            log=stack.enter_context(open(f"{directory}/hub.log", "w")),
+            homes=f"{scratch}/hub-homes",
+        )
         stack.callback(hub.close)
         hub.start_server("alice")
         bastion = Bastion(network, suite, package, hub.url, binds=binds)

@@ -54,9 +54,11 @@ class Wire:
         url = urlsplit(f"{jupyter.base}terminals/websocket/{name}")
         self.socket = rest.connect(jupyter.namespace, url.geturl(), timeout)
         key = base64.b64encode(os.urandom(16)).decode()
-        self.socket.sendall(f"GET {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: token {jupyter.token}\r\n"
-                            f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-                            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode())
+        self.socket.sendall(
+            f"GET {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: token {jupyter.token}\r\n"
+            f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
+        )
         self.seen = b""
         self.socket.settimeout(60)
         answer = self.until(b"\r\n\r\n")
@@ -67,8 +69,13 @@ class Wire:
         """A message that types a text, as a frame. Its mask is 0, which leaves the bytes alone (RFC 6455, 5.3)."""
         payload = b'["stdin","' + text.replace(b"\n", b"\\n") + b'"]'
         size = len(payload)
-        head = (bytes((0x80 | size,)) if size < 126 else
-                b"\xfe" + size.to_bytes(2, "big") if size < 65536 else b"\xff" + size.to_bytes(8, "big"))
+        head = (
+            bytes((0x80 | size,))
+            if size < 126
+            else b"\xfe" + size.to_bytes(2, "big")
+            if size < 65536
+            else b"\xff" + size.to_bytes(8, "big")
+        )
         return b"\x81" + head + bytes(4) + payload
 
     def send(self, frame):
@@ -87,7 +94,7 @@ class Wire:
             if now - self._ponged >= self.PONG_GAP:
                 self._ponged = now
                 self.socket.sendall(self.PONG)
-            seen = seen[-len(mark):] + piece if len(seen) > 4096 else seen + piece
+            seen = seen[-len(mark) :] + piece if len(seen) > 4096 else seen + piece
         before, _, self.seen = seen.partition(mark)
         return before
 
@@ -117,8 +124,14 @@ class Commands:
     def start(self, who, *arguments, options=(), **pipes):
         """Start a client (Popen)."""
         pipes = {name: pipes.get(name, subprocess.DEVNULL) for name in ("stdin", "stdout", "stderr")}
-        return subprocess.Popen(self.command(who, *arguments, options=options), env=self.environment(who), bufsize=0,
-                                start_new_session=True, preexec_fn=die_with_parent, **pipes)
+        return subprocess.Popen(
+            self.command(who, *arguments, options=options),
+            env=self.environment(who),
+            bufsize=0,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+            **pipes,
+        )
 
     def environment(self, who):
         """A client's, which answers the question for the password."""
@@ -172,8 +185,10 @@ def _true(commands, rounds):
     bench = commands.bench
     # The one that runs the agent, too; by its name in the virtual environment it would take longer.
     python = os.path.realpath(HUB_TOOLS / "venv/bin/python")
-    programs = {"python": [python, "-ISc", "import time; print('started', flush=True); time.sleep(60)"],
-                "sh": ["/bin/sh", "-c", "echo started; read -r _"]}
+    programs = {
+        "python": [python, "-ISc", "import time; print('started', flush=True); time.sleep(60)"],
+        "sh": ["/bin/sh", "-c", "echo started; read -r _"],
+    }
     taken = {name: [] for name in ("login", *programs, "ours", "stock")}
     for number in range(rounds + 1):
         once = {}
@@ -192,11 +207,13 @@ def _true(commands, rounds):
                 taken[name].append(value)
     python = [a - b for a, b in zip(taken["python"], taken["sh"])]
     more = [a - b - c for a, b, c in zip(taken["ours"], taken["login"], python)]
-    bench.row("`ssh host true`, ms", milliseconds(taken["ours"]),
-              f"login to a plain terminal {milliseconds(taken['login'])}; Python in a terminal instead of sh "
-              f"{milliseconds(python)} more; stock sshd {milliseconds(taken['stock'])}",
-              f"{milliseconds(more)} more than login and Python (goal ≤ 50): "
-              f"{verdict(statistics.median(more) <= 0.050)}")
+    bench.row(
+        "`ssh host true`, ms",
+        milliseconds(taken["ours"]),
+        f"login to a plain terminal {milliseconds(taken['login'])}; Python in a terminal instead of sh "
+        f"{milliseconds(python)} more; stock sshd {milliseconds(taken['stock'])}",
+        f"{milliseconds(more)} more than login and Python (goal ≤ 50): {verdict(statistics.median(more) <= 0.050)}",
+    )
 
 
 def _true_again(commands, rounds):
@@ -209,9 +226,12 @@ def _true_again(commands, rounds):
                 if number:
                     taken[who].append(seconds)
     more = [a - b for a, b in zip(taken["ours"], taken["stock"])]
-    commands.bench.row("the same over an open ControlMaster, ms", milliseconds(taken["ours"]),
-                       f"stock sshd {milliseconds(taken['stock'])}",
-                       f"{milliseconds(more)} more (goal ≤ 15): {verdict(statistics.median(more) <= 0.015)}")
+    commands.bench.row(
+        "the same over an open ControlMaster, ms",
+        milliseconds(taken["ours"]),
+        f"stock sshd {milliseconds(taken['stock'])}",
+        f"{milliseconds(more)} more (goal ≤ 15): {verdict(statistics.median(more) <= 0.015)}",
+    )
 
 
 def _out(commands, who, source):
@@ -230,8 +250,9 @@ def _out(commands, who, source):
 
 def _in(commands, who, block):
     """Bytes per second that a command takes its input at."""
-    with commands.start(who, f"printf r; head -c {BULK} >/dev/null; printf d", stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE) as child:
+    with commands.start(
+        who, f"printf r; head -c {BULK} >/dev/null; printf d", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
         out = child.stdout.fileno()
         assert os.read(out, 1) == b"r", "the command has not begun"
         start, left = time.monotonic(), BULK
@@ -271,11 +292,11 @@ def _ceiling_in(commands, size):
 def _bulk(commands, rounds):
     """Many bytes out and in, beside what a terminal of that server carries."""
     bench, block = commands.bench, os.urandom(1 << 20)
-    line = base64.b64encode(block[:32 << 10]) + b"\n"
+    line = base64.b64encode(block[: 32 << 10]) + b"\n"
     for name, piece in (("bulk", block), ("lines", line)):
         with open(commands.home / name, "wb") as file:
             for start in range(0, BULK, len(piece)):
-                file.write(piece[:BULK - start])
+                file.write(piece[: BULK - start])
         os.chown(commands.home / name, HUB_UID, HUB_UID)
     shutil.copyfile(commands.home / "bulk", bench.bastion.box.path("/tmp/bulk"))
     best = max(MESSAGES, key=lambda size: _ceiling_in(commands, size))
@@ -284,22 +305,29 @@ def _bulk(commands, rounds):
         "random out": lambda: _out(commands, "ours", "cat bulk"),
         "zeros out": lambda: _out(commands, "ours", f"head -c {BULK} /dev/zero"),
         "stock out": lambda: _out(commands, "stock", "cat /tmp/bulk"),
-        "ceiling in": lambda: _ceiling_in(commands, best) * BASE64, "in": lambda: _in(commands, "ours", block),
-        "stock in": lambda: _in(commands, "stock", block)}
+        "ceiling in": lambda: _ceiling_in(commands, best) * BASE64,
+        "in": lambda: _in(commands, "ours", block),
+        "stock in": lambda: _in(commands, "stock", block),
+    }
     rates = {name: [] for name in measures}
     for number in range(rounds + 1):
         for name, measure in measures.items():
             rate = measure()
             if number:
                 rates[name].append(rate)
-    for what, name, way, goal, how in (("from a file", "random out", "out", 0.9, "lines of 44 KB"),
-                                       ("of /dev/zero", "zeros out", "out", 0.9, "lines of 44 KB"),
-                                       ("random", "in", "in", 0.8, f"messages of {best >> 10} KB")):
+    for what, name, way, goal, how in (
+        ("from a file", "random out", "out", 0.9, "lines of 44 KB"),
+        ("of /dev/zero", "zeros out", "out", 0.9, "lines of 44 KB"),
+        ("random", "in", "in", 0.8, f"messages of {best >> 10} KB"),
+    ):
         ratios = [a / b for a, b in zip(rates[name], rates[f"ceiling {way}"])]
-        bench.row(f"{BULK / 1e6:g} MB {way}, {what}, MB/s", spread(rates[name], 1e-6, 1),
-                  f"3/4 of raw WebSocket, {how}, {spread(rates[f'ceiling {way}'], 1e-6, 1)}; "
-                  f"stock sshd {spread(rates[f'stock {way}'], 1e-6, 0)}",
-                  f"ratio {spread(ratios)} (goal ≥ {goal}): {verdict(statistics.median(ratios) >= goal)}")
+        bench.row(
+            f"{BULK / 1e6:g} MB {way}, {what}, MB/s",
+            spread(rates[name], 1e-6, 1),
+            f"3/4 of raw WebSocket, {how}, {spread(rates[f'ceiling {way}'], 1e-6, 1)}; "
+            f"stock sshd {spread(rates[f'stock {way}'], 1e-6, 0)}",
+            f"ratio {spread(ratios)} (goal ≥ {goal}): {verdict(statistics.median(ratios) >= goal)}",
+        )
     bench.bastion.box.path("/tmp/bulk").unlink()
 
 
@@ -346,9 +374,12 @@ def _echo(commands, rounds):
 
     for way, values in rates.items():
         tail = percentile(taken[way], 0.99)
-        bench.row(f"echo in another terminal while bytes go {way}, median / p99 ms", show(taken[way]),
-                  f"idle {show(taken['idle'])}; meanwhile {spread(values, 1e-6, 1)} MB/s",
-                  f"p99 (goal ≤ 7): {verdict(tail <= 0.007)}")
+        bench.row(
+            f"echo in another terminal while bytes go {way}, median / p99 ms",
+            show(taken[way]),
+            f"idle {show(taken['idle'])}; meanwhile {spread(values, 1e-6, 1)} MB/s",
+            f"p99 (goal ≤ 7): {verdict(tail <= 0.007)}",
+        )
 
 
 def _memory(commands, seconds=10):
@@ -366,10 +397,12 @@ def _memory(commands, seconds=10):
         rate = (_moved(master) - before) / taken
         used = [100 * (now - then) / taken for now, then in zip((cpu([gateway]), cpu([agent])), used)]
         held = peak(agent)
-    bench.row("memory under full load both ways, gateway's PSS / agent's RSS, MB",
-              f"{highest / 1e6:.1f} / {held / 1e6:.1f}",
-              f"{rate / 1e6:.1f} MB/s in both directions together; CPU of one core {used[0]:.0f} % / {used[1]:.0f} %",
-              f"goal ≤ 8 / ≤ 25: {verdict(highest <= 8 << 20 and held <= 25 << 20)}")
+    bench.row(
+        "memory under full load both ways, gateway's PSS / agent's RSS, MB",
+        f"{highest / 1e6:.1f} / {held / 1e6:.1f}",
+        f"{rate / 1e6:.1f} MB/s in both directions together; CPU of one core {used[0]:.0f} % / {used[1]:.0f} %",
+        f"goal ≤ 8 / ≤ 25: {verdict(highest <= 8 << 20 and held <= 25 << 20)}",
+    )
 
 
 def _rsync(commands, rounds):
@@ -380,21 +413,29 @@ def _rsync(commands, rounds):
     # Beside alice's home, in the same file system.
     theirs = f"{bench.HUB_HOMES}/stock"
     bastion.box.run("install", "-d", "-o", bastion.ADMIN, theirs)
-    targets = {"ours": ("many", commands.home / "many"),
-               "stock": (f"{theirs}/many", bastion.box.path(f"{theirs}/many"))}
+    targets = {
+        "ours": ("many", commands.home / "many"),
+        "stock": (f"{theirs}/many", bastion.box.path(f"{theirs}/many")),
+    }
     taken = {(way, who): [] for way in ("put", "get") for who in targets}
     with tempfile.TemporaryDirectory(dir=bench.scratch) as scratch:
         many, back, block = Path(scratch) / "many", Path(scratch) / "back", os.urandom(1 << 20)
         many.mkdir()
         for number in range(FILES):
-            (many / f"{number:05}").write_bytes(block[number * 7:][:FILE_BYTES])
+            (many / f"{number:05}").write_bytes(block[number * 7 :][:FILE_BYTES])
 
         def rsync(who, *arguments):
             words = commands.command(who)
-            ssh = shlex.join(words[words.index("ssh"):-1])
+            ssh = shlex.join(words[words.index("ssh") : -1])
             start = time.monotonic()
-            done = subprocess.run(bench.network.client.command("rsync", "-a", "-e", ssh, *arguments), timeout=600,
-                                  capture_output=True, text=True, env=commands.environment(who), start_new_session=True)
+            done = subprocess.run(
+                bench.network.client.command("rsync", "-a", "-e", ssh, *arguments),
+                timeout=600,
+                capture_output=True,
+                text=True,
+                env=commands.environment(who),
+                start_new_session=True,
+            )
             assert done.returncode == 0, f"{who}: {arguments}: status {done.returncode}\n{done.stderr[-2000:]}"
             seconds = time.monotonic() - start
             if who == "ours":
@@ -404,8 +445,10 @@ def _rsync(commands, rounds):
         for number in range(rounds + 1):
             order = list(targets.items())
             for who, (shown, real) in order if number % 2 else reversed(order):
-                for way, pair in (("put", (f"{many}/", f"{bastion.address}:{shown}/")),
-                                  ("get", (f"{bastion.address}:{shown}/", f"{back}/"))):
+                for way, pair in (
+                    ("put", (f"{many}/", f"{bastion.address}:{shown}/")),
+                    ("get", (f"{bastion.address}:{shown}/", f"{back}/")),
+                ):
                     seconds = rsync(who, *pair)
                     assert len(os.listdir(real if way == "put" else back)) == FILES, f"{who}: {way} left files out"
                     if number:
@@ -415,9 +458,12 @@ def _rsync(commands, rounds):
     for way in ("put", "get"):
         ours, stock = taken[way, "ours"], taken[way, "stock"]
         ratios = [a / b for a, b in zip(ours, stock)]
-        bench.row(f"rsync, {way} of {FILES} files of 4 KB, login included, s", spread(ours),
-                  f"stock sshd {spread(stock)}",
-                  f"{spread(ratios)} times (goal ≤ 2): {verdict(statistics.median(ratios) <= 2)}")
+        bench.row(
+            f"rsync, {way} of {FILES} files of 4 KB, login included, s",
+            spread(ours),
+            f"stock sshd {spread(stock)}",
+            f"{spread(ratios)} times (goal ≤ 2): {verdict(statistics.median(ratios) <= 2)}",
+        )
 
 
 def _shells(commands, rounds):
@@ -448,20 +494,38 @@ def _shells(commands, rounds):
         return f"{1000 * statistics.median(values):.2f} / {1000 * percentile(values, 0.99):.2f}"
 
     more = [a - b for a, b in zip(logins["auto"], logins["plain"])]
-    bench.row("login to the first prompt byte, a shell of the agent's, ms", milliseconds(logins["auto"]),
-              f"plain terminal {milliseconds(logins['plain'])}", f"{milliseconds(more)} more")
-    bench.row("echo of a key in it, median / p99 ms", show(keys["auto"]), f"plain terminal {show(keys['plain'])}",
-              f"{1000 * (statistics.median(keys['auto']) - statistics.median(keys['plain'])):.2f} / "
-              f"{1000 * (percentile(keys['auto'], 0.99) - percentile(keys['plain'], 0.99)):.2f} more")
+    bench.row(
+        "login to the first prompt byte, a shell of the agent's, ms",
+        milliseconds(logins["auto"]),
+        f"plain terminal {milliseconds(logins['plain'])}",
+        f"{milliseconds(more)} more",
+    )
+    bench.row(
+        "echo of a key in it, median / p99 ms",
+        show(keys["auto"]),
+        f"plain terminal {show(keys['plain'])}",
+        f"{1000 * (statistics.median(keys['auto']) - statistics.median(keys['plain'])):.2f} / "
+        f"{1000 * (percentile(keys['auto'], 0.99) - percentile(keys['plain'], 0.99)):.2f} more",
+    )
     ratios = [a / b for a, b in zip(printed["auto"], printed["plain"])]
-    bench.row("50 MB printed in it, MB/s", spread(printed["auto"], 1e-6),
-              f"plain terminal {spread(printed['plain'], 1e-6)}",
-              f"ratio {spread(ratios)}")
+    bench.row(
+        "50 MB printed in it, MB/s",
+        spread(printed["auto"], 1e-6),
+        f"plain terminal {spread(printed['plain'], 1e-6)}",
+        f"ratio {spread(ratios)}",
+    )
 
 
 #: The parts; BENCH_COMMANDS names some of them.
-PARTS = {"true": (_true, 2), "master": (_true_again, 4), "bulk": (_bulk, 1), "echo": (_echo, 0), "memory": (_memory, 0),
-         "rsync": (_rsync, 1), "shells": (_shells, 1)}
+PARTS = {
+    "true": (_true, 2),
+    "master": (_true_again, 4),
+    "bulk": (_bulk, 1),
+    "echo": (_echo, 0),
+    "memory": (_memory, 0),
+    "rsync": (_rsync, 1),
+    "shells": (_shells, 1),
+}
 
 
 def commands(bench):

@@ -36,12 +36,27 @@ class Sftp:
 
     def __init__(self, bench, user, secret, port):
         # The first value of an option counts, and -b would set BatchMode=yes: no password then.
-        command = bench.client.openssh("sftp", bench.bastion, user, "-q", "-b", "-", bench.bastion.address,
-                                       options=("-o", "BatchMode=no"), port=port)
+        command = bench.client.openssh(
+            "sftp",
+            bench.bastion,
+            user,
+            "-q",
+            "-b",
+            "-",
+            bench.bastion.address,
+            options=("-o", "BatchMode=no"),
+            port=port,
+        )
         self.start = time.monotonic()
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=bench.client.askpass(secret), start_new_session=True, preexec_fn=die_with_parent)
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=bench.client.askpass(secret),
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
         self._seen = b""
 
     def run(self, *commands, timeout=300.0):
@@ -104,7 +119,6 @@ QUIET, LOGGING = Way("ours without log", True, "ERROR"), Way("stock with log", F
 AS_INSTALLED, ALIKE = (OURS, STOCK), ((QUIET, STOCK), (OURS, LOGGING))
 
 
-
 def _prepare(bench):
     """Lets the administrator in by internal-sftp, to a directory beside alice's home."""
     bastion = bench.bastion
@@ -135,9 +149,12 @@ def _login(bench, rounds=15):
             for values, value in zip((ours, stock, hub), taken):
                 values.append(value)
     extra = [a - b - c for a, b, c in zip(ours, stock, hub)]
-    bench.row("login to the first sftp answer, ms", milliseconds(ours),
-              f"stock sshd and internal-sftp {milliseconds(stock)}; hub call {milliseconds(hub)}",
-              f"{milliseconds(extra)} more than their sum (goal ≤ 50): {verdict(statistics.median(extra) <= 0.050)}")
+    bench.row(
+        "login to the first sftp answer, ms",
+        milliseconds(ours),
+        f"stock sshd and internal-sftp {milliseconds(stock)}; hub call {milliseconds(hub)}",
+        f"{milliseconds(extra)} more than their sum (goal ≤ 50): {verdict(statistics.median(extra) <= 0.050)}",
+    )
 
 
 def _size(path):
@@ -188,12 +205,19 @@ def _compare(bench, what, pairs, source, scratch, rounds):
         for ours, stock in pairs:
             mine, theirs = rates[ours][direction], rates[stock][direction]
             ratios = [a / b for a, b in zip(mine, theirs)]
-            bench.row(f"{verb} of {what}, {unit}", f"{ours.name} {spread(mine, digits=0)}",
-                      f"{stock.name} {spread(theirs, digits=0)}",
-                      f"ratio {spread(ratios)} (goal ≥ 0.97): {verdict(statistics.median(ratios) >= 0.97)}")
+            bench.row(
+                f"{verb} of {what}, {unit}",
+                f"{ours.name} {spread(mine, digits=0)}",
+                f"{stock.name} {spread(theirs, digits=0)}",
+                f"ratio {spread(ratios)} (goal ≥ 0.97): {verdict(statistics.median(ratios) >= 0.97)}",
+            )
     for ours, stock in pairs:
-        bench.row(f"CPU of the bastion for a login, a put and a get of {what}, s", f"{ours.name} {spread(used[ours])}",
-                  f"{stock.name} {spread(used[stock])}", f"ratio {spread([a / b for a, b in zip(used[ours], used[stock])])}")
+        bench.row(
+            f"CPU of the bastion for a login, a put and a get of {what}, s",
+            f"{ours.name} {spread(used[ours])}",
+            f"{stock.name} {spread(used[stock])}",
+            f"ratio {spread([a / b for a, b in zip(used[ours], used[stock])])}",
+        )
 
 
 def sftp(bench):
@@ -206,9 +230,9 @@ def sftp(bench):
         big, many, block = scratch / "big", scratch / "many", os.urandom(1 << 20)
         with open(big, "wb") as file:
             for start in range(0, BYTES, len(block)):
-                file.write(block[:BYTES - start])
+                file.write(block[: BYTES - start])
         many.mkdir()
         for number in range(FILES):
-            (many / f"{number:05}").write_bytes(block[number * 7:][:FILE_BYTES])
+            (many / f"{number:05}").write_bytes(block[number * 7 :][:FILE_BYTES])
         _compare(bench, f"{BYTES / 1e9:g} GB", (AS_INSTALLED,), big, scratch, ROUNDS)
         _compare(bench, f"{FILES} files of 4 KB", (AS_INSTALLED, *ALIKE), many, scratch, ROUNDS)

@@ -20,14 +20,29 @@ def keys(bench, rounds=15):
     bastion.admin_key(f"{key.public}\n")
 
     def session(user):
-        return Session(bench.client, bastion, user, "", command=openssh(
-            bench.client, "ssh", bastion, user, key, bastion.address, options=("-tt", "-o", "BatchMode=yes")))
+        return Session(
+            bench.client,
+            bastion,
+            user,
+            "",
+            command=openssh(
+                bench.client, "ssh", bastion, user, key, bastion.address, options=("-tt", "-o", "BatchMode=yes")
+            ),
+        )
 
     def calls():
         """A token is made and used once, each by a connection of its own."""
         start, scopes = time.monotonic(), ["access:servers!server=alice/", "servers!server=alice/"]
-        made = bench.hub.api("POST", "/users/alice/tokens", {"note": "bench", "expires_in": 300, "scopes": scopes},
-                             token=bench.hub.keys_token).ok().json()
+        made = (
+            bench.hub.api(
+                "POST",
+                "/users/alice/tokens",
+                {"note": "bench", "expires_in": 300, "scopes": scopes},
+                token=bench.hub.keys_token,
+            )
+            .ok()
+            .json()
+        )
         rest.request(bench.network.client, "GET", f"{bench.hub.url}/hub/api/user", made["token"]).ok()
         taken = time.monotonic() - start
         bench.hub.api("DELETE", f"/users/alice/tokens/{made['id']}", token=bench.hub.keys_token).ok()
@@ -47,8 +62,11 @@ def keys(bench, rounds=15):
                 for name, seconds in once.items():
                     taken[name].append(seconds)
     extra = [a - b - c for a, b, c in zip(taken["ours"], taken["stock"], taken["calls"])]
-    bench.row("login by key to the first prompt byte, ms", milliseconds(taken["ours"]),
-              f"stock sshd by key {milliseconds(taken['stock'])}; two calls to the hub {milliseconds(taken['calls'])}; "
-              f"a terminal of the server, with one call {milliseconds(taken['terminal'])}",
-              f"{milliseconds(extra)} more than sshd and the two calls (goal ≤ 60): "
-              f"{verdict(statistics.median(extra) <= 0.060)}")
+    bench.row(
+        "login by key to the first prompt byte, ms",
+        milliseconds(taken["ours"]),
+        f"stock sshd by key {milliseconds(taken['stock'])}; two calls to the hub {milliseconds(taken['calls'])}; "
+        f"a terminal of the server, with one call {milliseconds(taken['terminal'])}",
+        f"{milliseconds(extra)} more than sshd and the two calls (goal ≤ 60): "
+        f"{verdict(statistics.median(extra) <= 0.060)}",
+    )

@@ -25,12 +25,18 @@ def _all_at_once(make):
 def _clients_cpu():
     me = os.getpid()
     everything = processes.all_processes()
-    return cpu([p for p in everything.values() if p.name == "ssh" and
-                 (p.parent == me or everything.get(p.parent) and everything[p.parent].parent == me)])
+    return cpu(
+        [
+            p
+            for p in everything.values()
+            if p.name == "ssh" and (p.parent == me or everything.get(p.parent) and everything[p.parent].parent == me)
+        ]
+    )
 
 
 def many(bench):
     """Logins at once, then memory and CPU of the idle sessions."""
+
     def sshd():
         return [one for one in bench.bastion.box.processes() if one.name.startswith("sshd")]
 
@@ -44,9 +50,13 @@ def many(bench):
     ours_cpu = cpu_exact(bench.bastion.ours())
     sshd_cpu = cpu(sshd()) - sshd_before
     hub_cpu = cpu(bench.hub.box.processes()) - hub_before
-    bench.row(f"{MANY} logins at once, all to a prompt, s", f"{ours:.1f}", f"stock sshd {stock:.1f}",
-              f"CPU seconds: ours {ours_cpu:.1f}, sshd {sshd_cpu:.1f}, hub and servers {hub_cpu:.1f}, "
-              f"clients {_clients_cpu() - clients:.1f}")
+    bench.row(
+        f"{MANY} logins at once, all to a prompt, s",
+        f"{ours:.1f}",
+        f"stock sshd {stock:.1f}",
+        f"CPU seconds: ours {ours_cpu:.1f}, sshd {sshd_cpu:.1f}, hub and servers {hub_cpu:.1f}, "
+        f"clients {_clients_cpu() - clients:.1f}",
+    )
     _memory(bench)
     _idle(bench)
     for session in sessions:
@@ -63,8 +73,12 @@ def _memory(bench):
                     sums[kind] += int(line.split()[1])
     total = sum(sums.values()) / 1024 / MANY
     parts = ", ".join(f"{kind} {value / 1024 / MANY:.2f}" for kind, value in sums.items())
-    bench.row(f"memory of our processes per session, PSS at {MANY} sessions, MB", f"{total:.2f}", parts,
-              f"goal ≤ 3: {verdict(total <= 3)}")
+    bench.row(
+        f"memory of our processes per session, PSS at {MANY} sessions, MB",
+        f"{total:.2f}",
+        parts,
+        f"goal ≤ 3: {verdict(total <= 3)}",
+    )
 
 
 def _idle(bench, seconds=30):
@@ -82,5 +96,4 @@ def _idle(bench, seconds=30):
     before, start = cpu_exact(found), time.monotonic()
     time.sleep(seconds)
     share = 100 * (cpu_exact(found) - before) / (time.monotonic() - start)
-    bench.row(f"CPU of {MANY} idle sessions, % of one core", f"{share:.3f}", "–",
-              f"goal < 0.5: {verdict(share < 0.5)}")
+    bench.row(f"CPU of {MANY} idle sessions, % of one core", f"{share:.3f}", "–", f"goal < 0.5: {verdict(share < 0.5)}")

@@ -80,17 +80,29 @@ class Soak:
         """OpenSSH's client; anything but the expected status is noted."""
         # The first value counts: sftp's batch would forbid to ask.
         options = ["-o", "BatchMode=no"]
-        done = subprocess.run(self.client.openssh(program, self.bastion, user, *arguments, options=options),
-                              env=self.client.askpass(token or self.tokens[user]), capture_output=True, text=True, timeout=180,
-                              start_new_session=True, **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}))
+        done = subprocess.run(
+            self.client.openssh(program, self.bastion, user, *arguments, options=options),
+            env=self.client.askpass(token or self.tokens[user]),
+            capture_output=True,
+            text=True,
+            timeout=180,
+            start_new_session=True,
+            **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}),
+        )
         if done.returncode != expect:
             self.failures.append(f"{program} {user} {arguments}: status {done.returncode}: {done.stderr[-300:]}")
         return done
 
     def command(self, number):
         status = number % 3
-        done = self.openssh("ssh", self.random.choice(self.USERS), self.bastion.address,
-                            f"cat; seq {number * 500}; exit {status}", input="x" * 20000, expect=status)
+        done = self.openssh(
+            "ssh",
+            self.random.choice(self.USERS),
+            self.bastion.address,
+            f"cat; seq {number * 500}; exit {status}",
+            input="x" * 20000,
+            expect=status,
+        )
         if len(done.stdout) < 20000:
             self.failures.append(f"command {number}: {len(done.stdout)} bytes came back")
 
@@ -110,8 +122,14 @@ class Soak:
         user = self.random.choice(self.USERS)
         local = self.directory / f"file{number}"
         local.write_bytes(os.urandom(200_000))
-        self.openssh("sftp", user, "-b", "-", self.bastion.address, input=f"put {local} f{number}\nget f{number} "
-                     f"{local}.back\nls -l\nrm f{number}\n")
+        self.openssh(
+            "sftp",
+            user,
+            "-b",
+            "-",
+            self.bastion.address,
+            input=f"put {local} f{number}\nget f{number} {local}.back\nls -l\nrm f{number}\n",
+        )
         if local.read_bytes() != Path(f"{local}.back").read_bytes():
             self.failures.append(f"file {number} came back different")
 
@@ -122,9 +140,14 @@ class Soak:
             return
         user = self.random.choice(self.USERS)
         words = ("yes", "cat >/dev/null")[number % 3]
-        child = subprocess.Popen(self.client.ssh(self.bastion, user, words), env=self.client.askpass(self.tokens[user]),
-                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                 start_new_session=True)
+        child = subprocess.Popen(
+            self.client.ssh(self.bastion, user, words),
+            env=self.client.askpass(self.tokens[user]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         if number % 3 == 0:
             child.stdout.read(100_000)
         child.kill()
@@ -167,8 +190,17 @@ class Soak:
             channel.close()
 
     def round(self, number):
-        work = [(kind, n) for kind, count in ((self.command, COMMANDS), (self.terminal, TERMINALS), (self.files, FILES),
-                                             (self.broken, BROKEN), (self.wrong, WRONG)) for n in range(count)]
+        work = [
+            (kind, n)
+            for kind, count in (
+                (self.command, COMMANDS),
+                (self.terminal, TERMINALS),
+                (self.files, FILES),
+                (self.broken, BROKEN),
+                (self.wrong, WRONG),
+            )
+            for n in range(count)
+        ]
         self.random.shuffle(work)
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             for future in [pool.submit(kind, n) for kind, n in work]:
@@ -187,12 +219,21 @@ class Soak:
     def settle(self):
         """Wait until only the sessions that last are left."""
         connections = LASTING + 1
-        wait_for(lambda: len(self.bastion.gateways()) == len(self.bastion.jails()) == connections,
-                 lambda: f"{connections} connections are left: {[p.command_line() for p in self.bastion.ours()]}", 60, 0.2)
+        wait_for(
+            lambda: len(self.bastion.gateways()) == len(self.bastion.jails()) == connections,
+            lambda: f"{connections} connections are left: {[p.command_line() for p in self.bastion.ours()]}",
+            60,
+            0.2,
+        )
         wait_for(lambda: len(self.bastion.sessions()) == LASTING, "the sessions end", 60, 0.2)
         # Each connection's agent is one. Those that could not be told to end, because the proxy was being restarted, end when
         # they have heard nothing for 100 s (AGENT_PATIENCE_SECONDS).
-        wait_for(lambda: self.terminals() == connections, lambda: f"{self.terminals()} terminals: {connections} are left", 150, 0.2)
+        wait_for(
+            lambda: self.terminals() == connections,
+            lambda: f"{self.terminals()} terminals: {connections} are left",
+            150,
+            0.2,
+        )
 
     def terminals(self):
         """How many terminals users' servers have."""
@@ -274,7 +315,9 @@ def main():
             (directory / name).mkdir()
         hub = Hub(network, log=stack.enter_context(open(directory / "hub.log", "w")))
         stack.callback(hub.close)
-        bastion = Bastion(network, os.environ["SOAK_SUITE"], built_package(), hub.url, binds=[(directory / "homes", "/srv/homes")])
+        bastion = Bastion(
+            network, os.environ["SOAK_SUITE"], built_package(), hub.url, binds=[(directory / "homes", "/srv/homes")]
+        )
         stack.callback(bastion.close)
         bastion.configure(hub.url, CONFIG)
         client = Client(network, directory / "client")

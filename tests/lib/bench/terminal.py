@@ -24,9 +24,15 @@ class Session:
         self.master, slave = pty.openpty()
         tty.setraw(slave)
         self.start = time.monotonic()
-        self.process = subprocess.Popen(command, stdin=slave, stdout=subprocess.PIPE if pipe else slave,
-                                        stderr=subprocess.DEVNULL, env=client.askpass(secret) | {"TERM": "xterm"},
-                                        start_new_session=True, preexec_fn=die_with_parent)
+        self.process = subprocess.Popen(
+            command,
+            stdin=slave,
+            stdout=subprocess.PIPE if pipe else slave,
+            stderr=subprocess.DEVNULL,
+            env=client.askpass(secret) | {"TERM": "xterm"},
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
         os.close(slave)
         self.out = self.process.stdout.fileno() if pipe else self.master
         self.seen = b""
@@ -111,11 +117,17 @@ def login(bench, rounds=15):
                 seconds = session.prompt()
             if number:  # the first one warms caches
                 taken[name].append(seconds)
-    for name, what in (("ours", "login to the first prompt byte, ms"), ("home", "the same with a home in the jail, ms")):
+    for name, what in (
+        ("ours", "login to the first prompt byte, ms"),
+        ("home", "the same with a home in the jail, ms"),
+    ):
         extra = [a - b - c for a, b, c in zip(taken[name], taken["stock"], taken["raw"])]
-        bench.row(what, milliseconds(taken[name]),
-                  f"stock sshd {milliseconds(taken['stock'])}; hub and Terminado {milliseconds(taken['raw'])}",
-                  f"{milliseconds(extra)} more than their sum (goal ≤ 60): {verdict(statistics.median(extra) <= 0.060)}")
+        bench.row(
+            what,
+            milliseconds(taken[name]),
+            f"stock sshd {milliseconds(taken['stock'])}; hub and Terminado {milliseconds(taken['raw'])}",
+            f"{milliseconds(extra)} more than their sum (goal ≤ 60): {verdict(statistics.median(extra) <= 0.060)}",
+        )
 
 
 def echoes(session, count, behind):
@@ -129,7 +141,7 @@ def echoes(session, count, behind):
     pause, taken = random.Random(1), []
     for number in range(count + 20):
         time.sleep(pause.uniform(0.005, 0.02))
-        key = b"abcdefghijklmnopqrstuvwxyz"[number % 26:][:1]
+        key = b"abcdefghijklmnopqrstuvwxyz"[number % 26 :][:1]
         start = time.monotonic()
         session.send(key)
         session.until(b"<" + key + b">" if behind else key)
@@ -155,10 +167,16 @@ def echo(bench, rounds=3, count=300):
         if behind:
             goal = f"p99 (goal ≤ 5): {verdict(percentile(ours, 0.99) <= 0.005)}"
         else:
-            goal = (f"{1000 * more:.2f} / {1000 * tail:.2f} more (goal ≤ 1.0 / ≤ 3): "
-                    f"{verdict(more <= 0.001 and tail <= 0.003)}")
-        bench.row("echo with output behind it, median / p99 ms" if behind else "echo of a key, median / p99 ms",
-                  show(ours), f"raw WebSocket {show(raw)}; stock sshd {show(stock)}", goal)
+            goal = (
+                f"{1000 * more:.2f} / {1000 * tail:.2f} more (goal ≤ 1.0 / ≤ 3): "
+                f"{verdict(more <= 0.001 and tail <= 0.003)}"
+            )
+        bench.row(
+            "echo with output behind it, median / p99 ms" if behind else "echo of a key, median / p99 ms",
+            show(ours),
+            f"raw WebSocket {show(raw)}; stock sshd {show(stock)}",
+            goal,
+        )
 
 
 def flood(session, size=50_000_000):
@@ -183,5 +201,9 @@ def printed(bench, rounds=5):
         with bench.ours(pipe=True) as session:
             ours.append(flood(session))
     ratios = [a / b for a, b in zip(ours, raw)]
-    bench.row("50 MB printed, MB/s", spread(ours, 1e-6), f"raw WebSocket {spread(raw, 1e-6)}",
-              f"ratio {spread(ratios)} (goal ≥ 0.95): {verdict(statistics.median(ratios) >= 0.95)}")
+    bench.row(
+        "50 MB printed, MB/s",
+        spread(ours, 1e-6),
+        f"raw WebSocket {spread(raw, 1e-6)}",
+        f"ratio {spread(ratios)} (goal ≥ 0.95): {verdict(statistics.median(ratios) >= 0.95)}",
+    )

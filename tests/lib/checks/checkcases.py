@@ -52,14 +52,16 @@ class Report:
 
     def shown(self):
         """What is not in order, and what else there is, for a failure's report."""
-        return f"status {self.status}\n" + "\n".join(f"{one['severity']} {one['topic']}: {one['what']} > {one['remedy']}"
-                                                      for one in self.bad() or self.findings)
+        return f"status {self.status}\n" + "\n".join(
+            f"{one['severity']} {one['topic']}: {one['what']} > {one['remedy']}" for one in self.bad() or self.findings
+        )
 
 
 def look(bastion, *arguments, token="", **options):
     """Run check as root; `token` is what --user asks for."""
-    done = bastion.box.run(paths.PROGRAM, "check", "--json", *arguments, check=False, input=f"{token}\n",
-                           timeout=LONGEST, **options)
+    done = bastion.box.run(
+        paths.PROGRAM, "check", "--json", *arguments, check=False, input=f"{token}\n", timeout=LONGEST, **options
+    )
     assert done.stderr == "", done.stderr
     report = json.loads(done.stdout)
     assert report["schema"] == 1 and report["exit_status"] == done.returncode
@@ -132,9 +134,11 @@ CASES = {}
 
 def case(topic, what, remedy, severity="error", suites=("trixie",)):
     """Registers a generator of a world."""
+
     def register(breaks):
         CASES[breaks.__name__] = Case(breaks, topic, what, remedy, severity, suites)
         return breaks
+
     return register
 
 
@@ -155,14 +159,20 @@ def misspelt(world):
         yield
 
 
-@case("configuration", r"line 4: this is not valid TOML: duplicate key", r"in the file already: put the lines under the first")
+@case(
+    "configuration",
+    r"line 4: this is not valid TOML: duplicate key",
+    r"in the file already: put the lines under the first",
+)
 def table_twice(world):
     with world.file(paths.CONFIG_FILE, '[hub]\nurl = "http://10.77.0.3:8000"\n[homes]\n[hub]\n'):
         yield
         # Nobody is a hub user now, which is not sshd's fault.
         found = look(world.bastion)
         found.find("sshd", "until the configuration is mended", "unknown")
-        assert {one["topic"] for one in found.findings if one["severity"] == "error"} == {"configuration"}, found.shown()
+        assert {one["topic"] for one in found.findings if one["severity"] == "error"} == {"configuration"}, (
+            found.shown()
+        )
 
 
 @case("configuration", r"can write", r"chmod")
@@ -208,7 +218,11 @@ def wrong_base_path(world):
 
 
 # Another host is not proposed: whoever answers in the hub's place may have sent it.
-@case("hub", r"is redirected to http://10\.77\.0\.3:8000/hub/api/", r"^Set hub\.url in config\.toml to the address that users open in")
+@case(
+    "hub",
+    r"is redirected to http://10\.77\.0\.3:8000/hub/api/",
+    r"^Set hub\.url in config\.toml to the address that users open in",
+)
 def redirected(world):
     world.faulty.on("GET", ".*", answer(301, Location=f"{world.hub.url}/hub/api/"))
     with world.bastion.configured(world.faulty.url):
@@ -243,14 +257,22 @@ def _certificate(directory, authority, address, days):
     signer = serialization.load_pem_private_key((directory / f"{authority}.key").read_bytes(), None)
     issuer = x509.load_pem_x509_certificate((directory / f"{authority}.crt").read_bytes())
     now = datetime.datetime.now(datetime.UTC)
-    made = (x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(issuer.subject).public_key(key.public_key())
-            .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=30))
-            .not_valid_after(now + datetime.timedelta(days=days))
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=True)
-            .sign(signer, hashes.SHA256()))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=30))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=True)
+        .sign(signer, hashes.SHA256())
+    )
     path = directory / f"{address}-{days}.pem"
-    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                       serialization.NoEncryption()) + made.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
     return path
 
 
@@ -375,7 +397,9 @@ def proxy_strips_upgrade(world):
 # The service.
 
 
-@case("service", r"the hub does not know the token in /etc/jupyterhub-openssh/service-token", r"the service's api_token")
+@case(
+    "service", r"the hub does not know the token in /etc/jupyterhub-openssh/service-token", r"the service's api_token"
+)
 def service_token_is_wrong(world):
     with world.keys("0" * 32):
         yield
@@ -393,7 +417,11 @@ def service_may_too_much(world):
         yield
 
 
-@case("keys", r"is readable or writable for others than it should be \(mode 644\)", rf"chown root:{KEYS_USER} {SERVICE_TOKEN}")
+@case(
+    "keys",
+    r"is readable or writable for others than it should be \(mode 644\)",
+    rf"chown root:{KEYS_USER} {SERVICE_TOKEN}",
+)
 def service_token_is_readable(world):
     with world.keys(world.hub.keys_token):
         world.bastion.box.path(SERVICE_TOKEN).chmod(0o644)
@@ -461,8 +489,12 @@ def without_pam(world):
         yield
 
 
-@case("sshd", r"no hub user is let in: .*ForceCommand is /bin/sh, not .*only that is known to confine them",
-      r"grep -riE 'ForceCommand'", suites=BOTH)
+@case(
+    "sshd",
+    r"no hub user is let in: .*ForceCommand is /bin/sh, not .*only that is known to confine them",
+    r"grep -riE 'ForceCommand'",
+    suites=BOTH,
+)
 def another_command(world):
     with world.sshd_says("Match User *\n\tForceCommand /bin/sh\n"):
         yield
@@ -472,9 +504,13 @@ def another_command(world):
 def environment_of_users(world):
     with world.sshd_says("PermitUserEnvironment yes\nDenyUsers carol@example.org\n"):
         yield
-        look(world.bastion).find("sshd", r"DenyUsers has carol@example\.org, which to sshd is carol coming from", "warning")
+        look(world.bastion).find(
+            "sshd", r"DenyUsers has carol@example\.org, which to sshd is carol coming from", "warning"
+        )
         with world.sshd_says("DenyUsers carol?example.org\n"):
-            look(world.bastion, "--user", "carol@example.org").find("sshd", r"carol@example\.org cannot log in: DenyUsers has")
+            look(world.bastion, "--user", "carol@example.org").find(
+                "sshd", r"carol@example\.org cannot log in: DenyUsers has"
+            )
 
 
 @case("sshd", r'hub users may log in by "hostbased"', r"AuthenticationMethods", suites=BOTH)
@@ -514,7 +550,12 @@ def subsystem_twice(world):
         yield
 
 
-@case("sshd", r"sshd refuses its configuration, and will not start again: .*line 1: Bad configuration option", r"sshd -t", suites=BOTH)
+@case(
+    "sshd",
+    r"sshd refuses its configuration, and will not start again: .*line 1: Bad configuration option",
+    r"sshd -t",
+    suites=BOTH,
+)
 def sshd_refuses(world):
     with world.sshd_says("NoSuchOption yes\n"):
         yield
@@ -523,13 +564,22 @@ def sshd_refuses(world):
 @case("sshd", r"AuthorizedPrincipalsCommand is not in force", r"before AuthorizedKeysCommand", suites=BOTH)
 def certificates_without_principals(world):
     # sshd 9.2 passes over the command of principals behind that of keys, and over a "none" before another one.
-    command = ("AuthorizedKeysCommand /usr/lib/jupyterhub-openssh/authorized-keys %u %t %k %f"
-               if world.bastion.suite == "bookworm" else "AuthorizedPrincipalsCommand none")
+    command = (
+        "AuthorizedKeysCommand /usr/lib/jupyterhub-openssh/authorized-keys %u %t %k %f"
+        if world.bastion.suite == "bookworm"
+        else "AuthorizedPrincipalsCommand none"
+    )
     with world.sshd_says(f"Match Group jupyterhub\n\tTrustedUserCAKeys /etc/ssh/ca.pub\n\t{command}\n"):
         yield
 
 
-@case("sshd", r"was changed after sshd had read its configuration", r"sshd -t && systemctl reload ssh", "warning", suites=BOTH)
+@case(
+    "sshd",
+    r"was changed after sshd had read its configuration",
+    r"sshd -t && systemctl reload ssh",
+    "warning",
+    suites=BOTH,
+)
 def not_reloaded(world):
     with world.sshd_says("# nothing\n"):
         yield
@@ -538,7 +588,12 @@ def not_reloaded(world):
 # What the package installed.
 
 
-@case("package", r"the local account localadmin is in the group jupyterhub", r"gpasswd -d localadmin jupyterhub", suites=BOTH)
+@case(
+    "package",
+    r"the local account localadmin is in the group jupyterhub",
+    r"gpasswd -d localadmin jupyterhub",
+    suites=BOTH,
+)
 def a_local_member(world):
     world.sh(f"gpasswd -a {world.bastion.ADMIN} jupyterhub")
     finding = yield
@@ -549,15 +604,19 @@ def a_local_member(world):
 
 @case("package", rf"hub-keys does not run as {KEYS_USER}", r"dpkg-statoverride", "warning", suites=BOTH)
 def set_id_is_lost(world):
-    world.sh("dpkg-statoverride --remove /usr/lib/jupyterhub-openssh/hub-keys; "
-             "chown root:root /usr/lib/jupyterhub-openssh/hub-keys; chmod 755 /usr/lib/jupyterhub-openssh/hub-keys")
+    world.sh(
+        "dpkg-statoverride --remove /usr/lib/jupyterhub-openssh/hub-keys; "
+        "chown root:root /usr/lib/jupyterhub-openssh/hub-keys; chmod 755 /usr/lib/jupyterhub-openssh/hub-keys"
+    )
     finding = yield
     with world.keys(world.hub.keys_token):
         look(world.bastion).find("package", "keys of the hub and of url are not found")
     world.sh(finding["remedy"])
 
 
-@case("package", r"/run/jupyterhub-openssh/jail is not a directory of root's with mode 0755", r"systemd-tmpfiles --create")
+@case(
+    "package", r"/run/jupyterhub-openssh/jail is not a directory of root's with mode 0755", r"systemd-tmpfiles --create"
+)
 def directory_is_open(world):
     world.bastion.box.path("/run/jupyterhub-openssh/jail").chmod(0o777)
     world.sh((yield)["remedy"])
@@ -594,7 +653,12 @@ def _mount_on_itself(world, path):
     world.bastion.box.mount(path, path, flags=["remount", "bind", "nosuid", "nodev"])
 
 
-@case("homes", r"can write to 1 homes in /srv/check, or to \.ssh in them, such as dora's", r"chmod go-w /srv/check/dora", "warning")
+@case(
+    "homes",
+    r"can write to 1 homes in /srv/check, or to \.ssh in them, such as dora's",
+    r"chmod go-w /srv/check/dora",
+    "warning",
+)
 def keys_do_not_count(world):
     _mount_on_itself(world, "/srv/check")
     world.sh("install -d -m 700 -o 1500 -g 100 /srv/check/dora; install -d -m 770 -o 1500 -g 100 /srv/check/dora/.ssh")
@@ -614,7 +678,10 @@ def homes_may_hold_setuid_programs(world):
     try:
         with world.file("/etc/fstab", ""):
             with world.bastion.configured(world.hub.url, BY_HOME.replace("/srv/homes", "/srv/check") + share):
-                found = [(yield), look(world.bastion).find("shares", r"/srv/share is on /, which .* the share /srv/share count")]
+                found = [
+                    (yield),
+                    look(world.bastion).find("shares", r"/srv/share is on /, which .* the share /srv/share count"),
+                ]
                 for path, finding in zip(("/srv/check", "/srv/share"), found):
                     line = f"{path} {path} none bind,nosuid,nodev 0 0"
                     assert finding["remedy"] == f'Put into /etc/fstab: "{line}"; then: mount {path}'
@@ -628,7 +695,12 @@ def homes_may_hold_setuid_programs(world):
         world.sh("rmdir /srv/check /srv/share")
 
 
-@case("accounts", r"the local account localadmin has uid 1000, as sessions may", r"usermod -u NEWUID localadmin", "warning")
+@case(
+    "accounts",
+    r"the local account localadmin has uid 1000, as sessions may",
+    r"usermod -u NEWUID localadmin",
+    "warning",
+)
 def fixed_uid_of_an_account(world):
     with world.bastion.configured(world.hub.url, '[accounts]\nuid = "fixed"\nfixed = [1000, 100]\n'):
         yield

@@ -29,8 +29,17 @@ def autopkgtest(suite, package):
         shutil.copytree(REPOSITORY / "packaging/debian", box.path("/tmp/source/debian"))
         shutil.copy(package, box.path(f"/tmp/{package.name}"))
         # The sandbox is the container, and is thrown away.
-        return box.run("autopkgtest", "--ignore-restrictions=isolation-container,breaks-testbed", "--no-built-binaries",
-                       f"/tmp/{package.name}", "/tmp/source/", "--", "null", check=False, timeout=300)
+        return box.run(
+            "autopkgtest",
+            "--ignore-restrictions=isolation-container,breaks-testbed",
+            "--no-built-binaries",
+            f"/tmp/{package.name}",
+            "/tmp/source/",
+            "--",
+            "null",
+            check=False,
+            timeout=300,
+        )
     finally:
         syslog.close()
         box.close()
@@ -38,16 +47,31 @@ def autopkgtest(suite, package):
 
 def piuparts(suite, package):
     """Install, remove, reinstall, purge and upgrade; returns subprocess.CompletedProcess."""
-    box = Box("piuparts", lower=checkers_root(suite), binds=[(root_directory(suite), "/mnt/base")],
-              tmpfs=["/mnt/archive", "/mnt/scripts", "/mnt/tmp"])
+    box = Box(
+        "piuparts",
+        lower=checkers_root(suite),
+        binds=[(root_directory(suite), "/mnt/base")],
+        tmpfs=["/mnt/archive", "/mnt/scripts", "/mnt/tmp"],
+    )
     try:
         with tempfile.TemporaryDirectory() as directory:
             shutil.copy(rebuilt(package, directory, "~1"), box.path("/mnt/archive/older.deb"))
         box.run("sh", "-c", "cd /mnt/archive && apt-ftparchive packages . >Packages")
         box.write("/mnt/scripts/post_chroot_unpack_sources", SOURCES, 0o755)
         shutil.copy(package, box.path(f"/tmp/{package.name}"))
-        return box.run("piuparts", "--existing-chroot=/mnt/base", f"--distribution={suite}", "--keep-sources-list",
-                       "--bindmount=/mnt/archive", "--scriptsdir=/mnt/scripts", "--tmpdir=/mnt/tmp", "--no-eatmydata",
-                       "--install-remove-install", f"/tmp/{package.name}", check=False, timeout=300)
+        return box.run(
+            "piuparts",
+            "--existing-chroot=/mnt/base",
+            f"--distribution={suite}",
+            "--keep-sources-list",
+            "--bindmount=/mnt/archive",
+            "--scriptsdir=/mnt/scripts",
+            "--tmpdir=/mnt/tmp",
+            "--no-eatmydata",
+            "--install-remove-install",
+            f"/tmp/{package.name}",
+            check=False,
+            timeout=300,
+        )
     finally:
         box.close()

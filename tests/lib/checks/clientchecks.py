@@ -37,6 +37,7 @@ def remote(place, name):
 
 def _scp(place, *flags):
     with place.scratch() as here:
+
         def copy(source, target):
             place.run(place.command("scp", *flags, "-r", "-p", remote(place, source), remote(place, target)))
 
@@ -99,7 +100,11 @@ def check_paramiko(place):
         files.chmod("file", 0o640)
         stored = place.home.stat("file")
         assert (stored.mtime, stored.mode, stored.uid, stored.gid) == (LONG_AGO, 0o640, *place.owner)
-        for refused in (lambda: files.rmdir("directory"), lambda: files.open("missing"), lambda: files.mkdir("directory")):
+        for refused in (
+            lambda: files.rmdir("directory"),
+            lambda: files.open("missing"),
+            lambda: files.mkdir("directory"),
+        ):
             try:
                 refused()
             except OSError:
@@ -119,7 +124,9 @@ PROGRAM = r"""#include <stdio.h>
 #include "greeting.h"
 int main(void) { puts(GREETING); return 0; }
 """
-MAKEFILE = "CFLAGS = -O2 -Wall\nall: hello other\n%: %.c greeting.h\n\t$(CC) $(CFLAGS) -o $@ $<\nclean:\n\trm -f hello other\n"
+MAKEFILE = (
+    "CFLAGS = -O2 -Wall\nall: hello other\n%: %.c greeting.h\n\t$(CC) $(CFLAGS) -o $@ $<\nclean:\n\trm -f hello other\n"
+)
 
 
 @leaves_nothing
@@ -127,8 +134,12 @@ def check_sshfs(place):
     """sshfs: a git clone, a build and a commit in the mount, then renames over, appending and truncating."""
     with place.scratch() as here:
         source = make_tree(here / "source", 150, per_directory=50)
-        for name, text in (("hello.c", PROGRAM), ("other.c", PROGRAM), ("greeting.h", '#define GREETING "built"\n'),
-                           ("Makefile", MAKEFILE)):
+        for name, text in (
+            ("hello.c", PROGRAM),
+            ("other.c", PROGRAM),
+            ("greeting.h", '#define GREETING "built"\n'),
+            ("Makefile", MAKEFILE),
+        ):
             (source / name).write_text(text)
         with Sshfs(place, here / "mount") as mount:
             git = ("git", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false")
@@ -141,14 +152,23 @@ def check_sshfs(place):
             mount.run("make", "--silent", cwd=clone)
             assert mount.run("./hello", cwd=clone) == "built\n"
             # SFTP tells times in whole seconds: too coarse for make in a test.
-            mount.run("sh", "-ec", "echo '#define GREETING \"again\"' >greeting.h; touch -d '5 seconds' greeting.h; "
-                      "make --silent 2>&1; ./other >said", cwd=clone)
+            mount.run(
+                "sh",
+                "-ec",
+                "echo '#define GREETING \"again\"' >greeting.h; touch -d '5 seconds' greeting.h; "
+                "make --silent 2>&1; ./other >said",
+                cwd=clone,
+            )
             assert place.home.read("clone/said") == b"again\n"
             mount.run("make", "--silent", "clean", cwd=clone)
             mount.run(*git, "commit", "--quiet", "-am", "second", cwd=clone)
             mount.run(*git, "fsck", "--strict", cwd=clone)
-            mount.run("sh", "-ec", "echo one >a; echo two >b; mv b a; echo three >>a; truncate -s 6 a; rm -r clone/d000; "
-                      "ln -s a link; cp -a clone copy; test -h link")
+            mount.run(
+                "sh",
+                "-ec",
+                "echo one >a; echo two >b; mv b a; echo three >>a; truncate -s 6 a; rm -r clone/d000; "
+                "ln -s a link; cp -a clone copy; test -h link",
+            )
             assert place.home.read("a") == b"two\nth"
             assert mount.run("df", "--output=size", ".").split()[-1].isdigit()
         all_owned(place, "copy")
@@ -162,16 +182,34 @@ def check_rclone(place):
         obscured = place.run(["rclone", "obscure", place.token]).stdout.strip()
         (here / "rclone.conf").write_text(
             f"[place]\ntype = sftp\nhost = {place.host}\nport = {place.port or place.bastion.PORT}\n"
-            f"user = {place.user}\npass = {obscured}\n{place.rclone}")
+            f"user = {place.user}\npass = {obscured}\n{place.rclone}"
+        )
 
         def rclone(*arguments):
-            command = ("rclone", "--config", here / "rclone.conf", "--quiet", "--checkers", "2", "--transfers", "2",
-                       *arguments)
+            command = (
+                "rclone",
+                "--config",
+                here / "rclone.conf",
+                "--quiet",
+                "--checkers",
+                "2",
+                "--transfers",
+                "2",
+                *arguments,
+            )
             return place.run(place.client.network.client.command(*command))
 
         tree = made_tree(here)
-        copy_both_ways(place, lambda source, target: rclone(
-            "copy", "--create-empty-src-dirs", *(f"place{one}" if str(one).startswith(":") else one for one in (source, target))), here, tree)
+        copy_both_ways(
+            place,
+            lambda source, target: rclone(
+                "copy",
+                "--create-empty-src-dirs",
+                *(f"place{one}" if str(one).startswith(":") else one for one in (source, target)),
+            ),
+            here,
+            tree,
+        )
         rclone("check", "--download", tree, "place:tree")
         assert place.home.stat("tree/d000/f00008").mtime == LONG_AGO
         (tree / "d000/f00001").unlink()
@@ -188,11 +226,14 @@ def check_lftp(place):
         def lftp(command):
             (here / "script").write_text(
                 "set cmd:fail-exit yes\nset net:max-retries 1\nset sftp:auto-confirm yes\n"
-                f"set sftp:connect-program \"{ssh} -a -x\"\n"
-                f"open -u '{place.user},{place.token}' sftp://{place.host}:{place.port or place.bastion.PORT}\n{command}\n")
+                f'set sftp:connect-program "{ssh} -a -x"\n'
+                f"open -u '{place.user},{place.token}' sftp://{place.host}:{place.port or place.bastion.PORT}\n{command}\n"
+            )
             # Without the askpass program: lftp answers the prompt itself, on a terminal of its own.
-            place.run(place.client.network.client.command("lftp", "--norc", "-f", here / "script"),
-                      env={"SSH_ASKPASS_REQUIRE": "never"})
+            place.run(
+                place.client.network.client.command("lftp", "--norc", "-f", here / "script"),
+                env={"SSH_ASKPASS_REQUIRE": "never"},
+            )
 
         def copy(source, target):
             up = ["-R"] if str(target).startswith(":") else []
@@ -210,6 +251,7 @@ def rsync_command(place, *arguments):
 def check_rsync(place):
     """rsync -a both ways, --delete, --checksum, --partial; files.rsync must be true."""
     with place.scratch() as here:
+
         def rsync(*arguments, **options):
             return place.run(rsync_command(place, *arguments), **options)
 
@@ -233,10 +275,14 @@ def check_rsync(place):
         said = rsync("-rlptin", "--delete", "--checksum", f"{place.host}:tree/", f"{tree}/").stdout
         assert not said.strip(), said
         whole = make_random(here / "whole", 40_000_000)
-        client = place.start(rsync_command(place, "--partial", "--inplace", "--bwlimit=8m", here / "whole",
-                                           f"{place.host}:whole"))
-        wait_for(lambda: (place.home.stat("whole", sums=False) or client).__dict__.get("size", 0) > 2_000_000,
-                 "rsync is under way", 30)
+        client = place.start(
+            rsync_command(place, "--partial", "--inplace", "--bwlimit=8m", here / "whole", f"{place.host}:whole")
+        )
+        wait_for(
+            lambda: (place.home.stat("whole", sums=False) or client).__dict__.get("size", 0) > 2_000_000,
+            "rsync is under way",
+            30,
+        )
         os.killpg(client.pid, signal.SIGKILL)
         client.wait()
         rsync("--partial", "--append-verify", here / "whole", f"{place.host}:whole")

@@ -25,6 +25,7 @@ BULK = (1 << 30) if FULL else (200 << 20)
 
 def over_one_connection(check):
     """A check whose commands share one connection."""
+
     @functools.wraps(check)
     def checked(place, *arguments, **options):
         with place.master():
@@ -35,8 +36,13 @@ def over_one_connection(check):
 
 def locally(command, input=b"", cwd=None):
     """What bash makes of a command here: (status, output, errors)."""
-    done = subprocess.run(["bash", "-c", os.fsencode(command)], input=input, capture_output=True, cwd=cwd,
-                          env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"})
+    done = subprocess.run(
+        ["bash", "-c", os.fsencode(command)],
+        input=input,
+        capture_output=True,
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -118,8 +124,9 @@ def check_client_in_the_background(place):
     """ssh -f returns as soon as the command runs; its output comes later."""
     with place.scratch() as here, open(here / "out", "wb") as out, open(here / "err", "wb") as err:
         start = place.ssh_line("sleep 2; echo later; echo complaint >&2", ["-f"])
-        done = subprocess.run(start, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=60,
-                              env=place.environment)
+        done = subprocess.run(
+            start, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=60, env=place.environment
+        )
         assert done.returncode == 0 and (here / "out").read_bytes() == b""
         wait_for(lambda: (here / "out").read_bytes() == b"later\n", "the output comes")
         wait_for(lambda: (here / "err").read_bytes() == b"complaint\n", "the errors come")
@@ -195,7 +202,7 @@ def feed(client, size, digest=None, pause=None):
                 part = memoryview(block)[: min(left, len(block))]
                 view = part
                 while view:
-                    view = view[client.stdin.write(view):]
+                    view = view[client.stdin.write(view) :]
                 if digest:
                     digest.update(part)
                 left -= len(part)
@@ -218,7 +225,7 @@ def drain(stream, digest=None):
 
 def counting(size):
     """The command line of a seq(1) that prints about so many bytes, quickly: numbers of ten digits."""
-    return ["seq", str(10 ** 9), str(10 ** 9 + size // 11 - 1)]
+    return ["seq", str(10**9), str(10**9 + size // 11 - 1)]
 
 
 @over_one_connection
@@ -312,7 +319,7 @@ def check_program_that_reads_late(place, meanwhile=lambda: None, size=60 << 20):
 def check_dialogue(place, rounds=200):
     """Question and answer by turns: nothing waits for more to come, none takes long."""
     took = []
-    with place.opened("while IFS= read -r line; do echo \"got $line\"; done") as client:
+    with place.opened('while IFS= read -r line; do echo "got $line"; done') as client:
         for number in range(rounds):
             start = time.monotonic()
             client.stdin.write(b"%d\n" % number)
@@ -330,25 +337,61 @@ def check_dialogue(place, rounds=200):
 
 
 QUOTING = (
-    "echo 'single  quotes' \"double  quotes\" back\\ slash", r"printf '%s|' a\ b 'c d' \"e f\" \\\\ \$HOME",
-    "echo \"$(echo $((6*7)))\"", "x=5; echo $x \"$x\" '$x' \\$x ${x}y ${x:-z} ${#x}", "echo a;echo b;   echo c   ",
-    "echo one\necho two\n\necho three\n", "cat <<'EOF'\nhere  $document\n\ttab\nEOF\n", "cat <<< 'here string'",
-    "echo \"a\nb\"", "# a comment\necho after", "\n\n  echo leading", "(echo sub; exit 3)", "{ echo group; }; false",
-    "if true; then echo yes; fi", "for i in 1 2 3; do echo -n $i; done", "a() { echo \"f:$1\"; }; a 'x y'",
-    "echo a | tr a b | cat -A", "echo err >&2; exit 5", "true && echo and || echo or", "! true",
-    "echo `echo 'back ticks'`", "echo {a,b}{1,2}", "echo ~root", "echo -e 'tab\\tnew\\nline'",
-    "printf '%s\\n' \"\" '' x", "echo $'\\x41\\e[0m' | od -c", "echo '\"' \"'\" '\\'", "eval 'echo \"$0\"'",
-    "echo $# \"$@\" $-", "exec echo replaced", "trap 'echo bye' EXIT; exit 2", "echo ä ö € 😀",
-    "printf %s 'é' | od -An -tx1", "test 'a b' = 'a b'; echo $?", "[[ abc =~ ^a(.)c$ ]] && echo ${BASH_REMATCH[1]}",
-    "read -r a b <<<'1 2'; echo $b$a", "echo a\tb\vc\rd | od -An -c", "echo %s %n %% $%", "echo '!x' !y '!!'",
-    "set -- a 'b c'; printf '<%s>' \"$@\"", "echo \\", "echo 'a'\\''b'", "cat </dev/null; echo $?",
-    "umask 077; umask", "wait; jobs",
+    "echo 'single  quotes' \"double  quotes\" back\\ slash",
+    r"printf '%s|' a\ b 'c d' \"e f\" \\\\ \$HOME",
+    'echo "$(echo $((6*7)))"',
+    "x=5; echo $x \"$x\" '$x' \\$x ${x}y ${x:-z} ${#x}",
+    "echo a;echo b;   echo c   ",
+    "echo one\necho two\n\necho three\n",
+    "cat <<'EOF'\nhere  $document\n\ttab\nEOF\n",
+    "cat <<< 'here string'",
+    'echo "a\nb"',
+    "# a comment\necho after",
+    "\n\n  echo leading",
+    "(echo sub; exit 3)",
+    "{ echo group; }; false",
+    "if true; then echo yes; fi",
+    "for i in 1 2 3; do echo -n $i; done",
+    "a() { echo \"f:$1\"; }; a 'x y'",
+    "echo a | tr a b | cat -A",
+    "echo err >&2; exit 5",
+    "true && echo and || echo or",
+    "! true",
+    "echo `echo 'back ticks'`",
+    "echo {a,b}{1,2}",
+    "echo ~root",
+    "echo -e 'tab\\tnew\\nline'",
+    "printf '%s\\n' \"\" '' x",
+    "echo $'\\x41\\e[0m' | od -c",
+    "echo '\"' \"'\" '\\'",
+    "eval 'echo \"$0\"'",
+    'echo $# "$@" $-',
+    "exec echo replaced",
+    "trap 'echo bye' EXIT; exit 2",
+    "echo ä ö € 😀",
+    "printf %s 'é' | od -An -tx1",
+    "test 'a b' = 'a b'; echo $?",
+    "[[ abc =~ ^a(.)c$ ]] && echo ${BASH_REMATCH[1]}",
+    "read -r a b <<<'1 2'; echo $b$a",
+    "echo a\tb\vc\rd | od -An -c",
+    "echo %s %n %% $%",
+    "echo '!x' !y '!!'",
+    "set -- a 'b c'; printf '<%s>' \"$@\"",
+    "echo \\",
+    "echo 'a'\\''b'",
+    "cat </dev/null; echo $?",
+    "umask 077; umask",
+    "wait; jobs",
 )
 #: Bytes in commands that are no text, or not what a terminal would let through.
 RAW = (
-    b"printf %s '\xff\xfe\x80' | od -An -tx1", b"printf %s '\xc3' | od -An -tx1",
-    b"printf %s '\x02\x03\x04\x1a\x1b[A\x7f' | od -An -tx1", b"echo \x15kill-line \x17word \x03intr | od -c",
-    b"echo '~.' ; echo a\r", "echo '\u2028\ufeff\x9b'|od -An -tx1".encode(), b"echo '\xed\xa0\x80' | od -An -tx1",
+    b"printf %s '\xff\xfe\x80' | od -An -tx1",
+    b"printf %s '\xc3' | od -An -tx1",
+    b"printf %s '\x02\x03\x04\x1a\x1b[A\x7f' | od -An -tx1",
+    b"echo \x15kill-line \x17word \x03intr | od -c",
+    b"echo '~.' ; echo a\r",
+    "echo '\u2028\ufeff\x9b'|od -An -tx1".encode(),
+    b"echo '\xed\xa0\x80' | od -An -tx1",
 )
 
 
@@ -369,8 +412,10 @@ def check_quoting(place):
 @over_one_connection
 def check_globbing(place):
     """Wildcards, and names that need quoting, in the home."""
-    said = place.output("mkdir globs && cd globs && touch -- a b 'c  d' '*' '-e' && "
-                        "printf '%s|' * && printf '%s|' '*' [ab] ~/globs/c* \"$HOME\"/globs/?")
+    said = place.output(
+        "mkdir globs && cd globs && touch -- a b 'c  d' '*' '-e' && "
+        "printf '%s|' * && printf '%s|' '*' [ab] ~/globs/c* \"$HOME\"/globs/?"
+    )
     there = f"{place.shown}/globs"
     assert said == f"*|-e|a|b|c  d|*|a|b|{there}/c  d|{there}/*|{there}/a|{there}/b|"
     assert place.home.names("globs") == ["*", "-e", "a", "b", "c  d"]
@@ -390,7 +435,7 @@ def check_long_commands(place):
 def check_too_long_command(place):
     """One that is longer yet fails, with a message."""
     for size in (131_072, 140_000, 200_000):
-        done = place.ssh(("echo " + "word " * size)[: size])
+        done = place.ssh(("echo " + "word " * size)[:size])
         assert done.status not in (0, 255) and done.out == b"", (size, done.status)
         assert re.search(rb"(?i)too long", done.err), (size, done.err[:300])
 
@@ -410,14 +455,23 @@ def check_environment(place):
     found = variables(place)
     assert (found["HOME"], found["PWD"], found["SHELL"]) == (place.shown, place.shown, "/bin/bash"), found
     assert "/usr/bin" in found["PATH"].split(":")
-    for name in ("COLUMNS", "LINES", "PYXTERM_DIMENSIONS", "OLDPWD", "TERM", "COLORTERM", "SSH_TTY",
-                 "SSH_ORIGINAL_COMMAND", "LC_TIME"):
+    for name in (
+        "COLUMNS",
+        "LINES",
+        "PYXTERM_DIMENSIONS",
+        "OLDPWD",
+        "TERM",
+        "COLORTERM",
+        "SSH_TTY",
+        "SSH_ORIGINAL_COMMAND",
+        "LC_TIME",
+    ):
         assert name not in found, f"{name}={found[name]}"
     address, port = re.escape(place.host), place.port or place.bastion.PORT
     assert re.fullmatch(rf"10\.77\.1\.\d \d+ {address} {port}", found["SSH_CONNECTION"]), found["SSH_CONNECTION"]
     assert re.fullmatch(rf"10\.77\.1\.\d \d+ {port}", found["SSH_CLIENT"]), found["SSH_CLIENT"]
     assert place.output("pwd; echo $SHLVL; readlink /proc/self/cwd") == f"{place.shown}\n1\n{place.shown}\n"
-    own = {"LC_TERMINAL": "iTerm2", "LC_TERMINAL_VERSION": "3.5.0", "LC_WHO": "Jörg \"X\" $(id)"}
+    own = {"LC_TERMINAL": "iTerm2", "LC_TERMINAL_VERSION": "3.5.0", "LC_WHO": 'Jörg "X" $(id)'}
     found = variables(place, LANG="C.UTF-8", LC_TIME="POSIX", LC_MESSAGES="C", FOREIGN="x", **own)
     assert {name: found.get(name) for name in own} == own, found
     assert (found["LANG"], found["LC_TIME"], found["LC_MESSAGES"]) == ("C.UTF-8", "POSIX", "C"), found
@@ -429,9 +483,11 @@ def check_environment(place):
 @over_one_connection
 def check_the_process(place):
     """A command is a session leader without a terminal, with three descriptors and all signals as they should be."""
-    said = place.output("tty; (: </dev/tty) 2>/dev/null || echo none; cut -d' ' -f1,5,6 /proc/$$/stat; "
-                        "echo /proc/self/fd/*; cat /proc/self/status | grep -E 'Sig(Blk|Ign|Cgt)'",
-                        input=None).splitlines()
+    said = place.output(
+        "tty; (: </dev/tty) 2>/dev/null || echo none; cut -d' ' -f1,5,6 /proc/$$/stat; "
+        "echo /proc/self/fd/*; cat /proc/self/status | grep -E 'Sig(Blk|Ign|Cgt)'",
+        input=None,
+    ).splitlines()
     pid, group, session = said[2].split()
     assert said[:2] == ["not a tty", "none"] and pid == group == session, said
     # bash's wildcard has a descriptor of its own.
@@ -469,8 +525,12 @@ def check_startup_files(place):
 def check_shell_without_a_terminal(place):
     """No command and no terminal: a login shell reads its standard input."""
     for options in ((), ("-T",)):
-        done = place.ssh(None, b"echo begin\necho $0; shopt -q login_shell && echo login\npwd; tty\n"
-                         b"cat <<EOF\nhere\nEOF\nread -r line\nfor me\necho \"read $line\" >&2\nexit 5\necho never\n", options)
+        done = place.ssh(
+            None,
+            b"echo begin\necho $0; shopt -q login_shell && echo login\npwd; tty\n"
+            b'cat <<EOF\nhere\nEOF\nread -r line\nfor me\necho "read $line" >&2\nexit 5\necho never\n',
+            options,
+        )
         assert done.status == 5 and done.err.endswith(b"read for me\n"), done
         assert done.out.partition(b"begin\n")[2] == f"-bash\nlogin\n{place.shown}\nnot a tty\nhere\n".encode(), done
     assert place.ssh(None, b"").status == 0
@@ -514,7 +574,7 @@ def check_survivors_of_the_connection(place):
 
 
 #: How editors install their server: a script on standard input, marks in the output, a process that stays.
-BOOTSTRAP = r'''
+BOOTSTRAP = r"""
 set -u
 echo "mark-one: running"
 cd ~/bootstrap || exit 40
@@ -538,7 +598,7 @@ done
 echo "mark-two: port==$(cat port)=="
 echo "a complaint" >&2
 exit 0
-'''
+"""
 
 
 @leaves_nothing
@@ -551,7 +611,7 @@ def check_bootstrap(place):
     (pid,) = place.output("cat bootstrap/pid").split()
     try:
         assert place.output("exec 3<>/dev/tcp/127.0.0.1/$(cat bootstrap/port); cat <&3") == f"alive {pid}\n"
-        done = place.ssh("bash -s -- 'first argument'", b"echo \"$1\"; exit 6\n", ["-T"])
+        done = place.ssh("bash -s -- 'first argument'", b'echo "$1"; exit 6\n', ["-T"])
         assert (done.status, done.out) == (6, b"first argument\n"), done
     finally:
         assert place.ssh(f"kill {pid}").status == 0
@@ -600,9 +660,33 @@ def check_one_that_does_not_read(place):
 
 
 #: Checks that are quick, for a parametrized test.
-QUICK = (check_plain_logins, check_statuses, check_signals, check_unknown_commands, check_streams, check_input,
-         check_client_in_the_background, check_half_close, check_input_that_nobody_reads, check_closed_output,
-         check_tiny_writes, check_every_byte, check_slow_reader, check_program_that_reads_late, check_dialogue,
-         check_quoting, check_globbing, check_long_commands, check_too_long_command, check_environment,
-         check_the_process, check_startup_files, check_shell_without_a_terminal, check_background_processes,
-         check_survivors_of_the_connection, check_bootstrap, check_channels, check_one_that_does_not_read)
+QUICK = (
+    check_plain_logins,
+    check_statuses,
+    check_signals,
+    check_unknown_commands,
+    check_streams,
+    check_input,
+    check_client_in_the_background,
+    check_half_close,
+    check_input_that_nobody_reads,
+    check_closed_output,
+    check_tiny_writes,
+    check_every_byte,
+    check_slow_reader,
+    check_program_that_reads_late,
+    check_dialogue,
+    check_quoting,
+    check_globbing,
+    check_long_commands,
+    check_too_long_command,
+    check_environment,
+    check_the_process,
+    check_startup_files,
+    check_shell_without_a_terminal,
+    check_background_processes,
+    check_survivors_of_the_connection,
+    check_bootstrap,
+    check_channels,
+    check_one_that_does_not_read,
+)

@@ -32,8 +32,10 @@ def check_rsync_of_many(place, count=10_000 if FULL else 2000):
         all_owned(place, "many")
         (here / "many/d000/f00001").unlink()
         (here / "many/d001/f00101").write_text("changed")
-        place.run(rsync_command(place, "-a", "--delete", "--protect-args", f"{here}/many/", f"{place.host}:many/"),
-                  timeout=300)
+        place.run(
+            rsync_command(place, "-a", "--delete", "--protect-args", f"{here}/many/", f"{place.host}:many/"),
+            timeout=300,
+        )
         same_tree(place, "many", here / "many")
         place.run(rsync_command(place, "-az", f"{place.host}:many/", here / "back"), timeout=300)
         same_tree(place, "many", here / "back")
@@ -44,8 +46,12 @@ def check_git(place):
     """git init, push, clone, fetch and a shallow clone, over ssh."""
     with place.scratch() as here:
         (here / "gitconfig").write_text("[user]\nname = t\nemail = t@example.org\n[init]\ndefaultBranch = main\n")
-        env = {"GIT_SSH_COMMAND": shlex.join(place.ssh_words()), "GIT_CONFIG_NOSYSTEM": "1",
-               "GIT_CONFIG_GLOBAL": str(here / "gitconfig"), "GIT_SSH_VARIANT": "ssh"}
+        env = {
+            "GIT_SSH_COMMAND": shlex.join(place.ssh_words()),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": str(here / "gitconfig"),
+            "GIT_SSH_VARIANT": "ssh",
+        }
 
         def git(*arguments, cwd=here):
             return place.run(place.client.network.client.command("git", *arguments), cwd=cwd, env=env).stdout
@@ -68,8 +74,12 @@ def check_git(place):
         git("clone", "--quiet", "--depth=1", f"ssh://{place.host}{place.shown}/a%20repo.git", "shallow")
         assert git("rev-list", "--count", "HEAD", cwd=here / "shallow") == "1\n"
         # What the far end has to say comes through.
-        refused = place.run(place.client.network.client.command("git", "clone", f"{place.host}:missing.git", "x"),
-                            check=False, cwd=here, env=env)
+        refused = place.run(
+            place.client.network.client.command("git", "clone", f"{place.host}:missing.git", "x"),
+            check=False,
+            cwd=here,
+            env=env,
+        )
         assert refused.returncode and "missing.git" in refused.stderr, refused
         all_owned(place, "a repo.git")
 
@@ -102,20 +112,36 @@ def check_ansible(place):
     """ansible: ping, a command's status, a file copied once and then found unchanged; also with pipelining."""
     tools = Path(sys.executable).parent
     # Its own options come later, and the first value of an option counts.
-    login = ["-o", "KbdInteractiveAuthentication=yes", "-o", "PasswordAuthentication=yes", "-o",
-             "PreferredAuthentications=keyboard-interactive,password"]
+    login = [
+        "-o",
+        "KbdInteractiveAuthentication=yes",
+        "-o",
+        "PasswordAuthentication=yes",
+        "-o",
+        "PreferredAuthentications=keyboard-interactive,password",
+    ]
     with place.scratch() as here, place.master():
         (here / "inventory").write_text(f"far ansible_host={place.host} ansible_python_interpreter=/usr/bin/python3\n")
         (here / "file").write_bytes(os.urandom(200_000))
         (here / "ansible.cfg").write_text("[defaults]\nhost_key_checking = False\n")
 
         def ansible(module, arguments="", check=True, **env):
-            said = place.run(place.client.network.client.command(
-                tools / "ansible", "far", "-i", here / "inventory", "-m", module, "-a", arguments), check=False,
-                cwd=here, env={
-                     "ANSIBLE_HOME": str(here / "ansible"), "ANSIBLE_CONFIG": str(here / "ansible.cfg"),
-                     "ANSIBLE_NOCOLOR": "1", "PATH": f"{tools}:/usr/bin:/bin", "LC_ALL": "C.UTF-8",
-                     "ANSIBLE_SSH_ARGS": shlex.join([*place.ssh_words()[1:], *login]), **env})
+            said = place.run(
+                place.client.network.client.command(
+                    tools / "ansible", "far", "-i", here / "inventory", "-m", module, "-a", arguments
+                ),
+                check=False,
+                cwd=here,
+                env={
+                    "ANSIBLE_HOME": str(here / "ansible"),
+                    "ANSIBLE_CONFIG": str(here / "ansible.cfg"),
+                    "ANSIBLE_NOCOLOR": "1",
+                    "PATH": f"{tools}:/usr/bin:/bin",
+                    "LC_ALL": "C.UTF-8",
+                    "ANSIBLE_SSH_ARGS": shlex.join([*place.ssh_words()[1:], *login]),
+                    **env,
+                },
+            )
             assert (said.returncode == 0) == check, f"{said.stdout}{said.stderr}"
             return said.stdout
 
@@ -137,6 +163,7 @@ def check_paramiko_commands(place):
     """paramiko: statuses, both streams, the end of input, an empty command, several channels by turns."""
     transport = place.login()
     try:
+
         def run(command, data=b""):
             channel = transport.open_session()
             channel.settimeout(30)
@@ -155,7 +182,7 @@ def check_paramiko_commands(place):
         channels = [transport.open_session() for _ in range(8)]
         for channel in channels:
             channel.settimeout(30)
-            channel.exec_command("while read -r line; do echo \"$0 $line\"; done; exit 8")
+            channel.exec_command('while read -r line; do echo "$0 $line"; done; exit 8')
         for word in (b"one", b"two", b"three"):
             for number, channel in enumerate(channels):
                 channel.sendall(b"%s%d\n" % (word, number))
@@ -182,20 +209,30 @@ def check_asyncssh(place):
     connection.setblocking(False)
 
     async def work():
-        async with asyncssh.connect(sock=connection, username=place.user, password=place.token, client_keys=None,
-                                    known_hosts=None, config=None, agent_path=None, login_timeout=60) as far:
+        async with asyncssh.connect(
+            sock=connection,
+            username=place.user,
+            password=place.token,
+            client_keys=None,
+            known_hosts=None,
+            config=None,
+            agent_path=None,
+            login_timeout=60,
+        ) as far:
             done = await far.run("echo out; echo err >&2; exit 42")
             assert (done.exit_status, done.stdout, done.stderr) == (42, "out\n", "err\n"), done
             for name in ("KILL", "TERM", "SEGV", "USR1", "PIPE"):
                 done = await far.run(f"ulimit -c 0; echo before; kill -{name} $$")
                 assert done.stdout == "before\n" and done.exit_signal[0] == name, (name, done)
             data = os.urandom(2_000_000)
-            done = await asyncio.gather(*(far.run(f"cat; exit {number}", input=data + bytes((number,)), encoding=None)
-                                          for number in range(10)))
+            done = await asyncio.gather(
+                *(far.run(f"cat; exit {number}", input=data + bytes((number,)), encoding=None) for number in range(10))
+            )
             for number, one in enumerate(done):
                 assert one.exit_status == number and one.stdout == data + bytes((number,)), number
-            async with far.create_process("trap 'stty size' WINCH; stty size; while :; do sleep 0.1; done",
-                                          term_type="xterm", term_size=(90, 30)) as process:
+            async with far.create_process(
+                "trap 'stty size' WINCH; stty size; while :; do sleep 0.1; done", term_type="xterm", term_size=(90, 30)
+            ) as process:
                 assert await process.stdout.readline() == "30 90\r\n"
                 process.change_terminal_size(101, 31)
                 assert await process.stdout.readline() == "31 101\r\n"
@@ -209,11 +246,27 @@ def check_asyncssh(place):
 def check_pipeline(place):
     """Commands of several connections as parts of a local pipeline."""
     one, two = (shlex.join(place.ssh_line(command)) for command in ("seq 100000", "sort -rn | head -n 2"))
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{one} | {two}"], capture_output=True,
-                          env=place.environment, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{one} | {two}"],
+        capture_output=True,
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"100000\n99999\n", b""), done
 
 
 #: All of them.
-CLIENTS = (check_rsync, check_rsync_over_one_connection, check_rsync_of_many, check_git, check_tar, check_scp_of_old,
-           check_scp_of_commands, check_ansible, check_paramiko_commands, check_asyncssh, check_pipeline)
+CLIENTS = (
+    check_rsync,
+    check_rsync_over_one_connection,
+    check_rsync_of_many,
+    check_git,
+    check_tar,
+    check_scp_of_old,
+    check_scp_of_commands,
+    check_ansible,
+    check_paramiko_commands,
+    check_asyncssh,
+    check_pipeline,
+)

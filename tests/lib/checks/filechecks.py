@@ -39,8 +39,19 @@ def check_put_and_get(place):
         for name, data in (("long", b"0123456789abcdef" * 100_000), ("short", b"x"), ("empty", b"")):
             (here / name).write_bytes(data)
             (here / name).chmod(0o666)
-        said = sftp(place, "pwd", *(line for name in ("long", "short", "empty") for line in (
-            f"put {here}/{name} file", f"get file {here}/{name}.back", f"put {here}/{name} {place.shown}/{name}")))
+        said = sftp(
+            place,
+            "pwd",
+            *(
+                line
+                for name in ("long", "short", "empty")
+                for line in (
+                    f"put {here}/{name} file",
+                    f"get file {here}/{name}.back",
+                    f"put {here}/{name} {place.shown}/{name}",
+                )
+            ),
+        )
         assert f"working directory: {place.shown}\n" in said.stdout
         for name in ("long", "short", "empty"):
             stored = place.home.stat(name)
@@ -79,15 +90,29 @@ def check_symlinks(place):
     """Links are made, followed within the home, removed without their targets; dangling ones are no trouble."""
     with place.scratch() as here:
         (here / "file").write_bytes(b"data")
-        listing = sftp(place, "mkdir directory", f"put {here}/file directory/file", "ln -s directory/file link",
-                       "ln -s directory folder", "ln -s nowhere dangling", f"ln -s {place.shown}/directory absolute",
-                       f"get link {here}/one", f"get folder/file {here}/two", f"get absolute/file {here}/three",
-                       f"put {here}/file folder/more", f"-get dangling {here}/four", "ls -l").stdout
+        listing = sftp(
+            place,
+            "mkdir directory",
+            f"put {here}/file directory/file",
+            "ln -s directory/file link",
+            "ln -s directory folder",
+            "ln -s nowhere dangling",
+            f"ln -s {place.shown}/directory absolute",
+            f"get link {here}/one",
+            f"get folder/file {here}/two",
+            f"get absolute/file {here}/three",
+            f"put {here}/file folder/more",
+            f"-get dangling {here}/four",
+            "ls -l",
+        ).stdout
         assert [(here / name).read_bytes() for name in ("one", "two", "three")] == [b"data"] * 3
         assert not (here / "four").exists()
         tree = place.home.tree()
         assert {name: tree[name].target for name in ("link", "folder", "dangling")} == {
-            "link": "directory/file", "folder": "directory", "dangling": "nowhere"}
+            "link": "directory/file",
+            "folder": "directory",
+            "dangling": "nowhere",
+        }
         assert tree["directory/more"].size == 4 and listing.count("\nl") + listing.startswith("l") == 4, listing
         sftp(place, "rm link", "rm folder", "rm dangling")
         assert place.home.stat("directory/file").size == 4 and place.home.stat("link") is None
@@ -110,12 +135,23 @@ def check_permissions(place):
         for mode in modes:
             (here / f"{mode:o}").write_bytes(b"data")
             (here / f"{mode:o}").chmod(mode)
-        sftp(place, *(f"put -p {here}/{mode:o} {mode:o}" for mode in modes),
-             *(f"get -p {mode:o} {here}/back-{mode:o}" for mode in modes))
+        sftp(
+            place,
+            *(f"put -p {here}/{mode:o} {mode:o}" for mode in modes),
+            *(f"get -p {mode:o} {here}/back-{mode:o}" for mode in modes),
+        )
         for mode in modes:
             assert place.home.stat(f"{mode:o}").mode == mode == (here / f"back-{mode:o}").stat().st_mode & 0o7777
-        sftp(place, "mkdir directory", "chmod 750 directory", "chmod 2755 644", "chmod 000 600", "-chown 0 755",
-             "-chgrp 0 755", f"-get 600 {here}/unreadable")
+        sftp(
+            place,
+            "mkdir directory",
+            "chmod 750 directory",
+            "chmod 2755 644",
+            "chmod 000 600",
+            "-chown 0 755",
+            "-chgrp 0 755",
+            f"-get 600 {here}/unreadable",
+        )
         assert place.home.stat("directory").mode == 0o750 and place.home.stat("600").mode == 0
         assert not (here / "unreadable").exists() or not (here / "unreadable").stat().st_size
         stored = place.home.stat("755")
@@ -143,8 +179,15 @@ def check_ownership(place):
     """Files, directories and links of the user belong to `place.owner` where they are stored."""
     with place.scratch() as here:
         (here / "file").write_bytes(b"data")
-        sftp(place, "mkdir own", f"put {here}/file own/file", "mkdir own/deeper", "ln -s file own/link",
-             "ln own/file own/hard", f"put -p {here}/file own/deeper/file")
+        sftp(
+            place,
+            "mkdir own",
+            f"put {here}/file own/file",
+            "mkdir own/deeper",
+            "ln -s file own/link",
+            "ln own/file own/hard",
+            f"put -p {here}/file own/deeper/file",
+        )
         all_owned(place, "own")
         assert len(place.home.tree("own")) == 5
         assert (lambda one: (one.uid, one.gid))(place.home.stat("own")) == place.owner
@@ -271,5 +314,15 @@ def unchanged(place, name):
 
 
 #: Checks that are quick, for a parametrized test.
-QUICK = (check_put_and_get, check_resume, check_rename_over, check_symlinks, check_hard_links, check_permissions,
-         check_timestamps, check_ownership, check_awkward_names, check_statvfs)
+QUICK = (
+    check_put_and_get,
+    check_resume,
+    check_rename_over,
+    check_symlinks,
+    check_hard_links,
+    check_permissions,
+    check_timestamps,
+    check_ownership,
+    check_awkward_names,
+    check_statvfs,
+)

@@ -64,8 +64,16 @@ class Home:
         for described, target in zip(fields[::2], fields[1::2]):
             kind, mode, uid, gid, size, mtime, relative = described.split(b"/", 6)
             relative = os.fsdecode(relative)
-            tree[relative] = Entry(kind.decode(), int(mode, 8), int(uid), int(gid), int(size), int(float(mtime)),
-                                   sha256.get(relative, ""), os.fsdecode(target))
+            tree[relative] = Entry(
+                kind.decode(),
+                int(mode, 8),
+                int(uid),
+                int(gid),
+                int(size),
+                int(float(mtime)),
+                sha256.get(relative, ""),
+                os.fsdecode(target),
+            )
         if tree.get("") and tree[""].kind == "d":
             del tree[""]
         return tree
@@ -82,16 +90,18 @@ class Home:
         """One file, which may be a directory or a link; None where there is none."""
         directory, _, base = self.at(name).rpartition("/")
         pattern = re.sub(r"([*?\[\]\\])", r"\\\1", base)
-        found = self.run("find", directory, "-maxdepth", "1", "-mindepth", "1", "-name", pattern, "-printf",
-                         r"%y/%m/%U/%G/%s/%T@/%l")
+        found = self.run(
+            "find", directory, "-maxdepth", "1", "-mindepth", "1", "-name", pattern, "-printf", r"%y/%m/%U/%G/%s/%T@/%l"
+        )
         if not found:
             return None
         kind, mode, uid, gid, size, mtime, target = found.split(b"/", 6)
         sha256 = ""
         if kind == b"f" and sums:
             sha256 = self.run("sha256sum", "--zero", "--", self.at(name))[:64].decode()
-        return Entry(kind.decode(), int(mode, 8), int(uid), int(gid), int(size), int(float(mtime)), sha256,
-                     os.fsdecode(target))
+        return Entry(
+            kind.decode(), int(mode, 8), int(uid), int(gid), int(size), int(float(mtime)), sha256, os.fsdecode(target)
+        )
 
     def blake2b(self, name):
         """A file's BLAKE2b checksum, as b2sum(1) has it: several times as quick as SHA-256 in coreutils."""
@@ -136,8 +146,13 @@ def local_home(path):
 
     def run(*argv, input=None):
         options = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
-        done = subprocess.run([os.fsencode(part) for part in argv], capture_output=True, timeout=600,
-                              env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8"}, **options)
+        done = subprocess.run(
+            [os.fsencode(part) for part in argv],
+            capture_output=True,
+            timeout=600,
+            env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8"},
+            **options,
+        )
         if done.returncode:
             raise RuntimeError(f"{argv}: status {done.returncode}: {done.stderr.decode(errors='replace')}")
         return done.stdout
@@ -147,9 +162,33 @@ def local_home(path):
 
 #: Names that are awkward for some layer, each legal on Linux.
 AWKWARD_NAMES = (
-    "with space", " leading and trailing ", "größer 大きい 😀", "e\u0301 decomposed", "two\nlines", "-rf", "--help", "~",
-    "#hash", "'quote'", '"double"', "back\\slash", "*", "[x]?", "$(id)", "`id`", ";id", "|id", "&", "%s%n", "a" * 255,
-    os.fsdecode(b"not-utf8-\xff\xfe"), "...", "tab\there", "esc\x1b[31m", "cr\rhere", ".hidden",
+    "with space",
+    " leading and trailing ",
+    "größer 大きい 😀",
+    "e\u0301 decomposed",
+    "two\nlines",
+    "-rf",
+    "--help",
+    "~",
+    "#hash",
+    "'quote'",
+    '"double"',
+    "back\\slash",
+    "*",
+    "[x]?",
+    "$(id)",
+    "`id`",
+    ";id",
+    "|id",
+    "&",
+    "%s%n",
+    "a" * 255,
+    os.fsdecode(b"not-utf8-\xff\xfe"),
+    "...",
+    "tab\there",
+    "esc\x1b[31m",
+    "cr\rhere",
+    ".hidden",
 )
 
 

@@ -36,7 +36,13 @@ def in_jail(session, code, timeout=120):
     """
     status = session.read("status").decode()
     uid, gid = (re.search(rf"{kind}:\t(\d+)", status)[1] for kind in ("Uid", "Gid"))
-    done = subprocess.run([sys.executable, "-B", "-c", RUNNER, str(session.pid), uid, gid, textwrap.dedent(code)],
-                          capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, cwd="/")
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", RUNNER, str(session.pid), uid, gid, textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        cwd="/",
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout

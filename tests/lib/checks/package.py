@@ -9,7 +9,8 @@ from pathlib import Path
 NOISE = re.compile(
     r"/etc/(ld\.so\.cache|mailcap|\.pwd\.lock|alternatives/.*|rc\d\.d/.*|(passwd|group|shadow|gshadow|subuid|subgid)-)$"
     r"|/var/(cache/(apt|ldconfig|man|debconf)|lib/(apt|dpkg|pam/seen|ucf)|log|tmp)(/|$)|/var/lib/systemd/(?!deb-)"
-    r"|/run/(utmp|motd|sudo|lock|adduser|sshd\.pid|tests|systemd|user|udev|log|dbus)|/root/|/home/")
+    r"|/run/(utmp|motd|sudo|lock|adduser|sshd\.pid|tests|systemd|user|udev|log|dbus)|/root/|/home/"
+)
 #: What of dpkg's and debconf's own lies below is told by their commands, in `facts`.
 EVERYWHERE = ("/etc", "/usr", "/var", "/run", "/opt", "/srv", "/root", "/home")
 
@@ -21,14 +22,34 @@ def snapshot(box, *roots, sums=EVERYWHERE):
     """
     roots = roots or EVERYWHERE
     found = {}
-    listing = box.run("find", *roots, "-xdev", "(", "-type", "f", "-printf", "%p\\t%m %U %G %s\\n", "-o",
-                      "-printf", "%p\\t%y %m %U %G %l\\n", ")", check=False, timeout=300).stdout
+    listing = box.run(
+        "find",
+        *roots,
+        "-xdev",
+        "(",
+        "-type",
+        "f",
+        "-printf",
+        "%p\\t%m %U %G %s\\n",
+        "-o",
+        "-printf",
+        "%p\\t%y %m %U %G %l\\n",
+        ")",
+        check=False,
+        timeout=300,
+    ).stdout
     for line in listing.splitlines():
         name, _, what = line.partition("\t")
         if not NOISE.match(name):
             found[name] = what
-    summed = box.run("sh", "-c", 'find "$@" -xdev -type f -print0 2>/dev/null | xargs -0 -r sha256sum', "sh",
-                     *(root for root in roots if root in sums), timeout=300).stdout
+    summed = box.run(
+        "sh",
+        "-c",
+        'find "$@" -xdev -type f -print0 2>/dev/null | xargs -0 -r sha256sum',
+        "sh",
+        *(root for root in roots if root in sums),
+        timeout=300,
+    ).stdout
     for line in summed.splitlines():
         digest, _, name = line.partition("  ")
         if name in found:
@@ -38,12 +59,16 @@ def snapshot(box, *roots, sums=EVERYWHERE):
 
 def difference(before, after):
     """What changed between two snapshots."""
-    return {name: (before.get(name), after.get(name)) for name in before.keys() | after.keys()
-            if before.get(name) != after.get(name)}
+    return {
+        name: (before.get(name), after.get(name))
+        for name in before.keys() | after.keys()
+        if before.get(name) != after.get(name)
+    }
 
 
 def facts(box):
     """What a host knows of the package in places that are no files of its: {what: lines}."""
+
     def lines(*command):
         return sorted(line for line in box.run(*command, check=False).stdout.splitlines() if line.strip())
 
@@ -51,7 +76,9 @@ def facts(box):
         "accounts": lines("getent", "passwd") + lines("getent", "group"),
         "overrides": lines("dpkg-statoverride", "--list"),
         "diversions": [line for line in lines("dpkg-divert", "--list") if "jupyterhub" in line],
-        "answers": lines("grep", "-h", "jupyterhub", "/var/cache/debconf/config.dat", "/var/cache/debconf/templates.dat"),
+        "answers": lines(
+            "grep", "-h", "jupyterhub", "/var/cache/debconf/config.dat", "/var/cache/debconf/templates.dat"
+        ),
         "status": lines("sh", "-c", "dpkg-query -W -f '${Package} ${db:Status-Abbrev}\\n' | grep jupyterhub"),
         "triggers": lines("grep", "-rh", "jupyterhub", "/var/lib/dpkg/triggers"),
     }
@@ -66,8 +93,9 @@ def rebuilt(package, directory, suffix, change=None):
     if change:
         change(tree)
     made = Path(directory) / f"jupyterhub-openssh_{suffix}.deb"
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", "-Znone", str(tree), str(made)], check=True,
-                   capture_output=True)
+    subprocess.run(
+        ["dpkg-deb", "--build", "--root-owner-group", "-Znone", str(tree), str(made)], check=True, capture_output=True
+    )
     shutil.rmtree(tree)
     return made
 

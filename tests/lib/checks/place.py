@@ -53,7 +53,7 @@ class Place:
     def ssh_words(self, options=()):
         """ssh's command line without the destination, for programs that run it themselves in the client namespace."""
         words = self.command("ssh", options=options)
-        return words[words.index("ssh"):]
+        return words[words.index("ssh") :]
 
     @property
     def host(self):
@@ -63,18 +63,34 @@ class Place:
     def run(self, command, check=True, timeout=120, input=None, cwd=None, env=None):
         """Run a client that asks for its password by askpass(1); CompletedProcess with text."""
         options = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, errors="surrogateescape",
-                              timeout=timeout, cwd=cwd, env={**self.client.askpass(self.token), **(env or {})},
-                              start_new_session=True, **options)
+        done = subprocess.run(
+            [str(part) for part in command],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=timeout,
+            cwd=cwd,
+            env={**self.client.askpass(self.token), **(env or {})},
+            start_new_session=True,
+            **options,
+        )
         if check:
-            assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+            assert done.returncode == 0, (
+                f"{command}: status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+            )
         return done
 
     def start(self, command):
         """Start such a client in a session of its own; Popen."""
-        return subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                stderr=subprocess.DEVNULL, env=self.client.askpass(self.token),
-                                start_new_session=True, preexec_fn=die_with_parent)
+        return subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self.client.askpass(self.token),
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
 
     def login(self):
         """A logged-in paramiko transport."""
@@ -108,6 +124,7 @@ def sftp(place, *lines, check=True, timeout=120, arguments=()):
 
 def leaves_nothing(check):
     """A check whose leftovers in the home are removed, also when it fails."""
+
     @functools.wraps(check)
     def checked(place, *arguments, **options):
         before = set(place.home.names())

@@ -67,8 +67,14 @@ class ShellPlace(Place):
         Input None: the client's standard input is /dev/null. `env` is added to the client's environment.
         """
         options_ = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
-        done = subprocess.run(self.ssh_line(command, options), capture_output=True, timeout=timeout,
-                              env={**self.environment, **(env or {})}, start_new_session=True, **options_)
+        done = subprocess.run(
+            self.ssh_line(command, options),
+            capture_output=True,
+            timeout=timeout,
+            env={**self.environment, **(env or {})},
+            start_new_session=True,
+            **options_,
+        )
         return Done(done.returncode, done.stdout, done.stderr)
 
     def output(self, command, **options):
@@ -81,8 +87,14 @@ class ShellPlace(Place):
     def opened(self, command, options=(), **pipes):
         """A running client with pipes to its three streams (Popen); killed at the end if it still runs."""
         pipes = {name: pipes.get(name, subprocess.PIPE) for name in ("stdin", "stdout", "stderr")}
-        child = subprocess.Popen(self.ssh_line(command, options), env=self.environment, start_new_session=True,
-                                 bufsize=0, preexec_fn=die_with_parent, **pipes)
+        child = subprocess.Popen(
+            self.ssh_line(command, options),
+            env=self.environment,
+            start_new_session=True,
+            bufsize=0,
+            preexec_fn=die_with_parent,
+            **pipes,
+        )
         try:
             yield child
         finally:
@@ -97,10 +109,15 @@ class ShellPlace(Place):
     @contextlib.contextmanager
     def terminal(self, command=None, options=("-t",), rows=24, columns=80, term="xterm-256color", stty=""):
         """A client on a tty of its own (pexpect's child), whose modes stty(1) has set before."""
-        script = f"stty {stty or '-echo'} && exec \"$@\""
-        child = pexpect.spawn("sh", ["-c", script, "sh", *self.ssh_line(command, ["-o", "LogLevel=QUIET", *options])],
-                              dimensions=(rows, columns), timeout=20, preexec_fn=die_with_parent,
-                              env={**self.environment, "TERM": term})
+        script = f'stty {stty or "-echo"} && exec "$@"'
+        child = pexpect.spawn(
+            "sh",
+            ["-c", script, "sh", *self.ssh_line(command, ["-o", "LogLevel=QUIET", *options])],
+            dimensions=(rows, columns),
+            timeout=20,
+            preexec_fn=die_with_parent,
+            env={**self.environment, "TERM": term},
+        )
         child.delaybeforesend = None
         try:
             yield child
@@ -113,11 +130,21 @@ class ShellPlace(Place):
         directory = Path(tempfile.mkdtemp(prefix="jo-"))
         path = directory / "control"
         # It passes on only such variables of its clients as it may itself send.
-        words = self.command("ssh", "-N", self.host, options=[
-            "-o", f"ControlPath={path}", "-o", "ControlMaster=yes", "-o", "SendEnv=LC_* FOREIGN LANG"])
-        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                 env={name: text for name, text in self.environment.items() if name != "LANG"},
-                                 start_new_session=True, preexec_fn=die_with_parent)
+        words = self.command(
+            "ssh",
+            "-N",
+            self.host,
+            options=["-o", f"ControlPath={path}", "-o", "ControlMaster=yes", "-o", "SendEnv=LC_* FOREIGN LANG"],
+        )
+        child = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={name: text for name, text in self.environment.items() if name != "LANG"},
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
 
         def connected():
             assert child.poll() is None, f"the master's client ended with status {child.returncode}"
@@ -143,6 +170,7 @@ class ShellPlace(Place):
 
     def found(self, arguments, name=None):
         """The one such process, waited for."""
+
         def one():
             found = self.find(arguments, name)
             assert len(found) <= 1, [process.command_line() for process in found]
@@ -152,8 +180,9 @@ class ShellPlace(Place):
 
     def gone(self, arguments, timeout=10.0):
         """Wait until no process there has such arguments."""
-        wait_for(lambda: not self.find(arguments), lambda: f"{[p.command_line() for p in self.find(arguments)]} end",
-                 timeout)
+        wait_for(
+            lambda: not self.find(arguments), lambda: f"{[p.command_line() for p in self.find(arguments)]} end", timeout
+        )
 
 
 def nap():
@@ -168,5 +197,5 @@ def split(command, longest=100_000):
         cut = command.rfind(b" ", 1, longest)
         assert cut > 0, "a command of such a length needs a space"
         words.append(command[:cut])
-        command = command[cut + 1:]
+        command = command[cut + 1 :]
     return [*words, command]

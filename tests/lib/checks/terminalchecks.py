@@ -45,8 +45,9 @@ def check_forced_terminal(place):
 def check_terminal(place):
     """Size, type and modes of the client's terminal are those of the program's."""
     command = "stty size; stty -a; echo type=$TERM tty=$SSH_TTY; tty; test -t 0 -a -t 1 -a -t 2 && echo three; exit 9"
-    with place.terminal(command, rows=41, columns=133, term="vt220",
-                        stty="intr ^X erase ^H -ixon -echoctl iutf8 -echo") as child:
+    with place.terminal(
+        command, rows=41, columns=133, term="vt220", stty="intr ^X erase ^H -ixon -echoctl iutf8 -echo"
+    ) as child:
         status, said = ended(child)
     text = said.decode().replace("\r\n", "\n")
     assert status == 9 and text.startswith("41 133\n") and text.endswith("\nthree\n"), text
@@ -61,8 +62,10 @@ def check_terminal(place):
 def check_raw_terminal(place):
     """A program that sets its terminal to raw gets and gives every byte."""
     data = bytes(range(256)) * 40
-    with place.terminal("stty raw -echo; echo ready; head -c 10240 | od -An -v -tx1 | tr -d ' \\n'; echo .; "
-                        "head -c 10240 /dev/zero | tr '\\0' '\\377'; echo done") as child:
+    with place.terminal(
+        "stty raw -echo; echo ready; head -c 10240 | od -An -v -tx1 | tr -d ' \\n'; echo .; "
+        "head -c 10240 /dev/zero | tr '\\0' '\\377'; echo done"
+    ) as child:
         child.expect_exact("ready\n")
         wait_raw(child)
         child.send(data.replace(b"~", b"-"))
@@ -149,5 +152,13 @@ def check_background_of_a_terminal(place):
     wait_for(lambda: place.find(marker), "it lives on") and place.found(marker, "sleep").kill()
 
 
-QUICK = (check_forced_terminal, check_terminal, check_raw_terminal, check_window_change, check_keyboard, check_flood,
-         check_killed_client, check_background_of_a_terminal)
+QUICK = (
+    check_forced_terminal,
+    check_terminal,
+    check_raw_terminal,
+    check_window_change,
+    check_keyboard,
+    check_flood,
+    check_killed_client,
+    check_background_of_a_terminal,
+)

@@ -35,13 +35,15 @@ _PROCESSES = _HERE.parent / "sandbox" / "processes.py"
 _AGENT_PORT = 7
 #: Seconds to a machine whose agent answers.
 _BOOT = {"kvm": 30, "tcg": 300}
-_KERNEL_OPTIONS = ("root=/dev/vda rw console=ttyS0 net.ifnames=0 nokaslr mitigations=off nopti quiet"
-                   " systemd.show_status=false"
-                   # A panic ends qemu at once, with its words on the console, rather than standing still for ever;
-                   # and an NMI, by which a machine that stands still is asked where it is, is such a panic.
-                   " panic=-1 unknown_nmi_panic"
-                   # A processor that must wait misses the timer's interrupts, which the kernel would take for a fault.
-                   " no_timer_check")
+_KERNEL_OPTIONS = (
+    "root=/dev/vda rw console=ttyS0 net.ifnames=0 nokaslr mitigations=off nopti quiet"
+    " systemd.show_status=false"
+    # A panic ends qemu at once, with its words on the console, rather than standing still for ever;
+    # and an NMI, by which a machine that stands still is asked where it is, is such a panic.
+    " panic=-1 unknown_nmi_panic"
+    # A processor that must wait misses the timer's interrupts, which the kernel would take for a fault.
+    " no_timer_check"
+)
 #: The newest that is emulated without gaps, and what an emulated machine does without.
 _PROCESSOR = {"kvm": "host", "tcg": "Nehalem"}
 _ACCELERATOR = {"kvm": "kvm", "tcg": "tcg,thread=multi,tb-size=512"}
@@ -183,26 +185,60 @@ class Machine:
                 os.truncate(file.fileno(), 12 << 30)
         drives = [(image / "root.img", "raw", True), (self.directory / "files.tar", "raw", False)]
         drives += [(blank, "raw", True)] * self._disks
-        command = ["qemu-system-x86_64", "-machine", "q35", "-accel", _ACCELERATOR[accelerator],
-                   "-cpu", _PROCESSOR[accelerator], "-m", str(self._memory), "-smp", "1", "-display", "none",
-                   "-nodefaults", "-no-user-config", "-no-reboot", "-serial", f"file:{self.serial}",
-                   "-monitor", f"unix:{self._monitor},server=on,wait=off",
-                   "-kernel", image / "vmlinux", "-initrd", image / "initrd.img",
-                   "-append", f"{_KERNEL_OPTIONS} tests.address={self.address}/{self.network.PREFIX}"
-                   f"{' tests.lean' if self._lean else ''}",
-                   "-netdev", f"tap,id=n,ifname={self._tap},script=no,downscript=no",
-                   "-device", f"virtio-net-pci,netdev=n,romfile=,mac={_mac(self.address)}",
-                   "-device", "virtio-rng-pci"]
+        command = [
+            "qemu-system-x86_64",
+            "-machine",
+            "q35",
+            "-accel",
+            _ACCELERATOR[accelerator],
+            "-cpu",
+            _PROCESSOR[accelerator],
+            "-m",
+            str(self._memory),
+            "-smp",
+            "1",
+            "-display",
+            "none",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-serial",
+            f"file:{self.serial}",
+            "-monitor",
+            f"unix:{self._monitor},server=on,wait=off",
+            "-kernel",
+            image / "vmlinux",
+            "-initrd",
+            image / "initrd.img",
+            "-append",
+            f"{_KERNEL_OPTIONS} tests.address={self.address}/{self.network.PREFIX}"
+            f"{' tests.lean' if self._lean else ''}",
+            "-netdev",
+            f"tap,id=n,ifname={self._tap},script=no,downscript=no",
+            "-device",
+            f"virtio-net-pci,netdev=n,romfile=,mac={_mac(self.address)}",
+            "-device",
+            "virtio-rng-pci",
+        ]
         for number, (file, kind, writable) in enumerate(drives):
             # Changes go to a temporary file without a name: the image stays as it is.
             mode = "snapshot=on" if writable else "readonly=on"
-            command += ["-drive", f"if=none,id=d{number},file={file},format={kind},cache=unsafe,discard=unmap,{mode}",
-                        "-device", f"virtio-blk-pci,drive=d{number}"]
+            command += [
+                "-drive",
+                f"if=none,id=d{number},file={file},format={kind},cache=unsafe,discard=unmap,{mode}",
+                "-device",
+                f"virtio-blk-pci,drive=d{number}",
+            ]
         self._ready, self._lost = False, None
         with open(self.directory / "qemu.log", "w") as log:
-            self._process = subprocess.Popen(self.network.switch.command(*command), stdin=subprocess.DEVNULL,
-                                             stdout=log, stderr=log, preexec_fn=die_with_parent,
-                                             start_new_session=True)
+            self._process = subprocess.Popen(
+                self.network.switch.command(*command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+            )
         _favour(self._process.pid)
 
     def answers(self):
@@ -214,6 +250,7 @@ class Machine:
 
     def wait_ready(self, seconds):
         """Wait until the agent answers; raises AssertionError."""
+
         def ready():
             if self._process.poll() is not None:
                 raise RuntimeError(f"qemu ended: {(self.directory / 'qemu.log').read_text()}")
@@ -233,8 +270,12 @@ class Machine:
     def condition(self):
         """What there is to know of the machine from outside, for a failure's report. Never raises."""
         said = []
-        for title, look in (("qemu", self._qemu), ("qemu.log", (self.directory / "qemu.log").read_text),
-                            ("this host's memory and disk", _host), ("console, its end", self.console)):
+        for title, look in (
+            ("qemu", self._qemu),
+            ("qemu.log", (self.directory / "qemu.log").read_text),
+            ("this host's memory and disk", _host),
+            ("console, its end", self.console),
+        ):
             try:
                 said.append(f"{self.hostname}'s {title}: {look().strip()}")
             except Exception as error:  # noqa: BLE001 (a report that fails would hide the failure)
@@ -384,22 +425,31 @@ class Machine:
         """Run a command; CompletedProcess with bytes. `online` is there for the sake of Box: there is no more net."""
         command = [os.fsencode(str(part) if isinstance(part, int) else part) for part in argv]
         if uid is not None:
-            command = [b"setpriv", b"--reuid=%d" % uid, b"--regid=%d" % (uid if gid is None else gid),
-                       b"--clear-groups", *command]
+            command = [
+                b"setpriv",
+                b"--reuid=%d" % uid,
+                b"--regid=%d" % (uid if gid is None else gid),
+                b"--clear-groups",
+                *command,
+            ]
         done = self.ask("run", command, input or b"", timeout=timeout, env=env)
         if done.get("timeout"):
             raise subprocess.TimeoutExpired(shlex.join(map(os.fsdecode, command)), timeout)
         if check and done["status"]:
-            raise RuntimeError(f"{self.hostname}: {shlex.join(map(os.fsdecode, command))}: status {done['status']}\n"
-                               f"{(done['stdout'] + done['stderr']).decode(errors='replace')}")
+            raise RuntimeError(
+                f"{self.hostname}: {shlex.join(map(os.fsdecode, command))}: status {done['status']}\n"
+                f"{(done['stdout'] + done['stderr']).decode(errors='replace')}"
+            )
         return subprocess.CompletedProcess(argv, done["status"], done["stdout"], done["stderr"])
 
     def run(self, *argv, input=None, timeout=60, **options):
         """Run a command inside and wait for it; CompletedProcess with text."""
-        done = self.run_bytes(*argv, input=input.encode() if isinstance(input, str) else input, timeout=timeout,
-                              **options)
-        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(errors="replace"),
-                                           done.stderr.decode(errors="replace"))
+        done = self.run_bytes(
+            *argv, input=input.encode() if isinstance(input, str) else input, timeout=timeout, **options
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        )
 
     def output(self, *argv, input=None):
         """The bytes that a command printed, as lib.checks.files.Home wants them."""
@@ -498,8 +548,13 @@ class MachineBastion(Bastion):
 
     def install(self, package):
         """Install the .deb that lies on the tests' disk; what it depends on is in the image."""
-        return self.box.run("dpkg", "--install", f"/run/tests/{Path(package).name}", timeout=300,
-                            env={"DEBIAN_FRONTEND": "noninteractive"})
+        return self.box.run(
+            "dpkg",
+            "--install",
+            f"/run/tests/{Path(package).name}",
+            timeout=300,
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+        )
 
     def configure(self, hub_url, extra="", reload=True):
         """Write config.toml; it is read anew with each login."""
@@ -517,22 +572,26 @@ class MachineBastion(Bastion):
         """What is there now of sessions: our processes and sshd's, mounts, namespaces, sockets, files."""
         programs = (paths.PROGRAM, paths.JAIL_PROGRAM, paths.SESSION_SHELL, paths.SFTP_SERVER)
         seen = self.box.look(programs, ("/run/jupyterhub-openssh", "/tmp"))
-        sessions = [*self._of_sessions(seen, programs),
-                    *(one for one in seen["running"] if one.name == "sshd")]
+        sessions = [*self._of_sessions(seen, programs), *(one for one in seen["running"] if one.name == "sshd")]
         ignored = re.compile(r"/run/jupyterhub-openssh/(connections|(uids|pts|confined)(/.*)?)$|/tmp/systemd-private-")
-        return State(tuple(sorted(one.name for one in sessions)),
-                     tuple(mount for mount in seen["mounts"] if not self._OF_THE_SYSTEM.match(mount)),
-                     len({(kind, one.namespace(kind)) for one in sessions for kind in ("net", "mnt", "pid")}),
-                     tuple(name for name in seen["sockets"] if "jupyterhub" in name),
-                     tuple(sorted(line for line in seen["files"] if not ignored.match(line))))
+        return State(
+            tuple(sorted(one.name for one in sessions)),
+            tuple(mount for mount in seen["mounts"] if not self._OF_THE_SYSTEM.match(mount)),
+            len({(kind, one.namespace(kind)) for one in sessions for kind in ("net", "mnt", "pid")}),
+            tuple(name for name in seen["sockets"] if "jupyterhub" in name),
+            tuple(sorted(line for line in seen["files"] if not ignored.match(line))),
+        )
 
     def _running(self, *programs):
         return self._of_sessions(self.box.look(programs), programs)
 
     def _of_sessions(self, seen, programs):
         """Those processes that run one of the programs, but for what the timer runs each minute, whoever is logged in."""
-        return [one for one in self._of(seen["running"], seen["programs"], programs)
-                if one.command_line().split()[1:2] != ["metrics"]]
+        return [
+            one
+            for one in self._of(seen["running"], seen["programs"], programs)
+            if one.command_line().split()[1:2] != ["metrics"]
+        ]
 
     def close(self):
         """Stop reading the log and end the machine."""

@@ -57,8 +57,15 @@ def decode(value):
 
 def run(argv, input=b"", env=None, timeout=60, cwd="/"):
     """Run a command to its end; its group is killed when the time is up."""
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
-                               env={**ENVIRONMENT, "HOME": "/root", **(env or {})}, start_new_session=True)
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env={**ENVIRONMENT, "HOME": "/root", **(env or {})},
+        start_new_session=True,
+    )
     try:
         out, err = process.communicate(input, timeout)
     except subprocess.TimeoutExpired:
@@ -72,8 +79,15 @@ def run(argv, input=b"", env=None, timeout=60, cwd="/"):
 
 def start(argv, env=None):
     """Start a command that outlives the request; its process id."""
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env={**ENVIRONMENT, "HOME": "/root", **(env or {})}, cwd="/", start_new_session=True)
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**ENVIRONMENT, "HOME": "/root", **(env or {})},
+        cwd="/",
+        start_new_session=True,
+    )
     threading.Thread(target=process.wait, daemon=True).start()
     return process.pid
 
@@ -119,8 +133,19 @@ def running():
     """Every process but the kernel's own, with its program and its command line."""
     found = []
     for one in users_processes():
-        found.append([one.pid, one.parent, one.name, one.state, one.uid, one.executable(), one.command_line(),
-                      one.file(), [one.namespace(kind) for kind in ("net", "mnt", "pid")]])
+        found.append(
+            [
+                one.pid,
+                one.parent,
+                one.name,
+                one.state,
+                one.uid,
+                one.executable(),
+                one.command_line(),
+                one.file(),
+                [one.namespace(kind) for kind in ("net", "mnt", "pid")],
+            ]
+        )
     return found
 
 
@@ -168,8 +193,13 @@ def _device(directory):
 
 def look(programs, directories=()):
     """Several looks in one answer: the files of programs, what runs, mounts, sockets, and what is below directories."""
-    return {"programs": files_of(programs), "running": running(), "mounts": mounts(), "sockets": abstract_sockets(),
-            "files": below(directories)}
+    return {
+        "programs": files_of(programs),
+        "running": running(),
+        "mounts": mounts(),
+        "sockets": abstract_sockets(),
+        "files": below(directories),
+    }
 
 
 def signal(pid, number):
@@ -178,8 +208,10 @@ def signal(pid, number):
         os.kill(pid, number)
 
 
-REQUESTS = {one.__name__: one for one in (run, start, path, write, call, running, files_of, look, mounts, abstract_sockets,
-                                           signal)}
+REQUESTS = {
+    one.__name__: one
+    for one in (run, start, path, write, call, running, files_of, look, mounts, abstract_sockets, signal)
+}
 
 
 def read_journal(connection):
@@ -197,7 +229,7 @@ def follow(connection):
     while True:
         with more_entries:
             more_entries.wait_for(lambda: len(entries) > sent)
-            batch = entries[sent:sent + 500]
+            batch = entries[sent : sent + 500]
         sent += len(batch)
         connection.sendall(b"".join(base64.b64encode(entry) + b"\n" for entry in batch))
 

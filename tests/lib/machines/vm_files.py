@@ -70,8 +70,9 @@ class FileServer(Machine):
 @contextlib.contextmanager
 def mounted(bastion, server, path, target="/srv/homes", version="4.2", options=""):
     """A directory of the file server mounted on a bastion, with the options that administrators use."""
-    bastion.box.shell(f"mkdir -p {target}; mount -t nfs -o vers={version}{options} {server.address}:{path} {target}",
-                      timeout=120)
+    bastion.box.shell(
+        f"mkdir -p {target}; mount -t nfs -o vers={version}{options} {server.address}:{path} {target}", timeout=120
+    )
     try:
         yield target
     finally:

@@ -25,10 +25,40 @@ KERNEL = "linux-image-cloud-amd64"
 
 #: A bastion with systemd, and what an NFS server and file systems with quotas need.
 PACKAGES = (
-    KERNEL, "initramfs-tools", "cpio", "busybox-static", "zstd", "kmod", "udev", "systemd-sysv", "dbus", "libpam-systemd", "libpam-runtime",
-    "iproute2", "nftables", "procps", "psmisc", "util-linux", "python3", "ca-certificates", "adduser", "passwd", "sudo",
-    "openssh-server", "openssh-client", "openssh-sftp-server", "rsync",
-    "nfs-kernel-server", "nfs-common", "autofs", "xfsprogs", "e2fsprogs", "quota", "acl", "attr", "strace",
+    KERNEL,
+    "initramfs-tools",
+    "cpio",
+    "busybox-static",
+    "zstd",
+    "kmod",
+    "udev",
+    "systemd-sysv",
+    "dbus",
+    "libpam-systemd",
+    "libpam-runtime",
+    "iproute2",
+    "nftables",
+    "procps",
+    "psmisc",
+    "util-linux",
+    "python3",
+    "ca-certificates",
+    "adduser",
+    "passwd",
+    "sudo",
+    "openssh-server",
+    "openssh-client",
+    "openssh-sftp-server",
+    "rsync",
+    "nfs-kernel-server",
+    "nfs-common",
+    "autofs",
+    "xfsprogs",
+    "e2fsprogs",
+    "quota",
+    "acl",
+    "attr",
+    "strace",
 )
 
 #: What is loaded before the root file system is mounted: the disks and the network card.
@@ -37,18 +67,52 @@ MODULES = "virtio_pci virtio_blk virtio_net"
 #: Nothing of these is of use here, and each takes its share of the emulated processor. The machine's devices are
 #: known beforehand, so udev isn't needed either.
 MASKED = (
-    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
-    "fstrim.timer", "logrotate.timer", "man-db.timer", "systemd-tmpfiles-clean.timer", "getty@.service",
-    "serial-getty@.service", "getty.target", "systemd-random-seed.service", "systemd-timesyncd.service",
-    "nfs-server.service", "autofs.service", "systemd-journal-flush.service", "systemd-update-utmp.service",
-    "systemd-update-utmp-runlevel.service", "kmod-static-nodes.service", "quotaon.service", "rpc-statd-notify.service",
-    "fsidd.service", "nfs-blkmap.service", "modprobe@.service", "dev-hugepages.mount", "dev-mqueue.mount",
-    "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-fs-fuse-connections.mount", "sys-kernel-config.mount",
-    "proc-sys-fs-binfmt_misc.automount", "systemd-binfmt.service", "systemd-modules-load.service",
-    "systemd-sysusers.service", "systemd-tmpfiles-setup-dev.service", "systemd-tmpfiles-setup-dev-early.service",
-    "systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
-    "systemd-udev-trigger.service", "systemd-udev-load-credentials.service", "ldconfig.service",
-    "systemd-journal-catalog-update.service", "systemd-update-done.service", "run-lock.mount",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "logrotate.timer",
+    "man-db.timer",
+    "systemd-tmpfiles-clean.timer",
+    "getty@.service",
+    "serial-getty@.service",
+    "getty.target",
+    "systemd-random-seed.service",
+    "systemd-timesyncd.service",
+    "nfs-server.service",
+    "autofs.service",
+    "systemd-journal-flush.service",
+    "systemd-update-utmp.service",
+    "systemd-update-utmp-runlevel.service",
+    "kmod-static-nodes.service",
+    "quotaon.service",
+    "rpc-statd-notify.service",
+    "fsidd.service",
+    "nfs-blkmap.service",
+    "modprobe@.service",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "proc-sys-fs-binfmt_misc.automount",
+    "systemd-binfmt.service",
+    "systemd-modules-load.service",
+    "systemd-sysusers.service",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-udevd.service",
+    "systemd-udevd-control.socket",
+    "systemd-udevd-kernel.socket",
+    "systemd-udev-trigger.service",
+    "systemd-udev-load-credentials.service",
+    "ldconfig.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-update-done.service",
+    "run-lock.mount",
 )
 
 #: Takes the tests' programs from the second disk and runs the agent (vm_agent.py).
@@ -112,7 +176,7 @@ printf '127.0.0.1 localhost\\n127.0.1.1 vm\\n' >"$1/etc/hosts"
 cp "$here/tests-agent.service" "$1/etc/systemd/system/"
 install "$here/tests-agent" "$here/tests-lean-init" "$1/usr/local/sbin/"
 chroot "$1" systemctl --quiet enable ssh tests-agent
-chroot "$1" systemctl --quiet mask {' '.join(MASKED)}
+chroot "$1" systemctl --quiet mask {" ".join(MASKED)}
 mkdir -p "$1/etc/systemd/journald.conf.d"
 # The agent takes rsyslog's place: it passes on what the journal hands over.
 printf '[Journal]\\nStorage=volatile\\nForwardToSyslog=yes\\nRateLimitBurst=0\\n' >"$1/etc/systemd/journald.conf.d/tests.conf"
@@ -164,16 +228,32 @@ def build_image(suite):
 
 def _fill(work, target, suite):
     root = work / "root"
-    for name, text in (("tests-agent.service", AGENT_UNIT), ("tests-agent", AGENT), ("tests-lean-init", LEAN_INIT),
-                       ("init", RAM_DISK_INIT), ("customize", CUSTOMIZE)):
+    for name, text in (
+        ("tests-agent.service", AGENT_UNIT),
+        ("tests-agent", AGENT),
+        ("tests-lean-init", LEAN_INIT),
+        ("init", RAM_DISK_INIT),
+        ("customize", CUSTOMIZE),
+    ):
         (work / name).write_text(text)
     (work / "customize").chmod(0o755)
-    _run("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}",
-         "--aptopt=Apt::Install-Recommends \"false\"", "--dpkgopt=force-unsafe-io",
-         # The machine gets an initial RAM disk of its own.
-         "--essential-hook=mkdir -p \"$1/etc/initramfs-tools/conf.d\"",
-         "--essential-hook=echo MODULES=list >\"$1/etc/initramfs-tools/conf.d/tests\"",
-         f"--customize-hook={work}/customize \"$1\"", "--skip=cleanup/apt/lists", suite, str(root), *sources(suite))
+    _run(
+        "mmdebstrap",
+        "--quiet",
+        "--mode=root",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        '--aptopt=Apt::Install-Recommends "false"',
+        "--dpkgopt=force-unsafe-io",
+        # The machine gets an initial RAM disk of its own.
+        '--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d"',
+        '--essential-hook=echo MODULES=list >"$1/etc/initramfs-tools/conf.d/tests"',
+        f'--customize-hook={work}/customize "$1"',
+        "--skip=cleanup/apt/lists",
+        suite,
+        str(root),
+        *sources(suite),
+    )
     kernel = next((root / "boot").glob("vmlinuz-*"))
     (target / "vmlinux").write_bytes(unpacked_kernel(kernel.read_bytes()))
     shutil.copy(work / "initrd.img", target / "initrd.img")
@@ -191,7 +271,7 @@ def unpacked_kernel(image):
     sectors = image[0x1F1] or 4
     offset, length = struct.unpack_from("<II", image, 0x248)
     start = (sectors + 1) * 512 + offset
-    payload = image[start:start + length - 4]
+    payload = image[start : start + length - 4]
     tools = {b"\x02\x21": "lz4", b"\xfd\x37": "xz", b"\x28\xb5": "zstd", b"\x1f\x8b": "gzip"}
     done = subprocess.run([tools[payload[:2]], "-dc"], input=payload, stdout=subprocess.PIPE, check=False)
     if not done.stdout.startswith(b"\x7fELF"):

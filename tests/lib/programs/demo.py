@@ -65,9 +65,16 @@ SHELL, SFTP = r"\$ (\x1b\[[0-9;?]*[a-z])*$", "sftp> $"
 def start(command, token, prompt, directory):
     """Start a client on a tty, show what it prints, log in; pexpect's child at its prompt."""
     print(f"{DIM}$ {' '.join(command)}{PLAIN}", flush=True)
-    child = pexpect.spawn(command[0], ["-F", "none", *command[1:]], dimensions=(30, 100), timeout=60,
-                          encoding="utf-8", preexec_fn=die_with_parent, cwd=directory,
-                          env={"PATH": "/usr/bin:/bin", "HOME": directory, "TERM": "xterm-256color", "LANG": "C.UTF-8"})
+    child = pexpect.spawn(
+        command[0],
+        ["-F", "none", *command[1:]],
+        dimensions=(30, 100),
+        timeout=60,
+        encoding="utf-8",
+        preexec_fn=die_with_parent,
+        cwd=directory,
+        env={"PATH": "/usr/bin:/bin", "HOME": directory, "TERM": "xterm-256color", "LANG": "C.UTF-8"},
+    )
     child.logfile_read = Shown()
     child.expect(PROMPT)
     child.sendline(token)
@@ -96,9 +103,17 @@ def end(child, word):
 def recorded_terminal(user, token, port, directory):
     """A session on the user's server."""
     child = start(ssh_command(user, port, directory), token, SHELL, directory)
-    type_all(child, SHELL, (("hostname", "jupyter"), ("stty size", "30 100"), ("pwd", f"/{user}"),
-                            ("echo 'größer, 大きい, 😀'", "größer, 大きい, 😀"),
-                            ("echo 'written on the server' > note.txt", "note.txt")))
+    type_all(
+        child,
+        SHELL,
+        (
+            ("hostname", "jupyter"),
+            ("stty size", "30 100"),
+            ("pwd", f"/{user}"),
+            ("echo 'größer, 大きい, 😀'", "größer, 大きい, 😀"),
+            ("echo 'written on the server' > note.txt", "note.txt"),
+        ),
+    )
     child.setwinsize(40, 120)
     child.sendline("stty size")
     child.expect(r"\d+ \d+\r\n")
@@ -108,8 +123,19 @@ def recorded_terminal(user, token, port, directory):
 def recorded_files(user, token, port, directory):
     """The same user's files, without the server."""
     child = start(sftp_command(user, port, directory), token, SFTP, directory)
-    type_all(child, SFTP, (("pwd", f"/home/{user}"), ("ls -l", "note.txt"), ("get note.txt", "100%"),
-                           ("put note.txt copy.txt", "100%"), ("df -h", "Avail"), ("cd /", ""), ("ls", "home")))
+    type_all(
+        child,
+        SFTP,
+        (
+            ("pwd", f"/home/{user}"),
+            ("ls -l", "note.txt"),
+            ("get note.txt", "100%"),
+            ("put note.txt copy.txt", "100%"),
+            ("df -h", "Avail"),
+            ("cd /", ""),
+            ("ls", "home"),
+        ),
+    )
     end(child, "bye")
 
 

@@ -12,11 +12,43 @@ from lib.paths import REPOSITORY
 from lib.programs.circles import circles
 
 #: What a module that every process, or root's sshd, loads must not bring along.
-HEAVY = {"reqwest", "hyper", "native-tls", "openssl", "openssl-sys", "rustls", "tokio", "mio", "async-std", "smol",
-         "futures", "clap", "tungstenite", "syslog", "rayon", "ureq", "curl", "serde", "serde_json"}
+HEAVY = {
+    "reqwest",
+    "hyper",
+    "native-tls",
+    "openssl",
+    "openssl-sys",
+    "rustls",
+    "tokio",
+    "mio",
+    "async-std",
+    "smol",
+    "futures",
+    "clap",
+    "tungstenite",
+    "syslog",
+    "rayon",
+    "ureq",
+    "curl",
+    "serde",
+    "serde_json",
+}
 #: What connects to somewhere: no part of the small programs.
-TLS = {"reqwest", "hyper", "native-tls", "openssl", "openssl-sys", "rustls", "tokio", "tungstenite", "clap",
-       "hub", "server", "gateway", "admin"}
+TLS = {
+    "reqwest",
+    "hyper",
+    "native-tls",
+    "openssl",
+    "openssl-sys",
+    "rustls",
+    "tokio",
+    "tungstenite",
+    "clap",
+    "hub",
+    "server",
+    "gateway",
+    "admin",
+}
 #: What does I/O.
 IO = {"nix", "libc", "rustix"}
 FORBIDDEN = {
@@ -48,8 +80,13 @@ UNSAFE = re.compile(r"src/host/sys/\w+\.rs|(nss|pam)/src/(entry|sys)\.rs")
 
 def tree(package):
     """The names of everything a package is built with, itself left out; tests' dependencies do not count."""
-    lines = subprocess.run(["cargo", "tree", "--locked", "-p", package, "-e", "normal", "--prefix", "none"],
-                           cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(
+        ["cargo", "tree", "--locked", "-p", package, "-e", "normal", "--prefix", "none"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
     return {line.split()[0] for line in lines if line.strip()} - {package}
 
 

@@ -1,6 +1,6 @@
 """A suite's own lintian on a package, in a sandbox.
 
-    python -m lib.programs.lintian SUITE PACKAGE      prints what it says; status 1 at errors and warnings
+`python -m lib.programs.lintian SUITE PACKAGE` prints what it says; status 1 at errors and warnings.
 """
 
 import shutil
@@ -16,10 +16,20 @@ def complaints(suite, package):
     try:
         shutil.copy("/etc/resolv.conf", box.path("/etc/resolv.conf"))
         shutil.copy(package, box.path("/tmp/package.deb"))
-        box.run("apt-get", "--yes", "--quiet", "--no-install-recommends", "install", "lintian", online=True, timeout=600,
-                env={"DEBIAN_FRONTEND": "noninteractive"})
-        done = box.run("lintian", "--allow-root", "--info", "--fail-on=error,warning", "/tmp/package.deb", check=False,
-                       timeout=300)
+        box.run(
+            "apt-get",
+            "--yes",
+            "--quiet",
+            "--no-install-recommends",
+            "install",
+            "lintian",
+            online=True,
+            timeout=600,
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+        )
+        done = box.run(
+            "lintian", "--allow-root", "--info", "--fail-on=error,warning", "/tmp/package.deb", check=False, timeout=300
+        )
         return done.returncode == 0, done.stdout + done.stderr
     finally:
         box.close()

@@ -31,8 +31,9 @@ class Agents:
 
     def agent(self):
         """The one agent, waited for."""
-        (one,) = wait_for(lambda: len(self.agents()) == 1 and self.agents(),
-                          lambda: f"there is one agent: {self.agents()}")
+        (one,) = wait_for(
+            lambda: len(self.agents()) == 1 and self.agents(), lambda: f"there is one agent: {self.agents()}"
+        )
         return one
 
     def none(self, timeout=20.0):

@@ -18,6 +18,7 @@ from lib.wait import wait_for
 #: What an administrator who tests with many logins from one address would set.
 TESTS_DROP_IN = "/etc/ssh/sshd_config.d/00-tests.conf"
 
+
 @dataclass(frozen=True)
 class State:
     """What a bastion has when nobody is logged in; compared before and after."""
@@ -75,7 +76,7 @@ class Bastion:
         box.write("/etc/hosts", "127.0.0.1 localhost\n127.0.1.1 bastion\n")
         box.run("useradd", "--create-home", "--shell", "/bin/bash", "--groups", "sudo", self.ADMIN)
         box.run("chpasswd", input=f"{self.ADMIN}:{self.ADMIN_PASSWORD}\n")
-        text = ("MaxStartups 500:30:600\nMaxSessions 100\nLogLevel VERBOSE\n")
+        text = "MaxStartups 500:30:600\nMaxSessions 100\nLogLevel VERBOSE\n"
         if self.has_penalties() and not self.penalties:
             text += "PerSourcePenaltyExemptList 10.77.0.0/16\n"
         box.write(TESTS_DROP_IN, text)
@@ -96,9 +97,19 @@ class Bastion:
 
     def apt(self, *arguments, check=True):
         """Run apt-get inside, over the machine's own network."""
-        return self.box.run("apt-get", "--yes", "--quiet", "--no-install-recommends", "-o",
-                            "Dpkg::Use-Pty=0", *arguments, check=check, online=True, timeout=300,
-                            env={"DEBIAN_FRONTEND": "noninteractive"})
+        return self.box.run(
+            "apt-get",
+            "--yes",
+            "--quiet",
+            "--no-install-recommends",
+            "-o",
+            "Dpkg::Use-Pty=0",
+            *arguments,
+            check=check,
+            online=True,
+            timeout=300,
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+        )
 
     def install(self, package):
         """Install a .deb with apt, as an administrator does."""
@@ -155,8 +166,11 @@ class Bastion:
     def _of(processes, files, programs):
         """Those processes that run one of the files, or one of the programs that was deleted meanwhile."""
         names = tuple(program.removeprefix("/usr") for program in programs)
-        return [one for one in processes
-                if one.file() in files or one.executable().removesuffix(" (deleted)").endswith(names)]
+        return [
+            one
+            for one in processes
+            if one.file() in files or one.executable().removesuffix(" (deleted)").endswith(names)
+        ]
 
     def gateways(self):
         """The running gateways."""
@@ -182,11 +196,24 @@ class Bastion:
         """What is there now; two states are equal when nothing was left over."""
         everything = self.box.processes()
         names = tuple(sorted(one.name for one in everything if one.name not in ("systemd-tmpfiles",)))
-        ignored = re.compile(r"/run/(motd.*|utmp|utmp\.lock|sudo(/.*)?|adduser|jupyterhub-openssh/(connections|(uids|pts|confined)(/.*)?))$")
-        files = tuple(sorted(path for top in ("/run", "/tmp", "/var/tmp", "/dev/shm", "/var/crash")
-                             for path in self.box.files_below(top) if not ignored.match(path)))
-        return State(names, tuple(self.box.mounts()), len(self.box.namespaces(everything)),
-                     tuple(self.box.abstract_sockets()), files)
+        ignored = re.compile(
+            r"/run/(motd.*|utmp|utmp\.lock|sudo(/.*)?|adduser|jupyterhub-openssh/(connections|(uids|pts|confined)(/.*)?))$"
+        )
+        files = tuple(
+            sorted(
+                path
+                for top in ("/run", "/tmp", "/var/tmp", "/dev/shm", "/var/crash")
+                for path in self.box.files_below(top)
+                if not ignored.match(path)
+            )
+        )
+        return State(
+            names,
+            tuple(self.box.mounts()),
+            len(self.box.namespaces(everything)),
+            tuple(self.box.abstract_sockets()),
+            files,
+        )
 
     def wait_state(self, before, timeout=20.0):
         """Wait until everything is as it was: no process, mount, namespace, socket or file is left behind."""
@@ -200,8 +227,12 @@ class Bastion:
 
     def wait_quiet(self, timeout=20.0):
         """Wait until no process of ours runs."""
-        wait_for(lambda: not self.ours(), lambda: f"our processes end: {[p.command_line() for p in self.ours()]}",
-                 timeout, 0.05)
+        wait_for(
+            lambda: not self.ours(),
+            lambda: f"our processes end: {[p.command_line() for p in self.ours()]}",
+            timeout,
+            0.05,
+        )
 
     def close(self):
         """End the bastion and everything in it."""
@@ -216,5 +247,6 @@ def config_text(hub_url, extra=""):
 
 def version_of(package):
     """A .deb's version."""
-    return subprocess.run(["dpkg-deb", "--field", str(package), "Version"], capture_output=True, text=True,
-                          check=True).stdout.strip()
+    return subprocess.run(
+        ["dpkg-deb", "--field", str(package), "Version"], capture_output=True, text=True, check=True
+    ).stdout.strip()

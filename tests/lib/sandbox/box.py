@@ -32,12 +32,34 @@ class Box:
     """
 
     def __init__(self, hostname, lower=None, binds=(), tmpfs=()):
-        spec = {"lower": lower and str(lower), "hostname": hostname,
-                "binds": [[str(a), str(b)] for a, b in binds], "tmpfs": [str(path) for path in tmpfs]}
+        spec = {
+            "lower": lower and str(lower),
+            "hostname": hostname,
+            "binds": [[str(a), str(b)] for a, b in binds],
+            "tmpfs": [str(path) for path in tmpfs],
+        }
         self._launcher = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--",
-             "/usr/bin/python3", "-I", "-S", "-B", str(Path(__file__).with_name("box_init.py")), json.dumps(spec)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+            [
+                "unshare",
+                "--net",
+                "--mount",
+                "--pid",
+                "--uts",
+                "--ipc",
+                "--fork",
+                "--kill-child",
+                "--",
+                "/usr/bin/python3",
+                "-I",
+                "-S",
+                "-B",
+                str(Path(__file__).with_name("box_init.py")),
+                json.dumps(spec),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            preexec_fn=die_with_parent,
+        )
         if self._launcher.stdout.readline() != b"ready\n":
             raise RuntimeError(f"the sandbox {hostname} could not be made")
         self.pid = int(Path(f"/proc/{self._launcher.pid}/task/{self._launcher.pid}/children").read_text().split()[0])
@@ -72,8 +94,11 @@ class Box:
         enter = ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--pid"]
         if not online:
             enter.append("--net")
-        variables = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                     "HOME": "/root" if uid is None else "/tmp", "LANG": "C.UTF-8"}
+        variables = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root" if uid is None else "/tmp",
+            "LANG": "C.UTF-8",
+        }
         variables.update(env or {})
         clean = ["env", "-i", *(f"{key}={value}" for key, value in variables.items())]
         if uid is not None:
@@ -82,17 +107,29 @@ class Box:
 
     def run(self, *argv, check=True, input=None, timeout=60, **options):
         """Run a command inside and wait for it; returns subprocess.CompletedProcess with text."""
-        done = subprocess.run(self.command(*argv, **options), capture_output=True, text=True, errors="replace",
-                              timeout=timeout, **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}))
+        done = subprocess.run(
+            self.command(*argv, **options),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}),
+        )
         if check and done.returncode:
-            raise RuntimeError(f"{self.hostname}: {' '.join(map(str, argv))}: status {done.returncode}\n"
-                               f"{done.stdout}{done.stderr}")
+            raise RuntimeError(
+                f"{self.hostname}: {' '.join(map(str, argv))}: status {done.returncode}\n{done.stdout}{done.stderr}"
+            )
         return done
 
     def start(self, *argv, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, **options):
         """Start a command inside in a session of its own; returns its Process."""
-        launcher = subprocess.Popen(self.command("setsid", *argv, **options), stdin=subprocess.DEVNULL,
-                                    stdout=stdout, stderr=stderr, preexec_fn=die_with_parent)
+        launcher = subprocess.Popen(
+            self.command("setsid", *argv, **options),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            preexec_fn=die_with_parent,
+        )
 
         def child():
             if launcher.poll() is not None:

@@ -12,8 +12,9 @@ from lib.sandbox.roots import root_directory
 from lib.wait import wait_for
 
 #: What packaging/container/README.md tells administrators to add, and nothing more.
-CAPABILITIES = tuple(re.findall(r"(?m)^\| `([A-Z_]+)` \|",
-                                (paths.REPOSITORY / "packaging/container/README.md").read_text()))
+CAPABILITIES = tuple(
+    re.findall(r"(?m)^\| `([A-Z_]+)` \|", (paths.REPOSITORY / "packaging/container/README.md").read_text())
+)
 IMAGE = "localhost/jupyterhub-openssh:tests"
 BASE = "localhost/debian:tests"
 #: podman's own settings: neither the tests' machine nor its sandbox need have cgroups that podman may change, nor may
@@ -42,9 +43,11 @@ configs:
       url = "{hub_url}"
 """
 #: crun wants a cgroup file system of either version.
-CGROUPS = "mount -t tmpfs cgroup /sys/fs/cgroup && mkdir /sys/fs/cgroup/devices && " \
-          "{ mount -t cgroup -o devices cgroup /sys/fs/cgroup/devices || " \
-          "{ umount /sys/fs/cgroup && mount -t cgroup2 cgroup /sys/fs/cgroup; }; }"
+CGROUPS = (
+    "mount -t tmpfs cgroup /sys/fs/cgroup && mkdir /sys/fs/cgroup/devices && "
+    "{ mount -t cgroup -o devices cgroup /sys/fs/cgroup/devices || "
+    "{ umount /sys/fs/cgroup && mount -t cgroup2 cgroup /sys/fs/cgroup; }; }"
+)
 
 
 class ContainerHost:
@@ -57,8 +60,11 @@ class ContainerHost:
         storage = scratch / "containers"
         storage.mkdir()
         root = root_directory("trixie")
-        self.box = Box("containers", lower=root, binds=[
-            (storage, "/var/lib/containers"), (paths.REPOSITORY, "/src"), (root, "/base")])
+        self.box = Box(
+            "containers",
+            lower=root,
+            binds=[(storage, "/var/lib/containers"), (paths.REPOSITORY, "/src"), (root, "/base")],
+        )
         network.join(self.box.network, self.address)
         try:
             self._prepare(package)
@@ -70,18 +76,38 @@ class ContainerHost:
         box = self.box
         shutil.copy("/etc/resolv.conf", box.path("/etc/resolv.conf"))
         # Options that are the machine's, such as a proxy's, are apt's own.
-        box.run("apt-get", "--yes", "--quiet", "--no-install-recommends", "install", "podman", "crun", "buildah", "mount",
-                "docker-compose", online=True, timeout=300, env={"DEBIAN_FRONTEND": "noninteractive"})
+        box.run(
+            "apt-get",
+            "--yes",
+            "--quiet",
+            "--no-install-recommends",
+            "install",
+            "podman",
+            "crun",
+            "buildah",
+            "mount",
+            "docker-compose",
+            online=True,
+            timeout=300,
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+        )
         box.run("sh", "-c", CGROUPS)
         box.write("/etc/containers/containers.conf", SETTINGS)
         box.write("/etc/containers/policy.json", json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
         box.run("sh", "-c", f"tar -C /base -c . | podman import --quiet - {BASE}", timeout=300)
         shutil.copy(package, box.path("/root/package.deb"))
         limits = box.run("sh", "-c", "ulimit -Hn").stdout.strip(), box.run("bash", "-c", "ulimit -Hu").stdout.strip()
-        options = f"--isolation=chroot --network=host --ulimit nofile={limits[0]}:{limits[0]}" \
-                  f" --ulimit nproc={limits[1]}:{limits[1]}"
-        box.run("/src/packaging/container/build", IMAGE, online=True, timeout=600,
-                env={"JO_DEB": "/root/package.deb", "BASE": BASE, "BUILDER": "podman", "BUILD_OPTIONS": options})
+        options = (
+            f"--isolation=chroot --network=host --ulimit nofile={limits[0]}:{limits[0]}"
+            f" --ulimit nproc={limits[1]}:{limits[1]}"
+        )
+        box.run(
+            "/src/packaging/container/build",
+            IMAGE,
+            online=True,
+            timeout=600,
+            env={"JO_DEB": "/root/package.deb", "BASE": BASE, "BUILDER": "podman", "BUILD_OPTIONS": options},
+        )
 
     def configure(self, hub_url, extra=""):
         """Write the config.toml that containers are given."""
@@ -90,8 +116,19 @@ class ContainerHost:
     def start(self, name, *options, capabilities=CAPABILITIES, ready=True, port=22):
         """Run a container of the image with these options of podman; returns a Container."""
         added = [f"--cap-add={one}" for one in capabilities]
-        self.box.run("podman", "run", "--detach", "--quiet", f"--name={name}", "--network=host", "--cap-drop=ALL", *added,
-                     "--volume=/root/config.toml:/etc/jupyterhub-openssh/config.toml:ro", *options, IMAGE)
+        self.box.run(
+            "podman",
+            "run",
+            "--detach",
+            "--quiet",
+            f"--name={name}",
+            "--network=host",
+            "--cap-drop=ALL",
+            *added,
+            "--volume=/root/config.toml:/etc/jupyterhub-openssh/config.toml:ro",
+            *options,
+            IMAGE,
+        )
         made = Container(self, name, port)
         if ready:
             made.wait_ready()
@@ -107,8 +144,13 @@ class ContainerHost:
             self.box.start("podman", "system", "service", "--time=0", "unix:///run/podman.sock")
             wait_for(self.box.path("/run/podman.sock").exists, "podman serves its API", 20)
         files = [f"--file={file}" for file in ("/src/packaging/container/compose.yaml", "/root/override.yaml")]
-        return self.box.run("docker-compose", *files, *words, timeout=120,
-                            env={"DOCKER_HOST": "unix:///run/podman.sock", "BASTION_IMAGE": IMAGE})
+        return self.box.run(
+            "docker-compose",
+            *files,
+            *words,
+            timeout=120,
+            env={"DOCKER_HOST": "unix:///run/podman.sock", "BASTION_IMAGE": IMAGE},
+        )
 
     def close(self):
         """End the host and every container."""
@@ -140,8 +182,13 @@ class Container:
 
     def stop_in_background(self, seconds):
         """Begin to stop it; returns the Popen of podman."""
-        return subprocess.Popen(self.host.box.command("podman", "stop", f"--time={seconds}", self.name),
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            self.host.box.command("podman", "stop", f"--time={seconds}", self.name),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def running(self):
         """Whether it has not ended yet."""

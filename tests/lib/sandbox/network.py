@@ -32,8 +32,24 @@ class Network:
     def join(self, namespace, *addresses):
         """Give the namespace an eth0 on the switch with these addresses."""
         port = f"p{next(self._ports)}"
-        run(["nsenter", f"--net=/proc/{self.switch.pid}/ns/net", "--", "ip", "link", "add", port, "type", "veth",
-             "peer", "name", "eth0", "netns", str(namespace.pid)])
+        run(
+            [
+                "nsenter",
+                f"--net=/proc/{self.switch.pid}/ns/net",
+                "--",
+                "ip",
+                "link",
+                "add",
+                port,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                str(namespace.pid),
+            ]
+        )
         self.switch.run("ip", "link", "set", port, "master", "br0", "up")
         namespace.run("ip", "link", "set", "eth0", "up")
         for address in addresses:

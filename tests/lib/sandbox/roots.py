@@ -114,7 +114,7 @@ def build_root(suite, name=None, packages=PACKAGES):
         f"--include={','.join(packages)}",
         # The lists stay, so that tests can install packages without fetching them again.
         "--skip=cleanup/apt/lists",
-        "--aptopt=Apt::Install-Recommends \"false\"",
+        '--aptopt=Apt::Install-Recommends "false"',
         suite,
         str(partial),
         *sources(suite),
