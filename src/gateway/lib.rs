@@ -2,7 +2,7 @@
 //! the hub and with the user's server, and moves the bytes of all channels of the connection.
 //!
 //! A file or folder here is a room. Rooms use only those below them in this table, so that each can
-//! be read without those above; `tests/lib/circles.py` fails when two use each other.
+//! be read without those above; `tests/lib/programs/circles.py` fails when two use each other.
 //!
 //! | room | what it does |
 //! |---|---|
