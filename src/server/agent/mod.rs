@@ -1,17 +1,19 @@
-//! What is run in the user's server: the agent of docs/mux.md, how it is started and what it says before it speaks the
-//! protocol. Pure.
+//! The agent of docs/mux.md, which runs in the user's server: its sources, its start, and its
+//! markers.
+//!
+//! The markers are what is said on the terminal before the agent speaks the protocol. No I/O.
 
 use crate::terminado::shell::Nonce;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// Finds a Python and runs [`LOADER`] in it.
+/// The script that finds a Python and runs [`LOADER`] in it.
 const BOOT: &str = include_str!("boot.sh");
-/// Holds the terminal and waits for the source.
+/// The Python program that takes over the terminal and waits for the source.
 const LOADER: &str = include_str!("loader.py");
-/// What both ends agree on.
+/// The protocol's numbers, which both ends agree on.
 const PROTOCOL: &str = include_str!("protocol.py");
-/// The agent itself, in the order in which it is sent, with [`BETWEEN`] between its files.
+/// The agent's source files in the order in which they are sent, with [`BETWEEN`] between them.
 const AGENT: [&str; 6] = [
     include_str!("link.py"),
     include_str!("streams.py"),
@@ -22,57 +24,61 @@ const AGENT: [&str; 6] = [
 ];
 /// The empty lines that Python's style wants between two functions.
 const BETWEEN: &str = "\n\n";
-/// What is typed into a server's own shell, in place of [`command`]: its last line.
+/// The text whose last line is typed into a server's own shell, in place of [`command`].
 const TYPED: &str = include_str!("typed.txt");
-/// An SFTP server, for images that have none.
+/// An SFTP server in Python, for images that have none.
 pub const FILES: &str = include_str!("files.py");
 
-/// Longest output in which markers are looked for, in bytes: a shell's greeting comes first where the command is typed.
+/// How much output is searched for markers, in bytes.
+///
+/// A shell's greeting comes first where the command is typed.
 const MAX_PRINTED: usize = 256 * 1024;
-/// Longest marker, in bytes.
+/// The longest marker, in bytes.
 const MAX_MARKER: usize = 512;
 
-/// The `shell_command` that starts the agent.
+/// Returns the `shell_command` that starts the agent.
 #[must_use]
 pub fn command(nonce: &Nonce) -> Vec<String> {
     ["/bin/sh", "-c", BOOT, "jupyterhub-openssh", nonce.as_str(), LOADER].map(str::to_owned).into()
 }
 
-/// A line that does the same when it is typed into a shell; then [`boot`] has to be sent, after [`Marker::Typed`].
+/// Returns a line that starts the agent when it is typed into a shell.
+///
+/// After [`Marker::Typed`], send [`boot`].
 #[must_use]
 pub fn typed(nonce: &Nonce) -> String {
     let length = boot(nonce).len().to_string();
     let line = TYPED.trim_end().lines().last().unwrap_or_default();
     let line = line.replace("{NONCE}", nonce.as_str()).replace("{LENGTH}", &length);
-    // A blank keeps it out of most shells' histories; a carriage return is what the Enter key sends.
+    // A blank keeps the line out of most shells' histories; the Enter key sends a carriage return.
     format!(" {line}\r")
 }
 
-/// What the typed line waits for: [`command`], as a shell's text.
+/// Returns what the typed line waits for: [`command`], as a shell's text.
 #[must_use]
 pub fn boot(nonce: &Nonce) -> String {
-    // Neither the loader nor a nonce has a single quote; a test holds that.
+    // Neither the loader nor a nonce contains a single quote; a test checks that.
     format!("set -- {} '{LOADER}'\n{BOOT}", nonce.as_str())
 }
 
-/// The line that carries the agent's source.
+/// Returns the line that carries the agent's source.
 #[must_use]
 pub fn source() -> String {
     format!("~{}\n", STANDARD.encode([PROTOCOL, &AGENT.join(BETWEEN)].concat()))
 }
 
-/// What is said before the agent greets.
+/// A message on the terminal from before the agent greets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marker {
-    /// `sh`
+    /// `sh`: the script runs.
     Shell,
-    /// `typed`
+    /// `typed`: the typed line runs and waits for [`boot`].
     Typed,
-    /// `no-python`
+    /// `no-python`: the server has no Python that can run the agent.
     NoPython,
-    /// `loader`
+    /// `loader`: the loader runs and waits for [`source`].
     Loader,
-    /// `bad-source`
+    /// `bad-source`: the source arrived damaged.
     BadSource,
 }
 
@@ -84,7 +90,7 @@ pub struct Markers {
 }
 
 impl Markers {
-    /// For the markers with `nonce`.
+    /// Returns a search for the markers with `nonce`.
     #[must_use]
     pub fn new(nonce: &Nonce) -> Self {
         Self { prefix: prefix(nonce), printed: String::new() }
@@ -103,7 +109,7 @@ impl Markers {
         }
     }
 
-    /// The next marker. What stood before it is forgotten.
+    /// Returns the next marker, and forgets what came before it.
     pub fn take(&mut self) -> Option<Marker> {
         loop {
             let start = self.printed.find(&self.prefix)? + self.prefix.len();
@@ -123,7 +129,7 @@ impl Markers {
         }
     }
 
-    /// What was printed after the last marker.
+    /// Returns what was printed after the last marker.
     #[must_use]
     pub fn take_rest(&mut self) -> String {
         std::mem::take(&mut self.printed)
@@ -134,19 +140,19 @@ fn prefix(nonce: &Nonce) -> String {
     format!("\x1b]7730;{};", nonce.as_str())
 }
 
-/// Does the guardian say there that the agent has ended?
+/// True if the agent's guardian says in `text` that the agent has ended.
 #[must_use]
 pub fn is_gone(nonce: &Nonce, text: &str) -> bool {
     text.contains(&(prefix(nonce) + "gone;"))
 }
 
-/// Does the loader say there that the source did not arrive?
+/// True if the loader says in `text` that the source arrived damaged.
 #[must_use]
 pub fn is_bad_source(nonce: &Nonce, text: &str) -> bool {
     text.contains(&(prefix(nonce) + "bad-source"))
 }
 
-/// Is that one of our own markers, which a terminal repeats after a reconnect?
+/// True if `text` contains one of our own markers, which a terminal repeats after a reconnect.
 #[must_use]
 pub fn is_marker(nonce: &Nonce, text: &str) -> bool {
     text.contains(&prefix(nonce))
@@ -163,13 +169,14 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_what_can_be_sent() {
-        // One argument may have 120 KB; a terminal's line that a shell edits has 4095 bytes, and less is better.
+        // One argument may have 120 KB. A terminal's line that a shell edits has 4095 bytes; less
+        // is better.
         assert!(command(&nonce()).iter().all(|argument| argument.len() < 8 * 1024));
         let line = typed(&nonce());
         assert!(line.len() < 900 && !line.trim_end().contains(['\n', '\r']), "{} bytes", line.len());
         assert!(line.contains(&boot(&nonce()).len().to_string()));
         assert!(!LOADER.contains('\'') && LOADER.is_ascii() && BOOT.is_ascii());
-        // Its echo is no marker.
+        // The line's echo is no marker.
         let mut markers = Markers::new(&nonce());
         markers.push(&line);
         assert_eq!(markers.take(), None);

@@ -1,38 +1,38 @@
-//! Packets and their lines (docs/mux.md, "Lines" and "Packets"). Pure.
+//! Packets, and the lines that carry them (docs/mux.md, "Lines" and "Packets"). No I/O.
 
 use super::protocol::{FIRST_NUMBERED, MAX_PAYLOAD};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::{memchr, memrchr};
 
-/// Bytes before the payload.
+/// The length of what comes before the payload, in bytes.
 const HEAD: usize = 14;
-/// The checksum after it.
+/// The length of the checksum after the payload, in bytes.
 const TAIL: usize = 4;
-/// Longest packet, in bytes.
+/// The longest packet, in bytes.
 pub(crate) const MAX_PACKET: usize = HEAD + MAX_PAYLOAD + TAIL;
-/// Longest base64 of a packet, in bytes.
+/// The longest base64 of a packet, in bytes.
 pub(crate) const MAX_LINE: usize = MAX_PACKET.div_ceil(3) * 4;
-/// What a line's packet begins with.
+/// The byte that begins a packet in a line.
 pub(crate) const START: u8 = b'~';
 
-/// One packet; its payload is borrowed.
+/// One packet, with a borrowed payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// See [`kind`].
+    /// The kind, one of [`protocol::kind`](super::protocol::kind).
     pub kind: u8,
-    /// Its place in the order, or what its kind says.
+    /// The packet's place in the order, or a number whose meaning depends on the kind.
     pub number: u64,
-    /// Which stream.
+    /// The stream's number; 0 for none.
     pub stream: u32,
-    /// Which part of the stream.
+    /// The part of the stream.
     pub part: u8,
-    /// At most [`MAX_PAYLOAD`] bytes.
+    /// The payload, at most [`MAX_PAYLOAD`] bytes.
     pub payload: &'a [u8],
 }
 
 impl Packet<'_> {
-    /// Without a stream.
+    /// Returns a packet of the link itself, without a stream.
     #[must_use]
     pub fn link(kind: u8, number: u64) -> Self {
         Self { kind, number, stream: 0, part: 0, payload: &[] }
@@ -45,7 +45,7 @@ fn checksum(salt: u32, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Appends the line of a packet to `out`. `scratch` is overwritten.
+/// Appends the line of a packet to `out`, and overwrites `scratch`.
 pub fn encode(packet: &Packet<'_>, salt: u32, scratch: &mut Vec<u8>, out: &mut String) {
     debug_assert!(packet.payload.len() <= MAX_PAYLOAD);
     scratch.clear();
@@ -61,7 +61,9 @@ pub fn encode(packet: &Packet<'_>, salt: u32, scratch: &mut Vec<u8>, out: &mut S
     out.push('\n');
 }
 
-/// The packet in `text`, a candidate's base64. `scratch` is overwritten. `None` for anything that isn't a packet.
+/// Decodes the packet in `text`, a candidate's base64, and overwrites `scratch`.
+///
+/// `None` for anything that isn't a packet.
 #[must_use]
 pub(crate) fn decode<'a>(text: &[u8], salt: u32, scratch: &'a mut Vec<u8>) -> Option<Packet<'a>> {
     if text.len() > MAX_LINE {
@@ -86,24 +88,26 @@ pub(crate) fn decode<'a>(text: &[u8], salt: u32, scratch: &'a mut Vec<u8>) -> Op
     })
 }
 
-/// The salt that a nonce gives: its first 8 hexadecimal digits. 0 for anything else, which fits no agent.
+/// Returns a nonce's salt: its first 8 hexadecimal digits.
+///
+/// Anything else gives 0, which fits no agent.
 #[must_use]
 pub fn salt(nonce: &str) -> u32 {
     nonce.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
-/// Is it one of the numbered kinds?
+/// True for the numbered kinds.
 #[must_use]
 pub fn is_numbered(kind: u8) -> bool {
     kind >= FIRST_NUMBERED
 }
 
-/// What a terminal's output consists of.
+/// A piece of a terminal's output.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
-    /// What may be a packet: the base64 of a line.
+    /// The base64 of a line, which may be a packet.
     Candidate(&'a [u8]),
-    /// Anything else; at most [`MAX_LINE`] bytes at once.
+    /// Anything else, in pieces of at most [`MAX_LINE`] bytes.
     Noise(&'a [u8]),
 }
 
@@ -111,15 +115,15 @@ pub(crate) enum Piece<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     rest: Vec<u8>,
-    /// The line was too long: what follows of it is skipped.
+    /// True while the rest of a line that was too long is skipped.
     skip: bool,
 }
 
 impl Lines {
-    /// Takes the next portion, and hands each piece to `take`; its first error ends the work.
+    /// Takes the next portion, and hands each piece to `take`.
     ///
     /// # Errors
-    /// What `take` says.
+    /// Stops at the first error of `take` and returns it.
     pub(crate) fn push<E>(
         &mut self,
         text: &[u8],
@@ -145,7 +149,7 @@ impl Lines {
             return Ok(());
         }
         self.rest.extend_from_slice(left);
-        // One byte for the start; noise may stand before it.
+        // One byte more for the start; noise may come before it.
         while self.rest.len() > MAX_LINE + 1 {
             let start = memrchr(START, &self.rest).unwrap_or(self.rest.len());
             let cut = if start == 0 { self.rest.len() } else { start };
@@ -156,20 +160,21 @@ impl Lines {
             }
             if long {
                 self.skip = true;
-                // It began as a candidate: what is missing has to be asked for.
+                // It began as a candidate: the packet is missing, and the caller must ask for it
+                // again.
                 take(Piece::Candidate(&[]))?;
             }
         }
         Ok(())
     }
 
-    /// What has come of a line that isn't complete.
+    /// Returns the beginning of a line that isn't complete.
     #[must_use]
     pub(crate) fn rest(&self) -> &[u8] {
         &self.rest
     }
 
-    /// Forgets it: what comes next does not continue it.
+    /// Forgets the incomplete line: what comes next does not continue it.
     pub(crate) fn clear(&mut self) {
         (self.rest, self.skip) = (Vec::new(), false);
     }

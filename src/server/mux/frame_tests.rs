@@ -89,7 +89,7 @@ fn noise_is_told_from_packets() {
         [Noise(b"ls\r".into()), Noise(b"$ ~x".into()), candidate("y")]
     );
     assert_eq!(split(&[b"no end"]), []);
-    // Too long a candidate is a broken one; the next line counts again.
+    // A candidate that is too long counts as broken; the next line is read again.
     let long = [b"~".as_slice(), &vec![b'A'; 3 * MAX_LINE], b"\n~ok\n"].concat();
     let pieces = split(&[&long[..MAX_LINE], &long[MAX_LINE..]]);
     assert!(
@@ -99,7 +99,7 @@ fn noise_is_told_from_packets() {
     assert_eq!(pieces.last(), Some(&candidate("ok")));
 }
 
-/// The same packets and noise as in the tests of the agent.
+/// The same packets and noise as in the agent's tests.
 #[test]
 fn the_agents_packets_are_ours() {
     let text = include_str!("../../../tests/vectors/mux.json");

@@ -1,4 +1,4 @@
-//! What packets carry in JSON (docs/mux.md), bounded. Pure.
+//! The JSON that packets carry (docs/mux.md), with bounds. No I/O.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,13 +8,13 @@ use wire::session::{Tty, WindowSize};
 
 /// The version of the protocol.
 pub(crate) const VERSION: u32 = 1;
-/// Longest text in an agent's JSON that is used, in characters.
+/// How much of a text in the agent's JSON is used, in characters.
 const MAX_TEXT: usize = 1024;
 
-/// The agent's first words. Everything in it is the user's: for the log and for messages only.
+/// The agent's greeting. The user controls all of it: use it for the log and for messages only.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Hello {
-    /// Of the protocol.
+    /// The protocol's version.
     pub version: u32,
     /// Python's version.
     pub python: String,
@@ -48,14 +48,14 @@ struct RawRefused {
     error: String,
 }
 
-/// Reads HELLO's payload.
+/// Parses HELLO's payload.
 #[must_use]
 pub(crate) fn hello(payload: &[u8]) -> Option<Hello> {
     let hello: Hello = serde_json::from_slice(payload).ok()?;
     (hello.python.len() <= MAX_TEXT).then_some(hello)
 }
 
-/// Reads EXIT's payload.
+/// Parses EXIT's payload.
 #[must_use]
 pub(crate) fn exit(payload: &[u8]) -> Option<Exit> {
     let raw: RawExit = serde_json::from_slice(payload).ok()?;
@@ -69,58 +69,61 @@ pub(crate) fn exit(payload: &[u8]) -> Option<Exit> {
     }
 }
 
-/// Reads OPENED's payload: the credit of part 0.
+/// Parses OPENED's payload: the credit of part 0, in bytes.
 #[must_use]
 pub(crate) fn opened(payload: &[u8]) -> Option<usize> {
     serde_json::from_slice(payload).ok().map(|raw: RawOpened| raw.window)
 }
 
-/// Reads REFUSED's payload.
+/// Parses REFUSED's payload: the reason.
 #[must_use]
 pub(crate) fn refused(payload: &[u8]) -> Option<String> {
     let raw: RawRefused = serde_json::from_slice(payload).ok()?;
     Some(raw.error.chars().take(MAX_TEXT).collect())
 }
 
-/// What a new stream is to be.
+/// Describes a stream to be opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Description<'a> {
     /// A process.
     Process {
-        /// For `$SHELL -c`, in base64; none: the login shell.
+        /// The command for `$SHELL -c`, in base64; `None` for a login shell.
         #[serde(skip_serializing_if = "Option::is_none")]
         command: Option<String>,
-        /// None: pipes.
+        /// The terminal; `None` for pipes.
         #[serde(skip_serializing_if = "Option::is_none")]
         tty: Option<TtyDescription<'a>>,
-        /// What it gets beside the agent's own environment.
+        /// Variables that are added to the agent's own environment.
         environment: &'a BTreeMap<String, String>,
     },
     /// An SFTP server.
     Files {
-        /// Its Python source; none: the image's own.
+        /// The server's Python source; `None` for the image's own program.
         #[serde(skip_serializing_if = "Option::is_none")]
         source: Option<&'a str>,
-        /// Of what it makes.
+        /// The umask for new files and directories.
         umask: u32,
     },
 }
 
-/// See [`Description`].
+/// The terminal of a [`Description::Process`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TtyDescription<'a> {
     rows: u16,
     cols: u16,
     modes: &'a [(u8, u32)],
-    /// What was typed before and has been echoed, in base64.
+    /// What was typed and echoed before the process begins, in base64.
     #[serde(skip_serializing_if = "String::is_empty")]
     typed: String,
 }
 
 impl<'a> TtyDescription<'a> {
-    /// The client's terminal, and what was `typed` and echoed there before the process is. A window of no size (a client
-    /// without one) becomes the usual 24 × 80, because programs divide by it.
+    /// Describes the client's terminal, and what was `typed` and echoed there before the process
+    /// begins.
+    ///
+    /// A window without a size (from a client that has no terminal) becomes the usual 24 × 80,
+    /// because programs divide by it.
     #[must_use]
     pub fn new(tty: &'a Tty, typed: &[u8]) -> Self {
         let WindowSize { rows, cols } = tty.size;
@@ -130,7 +133,7 @@ impl<'a> TtyDescription<'a> {
 }
 
 impl<'a> Description<'a> {
-    /// A process that runs `command`, or the login shell.
+    /// Describes a process that runs `command`, or the login shell.
     #[must_use]
     pub fn process(
         command: Option<&[u8]>,
@@ -141,7 +144,7 @@ impl<'a> Description<'a> {
         Self::Process { command, tty, environment }
     }
 
-    /// The JSON, with the credit that the agent gets for parts 1 and 2.
+    /// Returns the JSON, with the credit that the agent gets for parts 1 and 2, in bytes.
     #[must_use]
     pub(crate) fn to_json(&self, window: usize) -> Vec<u8> {
         #[derive(Serialize)]
@@ -150,7 +153,7 @@ impl<'a> Description<'a> {
             description: &'a Description<'a>,
             window: usize,
         }
-        // Maps with text keys, numbers and texts: nothing that JSON lacks.
+        // Maps with text keys, numbers and texts: JSON has all of them.
         serde_json::to_vec(&Whole { description: self, window }).unwrap_or_default()
     }
 }

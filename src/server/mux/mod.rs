@@ -1,11 +1,21 @@
-//! Streams over a terminal: the gateway's end of docs/mux.md. Nothing here does I/O: text goes in, events and text
-//! come out, and the caller says what time it is. Whatever comes from the agent is hostile.
+//! Streams over a terminal: the gateway's end of docs/mux.md.
+//!
+//! Nothing here does I/O: text goes in, events and text come out, and the caller says what time it
+//! is. Everything that comes from the agent is hostile.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`frame`] | packets and the lines that carry them |
+//! | `message` | the JSON that packets carry |
+//! | `order` | numbers, acknowledgements, repetition |
+//! | [`protocol`] | the kinds of packets, and limits |
+//! | `stream` | credit and ends of one stream |
 
-pub mod frame; // packets and lines
-pub(crate) mod message; // what packets carry in JSON
-pub(crate) mod order; // numbers, acknowledgement, repetition
-pub mod protocol; // kinds and bounds
-mod stream; // credit and ends of one stream
+pub mod frame;
+pub(crate) mod message;
+pub(crate) mod order;
+pub mod protocol;
+mod stream;
 
 use frame::{Lines, Packet, Piece};
 pub use message::{Description, Exit, Hello, TtyDescription};
@@ -16,26 +26,28 @@ use std::fmt;
 use std::time::{Duration, Instant};
 use stream::Stream;
 
-/// Longest text that one call of [`Mux::transmit`] makes, unless one packet is longer: a message of that size keeps the
-/// server's other terminals waiting for no more than a few milliseconds.
+/// The longest text that one call of [`Mux::transmit`] makes, in bytes, unless one packet is
+/// longer.
+///
+/// A message of that size delays the server's other terminals by no more than a few milliseconds.
 const MESSAGE: usize = 64 * 1024;
-/// Most bytes without a packet between: an agent, or something else in its terminal, floods.
+/// The most bytes between two packets: beyond it the agent, or another program there, is flooding.
 const MAX_NOISE: usize = 64 << 20;
-/// How much of a noise is shown, in bytes, and how many of them wait to be.
+/// How much of each noise is shown, in bytes; [`MAX_NOISES`] is how many wait to be shown.
 const SHOWN_NOISE: usize = 200;
 const MAX_NOISES: usize = 16;
-/// Most bytes for one [`Mux::receive`]: a few hundred packets, however small.
+/// The most bytes to pass to one [`Mux::receive`]: a few hundred packets, however small.
 pub const PIECE: usize = 16 * 1024;
-/// Most streams at once.
+/// The most streams at once.
 const MAX_STREAMS: usize = 256;
-/// Most bytes of a goodbye, as sent and as taken.
+/// The longest goodbye, in bytes, in both directions.
 const MAX_REASON: usize = 1024;
 
 /// A stream's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u32);
 
-/// Parts of a stream that come from the agent.
+/// A part of a stream that comes from the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Part 1: standard output, the terminal, or the bytes of a connection.
@@ -62,10 +74,10 @@ impl Part {
     }
 }
 
-/// What has come of the agent.
+/// News from the agent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It is there.
+    /// The agent is there.
     Hello(Hello),
     /// A stream is open: input may be sent.
     Opened(StreamId),
@@ -75,20 +87,20 @@ pub enum Event {
     Data(StreamId, Part, Vec<u8>),
     /// A part is complete.
     Eof(StreamId, Part),
-    /// No more input is welcome.
+    /// The agent wants no more input.
     Stop(StreamId),
     /// The process has ended.
     Exit(StreamId, Exit),
     /// The stream is over.
     Closed(StreamId),
-    /// The agent ends, and why it says so.
+    /// The agent ends, for this reason.
     Bye(String),
-    /// Something else was printed; its beginning.
+    /// The beginning of something else that was printed.
     Noise(Vec<u8>),
 }
 
 impl Event {
-    /// Which stream it is about, if about one.
+    /// Returns the stream that the event is about.
     #[must_use]
     pub fn stream(&self) -> Option<StreamId> {
         match self {
@@ -116,7 +128,7 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// See the module.
+/// One link to an agent, with all its streams.
 #[derive(Debug)]
 pub struct Mux {
     salt: u32,
@@ -126,25 +138,27 @@ pub struct Mux {
     streams: BTreeMap<StreamId, Stream>,
     next_stream: u32,
     greeted: bool,
-    /// Unnumbered packets to be sent before anything else, at most one of a kind.
+    /// Unnumbered packets that are sent before anything else, at most one of a kind.
     urgent: VecDeque<(u8, u64)>,
-    /// Number of the last PING.
+    /// The number of the last PING.
     ping: u64,
-    /// The agent has said goodbye: nothing after that counts.
+    /// True after the agent has said goodbye: nothing after that counts.
     over: bool,
     reason: Option<String>,
     events: VecDeque<Event>,
     noise: usize,
-    /// Noises among the events.
+    /// How many of the events are noise.
     noises: usize,
     scratch: Vec<u8>,
-    /// Last sign of life of the agent, last question for one. What a terminal repeats after a reconnect is none.
+    /// When the agent last gave a sign of life, and when it was last asked for one.
+    ///
+    /// What a terminal repeats after a reconnect is no sign of life.
     heard: Instant,
     asked: Instant,
 }
 
 impl Mux {
-    /// For a link whose agent knows the same salt.
+    /// Returns a link to an agent that knows the same salt.
     #[must_use]
     pub fn new(salt: u32, now: Instant) -> Self {
         Self {
@@ -170,11 +184,12 @@ impl Mux {
 
     // --- from the agent ---
 
-    /// Takes what the terminal has printed. To keep the events few, give it no more than [`PIECE`] bytes at once, and take
-    /// the events between.
+    /// Takes what the terminal has printed.
+    ///
+    /// To keep the events few, pass at most [`PIECE`] bytes at once, and take the events between.
     ///
     /// # Errors
-    /// [`Violation`]: nothing that comes after it counts.
+    /// Fails if the agent broke the protocol; nothing that comes after it counts.
     pub fn receive(&mut self, text: &[u8], now: Instant) -> Result<(), Violation> {
         let mut lines = std::mem::take(&mut self.lines);
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -195,7 +210,7 @@ impl Mux {
         outcome
     }
 
-    /// What has come of it.
+    /// Returns the next event.
     pub fn event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         if matches!(event, Event::Noise(_)) {
@@ -204,13 +219,13 @@ impl Mux {
         Some(event)
     }
 
-    /// Is there an event?
+    /// True if there is an event.
     #[must_use]
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
 
-    /// What was printed last and isn't a line yet.
+    /// Returns what was printed last and isn't a line yet.
     #[must_use]
     pub fn unfinished_line(&self) -> &[u8] {
         self.lines.rest()
@@ -235,7 +250,7 @@ impl Mux {
         }
     }
 
-    /// The newest of a kind says all.
+    /// Queues an unnumbered packet. The newest of a kind replaces an older one.
     fn urge(&mut self, kind: u8, number: u64) {
         self.urgent.retain(|(waiting, _)| *waiting != kind);
         self.urgent.push_back((kind, number));
@@ -325,7 +340,7 @@ impl Mux {
                 if stream.data(part, packet.payload.len())? {
                     self.events.push_back(Event::Data(id, part, packet.payload.to_vec()));
                 } else {
-                    // Nobody reads it any more.
+                    // It has no reader any more.
                     self.consumed(id, part, packet.payload.len(), now);
                 }
             }
@@ -360,8 +375,10 @@ impl Mux {
 
     // --- to the agent ---
 
-    /// Opens a stream. `window` is the credit of the parts that come from it, at most 1 MiB. `None`: there are too many,
-    /// or the description is too long.
+    /// Opens a stream.
+    ///
+    /// `window` is the credit of the parts that come from it, in bytes, at most 1 MiB. `None` if
+    /// there are too many streams, or the description is too long.
     pub fn open(&mut self, description: &Description<'_>, window: usize, now: Instant) -> Option<StreamId> {
         let window = window.min(MAX_CREDIT);
         let json = description.to_json(window);
@@ -379,14 +396,14 @@ impl Mux {
         Some(id)
     }
 
-    /// How many bytes of input a stream takes now.
+    /// Returns how many bytes of input a stream takes now.
     #[must_use]
     pub fn room(&self, id: StreamId) -> usize {
         let credit = self.streams.get(&id).map_or(0, Stream::room);
         credit.min(self.sending.room()).min(MAX_PAYLOAD)
     }
 
-    /// Sends input; at most [`Mux::room`] bytes of it are taken, and their number returned.
+    /// Sends input: at most [`Mux::room`] bytes of it. Returns how many.
     pub fn send(&mut self, id: StreamId, bytes: &[u8], now: Instant) -> usize {
         let taken = bytes.get(..self.room(id)).unwrap_or(bytes);
         if let (false, Some(stream)) = (taken.is_empty(), self.streams.get_mut(&id)) {
@@ -396,14 +413,14 @@ impl Mux {
         taken.len()
     }
 
-    /// The input is complete.
+    /// Tells the agent that the input is complete.
     pub fn eof(&mut self, id: StreamId, now: Instant) {
         if self.streams.get_mut(&id).is_some_and(Stream::end_input) {
             self.sending.queue(kind::EOF, id.0, 0, &[], now);
         }
     }
 
-    /// So much of a part has reached its reader.
+    /// Notes that `bytes` of a part have reached their reader.
     pub fn consumed(&mut self, id: StreamId, part: Part, bytes: usize, now: Instant) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if let Some(grant) = stream.consumed(part, bytes) {
@@ -411,14 +428,14 @@ impl Mux {
         }
     }
 
-    /// A part's reader has closed it.
+    /// Tells the agent that a part's reader has closed it.
     pub fn stop(&mut self, id: StreamId, part: Part, now: Instant) {
         if self.streams.get_mut(&id).is_some_and(|stream| stream.stop(part)) {
             self.sending.queue(kind::STOP, id.0, part.number(), &[], now);
         }
     }
 
-    /// The client's window has changed.
+    /// Tells the agent that the client's window has changed.
     pub fn resize(&mut self, id: StreamId, rows: u16, cols: u16, now: Instant) {
         if self.streams.contains_key(&id) {
             let [a, b] = rows.to_be_bytes();
@@ -441,14 +458,14 @@ impl Mux {
         }
     }
 
-    /// Says goodbye: the agent ends when it reads that.
+    /// Says goodbye: the agent ends when it reads this.
     pub fn bye(&mut self, reason: &str) {
         self.reason = Some(reason.chars().take(MAX_REASON / 4).collect());
     }
 
     // --- the link ---
 
-    /// The WebSocket is there again: what was on its way may be lost.
+    /// Resumes on a new WebSocket: packets may have been lost with the old one.
     pub fn reconnected(&mut self, now: Instant) {
         self.lines.clear();
         self.urgent.clear();
@@ -460,14 +477,14 @@ impl Mux {
         }
     }
 
-    /// Only the answer to this very question shows that somebody is there.
+    /// Sends a PING: only the answer to this very question shows that the agent is there.
     fn ask_for_life(&mut self, now: Instant) {
         self.asked = now;
         self.ping += 1;
         self.urge(kind::PING, self.ping);
     }
 
-    /// The next text for the terminal, if there is something to be sent.
+    /// Returns the next text for the terminal, if there is something to send.
     pub fn transmit(&mut self, now: Instant) -> Option<String> {
         self.schedule(now);
         let mut text = String::new();
@@ -511,7 +528,7 @@ impl Mux {
         }
     }
 
-    /// When [`Mux::transmit`] is to be called at the latest, after `now`.
+    /// Returns when [`Mux::transmit`] must be called at the latest, after `now`.
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         if !self.greeted {
@@ -525,21 +542,21 @@ impl Mux {
         self.heard.max(self.asked) + Duration::from_secs(PING_SECONDS)
     }
 
-    /// When the agent was last heard.
+    /// Returns when the agent last gave a sign of life.
     #[must_use]
     pub fn heard(&self) -> Instant {
         self.heard
     }
 
-    /// Does the agent leave everything unacknowledged?
+    /// Checks that the agent acknowledges what it gets.
     ///
     /// # Errors
-    /// Then it is a violation.
+    /// Fails if too much is unacknowledged.
     pub fn check(&self) -> Result<(), Violation> {
         if self.sending.is_neglected() { Err(Violation("it acknowledges nothing")) } else { Ok(()) }
     }
 
-    /// Is any stream open?
+    /// True if any stream is open.
     #[must_use]
     pub fn has_streams(&self) -> bool {
         !self.streams.is_empty()

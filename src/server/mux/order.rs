@@ -1,15 +1,19 @@
-//! Numbers, acknowledgement, repetition: each packet arrives exactly once and in order (docs/mux.md, "Packets"). Pure.
+//! The order of packets: each arrives exactly once and in order (docs/mux.md, "Packets"). No I/O.
+//!
+//! Both ends number what they send, acknowledge what they receive, and repeat what was lost.
 
 use super::frame::{self, Packet};
 use super::protocol::{ACK_BYTES, ACK_MILLISECONDS, LINK_WINDOW, REPEAT_SECONDS, RESUME_MILLISECONDS};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Most packets, and most bytes, kept for repetition: input is held back at [`LINK_WINDOW`], what opens and steers streams
-/// is not. Whoever lets them grow beyond doesn't acknowledge.
+/// The most packets kept for repetition; [`MAX_KEPT_BYTES`] limits their bytes.
+///
+/// Input is held back at [`LINK_WINDOW`]; packets that open and control streams are not. An agent
+/// that lets them grow beyond these limits doesn't acknowledge.
 const MAX_KEPT: usize = 16_384;
 const MAX_KEPT_BYTES: usize = LINK_WINDOW + (4 << 20);
-/// What a packet counts for beside its payload, in bytes.
+/// How many bytes a packet counts for in addition to its payload.
 const COST: usize = 18;
 
 /// A packet that isn't acknowledged yet.
@@ -21,40 +25,40 @@ struct Kept {
     payload: Box<[u8]>,
 }
 
-/// What is sent.
+/// The sending direction: numbers packets and keeps them until they are acknowledged.
 #[derive(Debug)]
 pub(crate) struct Sending {
-    /// Number of the first kept packet.
+    /// The number of the first kept packet.
     base: u64,
     kept: VecDeque<Kept>,
-    /// How many of them have been sent since the last repetition.
+    /// How many of the kept packets have been sent since the last repetition.
     sent: usize,
-    /// Payload and cost of the kept ones.
+    /// The payload and cost of all kept packets, in bytes.
     bytes: usize,
-    /// Last time that something was acknowledged, or that sending began anew.
+    /// When something was last acknowledged, or sending began anew.
     progress: Instant,
-    /// Nothing is sent before the other end has said what it has.
+    /// True until the other end says what it has; nothing is sent meanwhile.
     paused: bool,
 }
 
-/// The other end acknowledged what was never sent, or acknowledges nothing.
+/// An acknowledgement of something that was never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadAck;
 
 impl Sending {
-    /// Nothing sent yet.
+    /// Returns the state before anything is sent.
     #[must_use]
     pub(crate) fn new(now: Instant) -> Self {
         Self { base: 0, kept: VecDeque::new(), sent: 0, bytes: 0, progress: now, paused: false }
     }
 
-    /// How many bytes of payload may be queued.
+    /// Returns how many bytes of payload may be queued.
     #[must_use]
     pub(crate) fn room(&self) -> usize {
         LINK_WINDOW.saturating_sub(self.bytes + COST)
     }
 
-    /// Queues a packet. What carries no data is always taken.
+    /// Queues a packet, whatever [`room`](Self::room) is; only data has to respect it.
     pub(crate) fn queue(&mut self, kind: u8, stream: u32, part: u8, payload: &[u8], now: Instant) {
         if self.kept.is_empty() {
             self.progress = now;
@@ -63,13 +67,13 @@ impl Sending {
         self.kept.push_back(Kept { kind, stream, part, payload: payload.into() });
     }
 
-    /// Is there a packet to be sent now?
+    /// True if a packet can be sent now.
     #[must_use]
     pub(crate) fn is_ready(&self) -> bool {
         !self.paused && self.sent < self.kept.len()
     }
 
-    /// The next packet to be sent.
+    /// Returns the next packet to send.
     pub(crate) fn take(&mut self) -> Option<Packet<'_>> {
         if !self.is_ready() {
             return None;
@@ -80,10 +84,10 @@ impl Sending {
         Some(Packet { kind: kept.kind, number, stream: kept.stream, part: kept.part, payload: &kept.payload })
     }
 
-    /// The other end has everything before `number`. Is that progress?
+    /// Notes that the other end has everything before `number`; returns whether that is new.
     ///
     /// # Errors
-    /// [`BadAck`]
+    /// Fails if `number` acknowledges something that was never queued.
     pub(crate) fn acknowledge(&mut self, number: u64, now: Instant) -> Result<bool, BadAck> {
         let sent_ever = self.base + self.kept.len() as u64;
         if number > sent_ever {
@@ -109,67 +113,67 @@ impl Sending {
         self.progress = now;
     }
 
-    /// Sends nothing until the next acknowledgement, and then everything again.
+    /// Sends nothing until the next acknowledgement, and then everything that is missing.
     pub(crate) fn pause(&mut self, now: Instant) {
         self.paused = true;
         self.progress = now;
     }
 
-    /// Does the other end still have to say what it has?
+    /// True while the other end still has to say what it has.
     #[must_use]
     pub(crate) fn is_paused(&self) -> bool {
         self.paused
     }
 
-    /// When to repeat by ourselves; while paused: when to ask again.
+    /// Returns when to repeat unasked; while paused, when to ask again.
     #[must_use]
     pub(crate) fn repeat_at(&self) -> Option<Instant> {
         (self.paused || self.sent > 0).then(|| self.progress + Duration::from_secs(REPEAT_SECONDS))
     }
 
-    /// Has the other end stopped acknowledging?
+    /// True if the other end has stopped acknowledging.
     #[must_use]
     pub(crate) fn is_neglected(&self) -> bool {
         self.kept.len() > MAX_KEPT || self.bytes > MAX_KEPT_BYTES
     }
 }
 
-/// What is received.
+/// The receiving direction: finds what is new, repeated or missing.
 #[derive(Debug)]
 pub(crate) struct Receiving {
     expected: u64,
-    /// Payload since the last ACK, and when the first of it came.
+    /// Payload received since the last ACK, in bytes, and when the first of it came.
     unacknowledged: usize,
     since: Option<Instant>,
-    /// RESUME has been sent at that time, without progress since.
+    /// When RESUME was sent; `None` after progress.
     asked: Option<Instant>,
 }
 
 /// What to do with a numbered packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// It is next.
+    /// The packet is the next one.
     Take,
-    /// It has been before.
+    /// The packet came before.
     Repetition,
-    /// Something is missing.
+    /// Packets before it are missing.
     Gap,
 }
 
 impl Receiving {
-    /// Nothing received yet.
+    /// Returns the state before anything is received.
     #[must_use]
     pub(crate) fn new() -> Self {
         Self { expected: 0, unacknowledged: 0, since: None, asked: None }
     }
 
-    /// The next number.
+    /// Returns the number of the next packet.
     #[must_use]
     pub(crate) fn expected(&self) -> u64 {
         self.expected
     }
 
-    /// Looks at a numbered packet.
+    /// Compares a numbered packet with what is expected.
     pub(crate) fn look(&mut self, packet: &Packet<'_>, now: Instant) -> Turn {
         debug_assert!(frame::is_numbered(packet.kind));
         if packet.number > self.expected {
@@ -185,7 +189,7 @@ impl Receiving {
         Turn::Take
     }
 
-    /// May RESUME be sent?
+    /// True if RESUME may be sent now, and notes that it is.
     pub(crate) fn may_ask(&mut self, now: Instant) -> bool {
         let again = self.asked.is_none_or(|at| now >= at + Duration::from_millis(RESUME_MILLISECONDS));
         if again {
@@ -194,7 +198,7 @@ impl Receiving {
         again
     }
 
-    /// When an ACK is due.
+    /// Returns when an ACK is due.
     #[must_use]
     pub(crate) fn acknowledge_at(&self) -> Option<Instant> {
         let since = self.since?;
@@ -205,7 +209,7 @@ impl Receiving {
         })
     }
 
-    /// An ACK is being sent.
+    /// Notes that an ACK is being sent.
     pub(crate) fn acknowledged(&mut self) {
         (self.unacknowledged, self.since) = (0, None);
     }

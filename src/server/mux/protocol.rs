@@ -1,29 +1,30 @@
-//! The numbers of the protocol of docs/mux.md: its only description in code. `src/server/agent/protocol.py` is
-//! [`python`]'s text, and what the agent speaks by.
+//! The protocol's numbers (docs/mux.md), at their only place in the code.
+//!
+//! `python` writes `src/server/agent/protocol.py` from them for the agent.
 
-/// Longest payload of a packet, in bytes.
+/// The longest payload of a packet, in bytes.
 pub const MAX_PAYLOAD: usize = 32_768;
-/// Longest description of a stream, in bytes.
+/// The longest description of a stream, in bytes.
 pub(crate) const MAX_DESCRIPTION: usize = 262_144;
-/// Most payload that a sender keeps unacknowledged, in bytes.
+/// The most payload that a sender keeps unacknowledged, in bytes.
 pub(crate) const LINK_WINDOW: usize = 393_216;
-/// A receiver acknowledges after so much payload, in bytes, …
+/// How much payload a receiver acknowledges at the latest, in bytes.
 pub(crate) const ACK_BYTES: usize = 65_536;
-/// … or after so many milliseconds.
+/// How long a receiver may wait with an acknowledgement, in milliseconds.
 pub(crate) const ACK_MILLISECONDS: u64 = 40;
-/// A sender repeats what has made no progress for so many seconds.
+/// How long a sender waits for progress before it repeats, in seconds.
 pub(crate) const REPEAT_SECONDS: u64 = 10;
-/// RESUME is not sent again before progress, or after so many milliseconds.
+/// The least time between two RESUME without progress, in milliseconds.
 pub(crate) const RESUME_MILLISECONDS: u64 = 1000;
-/// The gateway says something at least every so many seconds.
+/// How often the gateway says something at least, in seconds.
 pub(crate) const PING_SECONDS: u64 = 10;
-/// An agent that hears nothing for so many seconds ends.
+/// How long an agent hears nothing before it ends, in seconds.
 #[cfg(test)]
 pub(crate) const AGENT_PATIENCE_SECONDS: u64 = 100;
-/// Most credit of a part, in bytes.
+/// The most credit of a part, in bytes.
 pub(crate) const MAX_CREDIT: usize = 1_048_576;
 
-/// Kinds of packets, by the names and numbers of docs/mux.md.
+/// The kinds of packets, by the names and numbers of docs/mux.md.
 #[allow(missing_docs)] // each is a line of the table there
 pub mod kind {
     pub const ACK: u8 = 1;
@@ -46,7 +47,7 @@ pub mod kind {
     pub const CLOSE: u8 = 27;
 }
 
-/// Kinds from this on are numbered.
+/// The first kind that is numbered, as are all after it.
 pub(crate) const FIRST_NUMBERED: u8 = kind::OPEN;
 
 /// Every kind with its name.
@@ -72,7 +73,7 @@ pub(crate) const KINDS: [(&str, u8); 18] = [
     ("CLOSE", kind::CLOSE),
 ];
 
-/// The same for the agent, as Python.
+/// Returns the same numbers for the agent, as Python.
 #[must_use]
 #[cfg(test)]
 pub(crate) fn python() -> String {

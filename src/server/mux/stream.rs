@@ -1,38 +1,38 @@
-//! Credit and ends of one stream (docs/mux.md, "Streams"). Pure.
+//! The credit and the ends of one stream (docs/mux.md, "Streams"). No I/O.
 
 use super::protocol::MAX_CREDIT;
 use super::{Part, Violation};
 
-/// The share of a window that is granted at once when it has been read.
+/// Credit is granted again once 1/`GRANT` of the window has been read.
 const GRANT: usize = 4;
 
 #[derive(Debug, Default)]
 struct Incoming {
-    /// How much may still come.
+    /// How many bytes may still come.
     credit: usize,
-    /// Read, and not granted again yet.
+    /// How many bytes were read but not granted again yet.
     read: usize,
     ended: bool,
     stopped: bool,
 }
 
-/// See the module.
+/// The state of one stream, as the gateway sees it.
 #[derive(Debug)]
 pub(crate) struct Stream {
     window: usize,
     incoming: [Incoming; 2],
-    /// How much input may still be sent; none before the stream is open.
+    /// How many bytes of input may still be sent; `None` before the stream is open.
     credit: Option<usize>,
-    /// No more input goes out.
+    /// True when no more input goes out.
     input_ended: bool,
-    /// The agent wants no more input.
+    /// True if the agent wants no more input.
     refused: bool,
     exited: bool,
     abandoned: bool,
 }
 
 impl Stream {
-    /// One that has been asked for.
+    /// Returns a stream that was asked for and isn't open yet.
     pub(crate) fn new(window: usize) -> Self {
         let part = || Incoming { credit: window, ..Incoming::default() };
         Self {
@@ -53,7 +53,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Is there a reader for them?
+    /// Counts data of a part against its credit; returns whether there is a reader for it.
     pub(crate) fn data(&mut self, part: Part, bytes: usize) -> Result<bool, Violation> {
         let abandoned = self.abandoned;
         let incoming = self.part(part);
@@ -90,7 +90,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Is that news to us?
+    /// Notes that the agent wants no more input; returns whether that is new.
     pub(crate) fn stopped(&mut self) -> bool {
         self.input_ended = true;
         !std::mem::replace(&mut self.refused, true)
@@ -104,7 +104,7 @@ impl Stream {
         self.credit = self.credit.map(|credit| credit.saturating_sub(bytes));
     }
 
-    /// Is that news to the agent? As are the three below.
+    /// Ends the input; returns whether the agent must be told.
     pub(crate) fn end_input(&mut self) -> bool {
         !std::mem::replace(&mut self.input_ended, true) && !self.abandoned
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 const SALT: u32 = 0x1234_5678;
 const WINDOW: usize = 1000;
 
-/// What an agent says.
+/// Says what an agent would say.
 struct Agent {
     number: u64,
     scratch: Vec<u8>,
@@ -34,7 +34,7 @@ impl Agent {
     }
 }
 
-/// What an agent hears.
+/// Decodes what an agent would hear.
 fn hear(text: &str) -> Vec<(u8, u64, u32, u8, Vec<u8>)> {
     text.lines()
         .map(|line| {
@@ -57,7 +57,7 @@ fn events(mux: &mut Mux) -> Vec<Event> {
     std::iter::from_fn(|| mux.event()).collect()
 }
 
-/// A link with one stream, open, that has credit for 500 bytes.
+/// A link with one open stream that has credit for 500 bytes.
 fn open(now: Instant) -> (Mux, Agent, StreamId) {
     let (mut mux, mut agent) = (Mux::new(SALT, now), Agent::new());
     mux.receive(agent.hello().as_bytes(), now).unwrap();
@@ -103,7 +103,7 @@ fn a_whole_stream() {
         ]
     );
     assert!(!mux.has_streams());
-    // What comes late for it is ignored.
+    // What arrives late for it is ignored.
     mux.receive(agent.say(kind::DATA, 1, 1, b"late").as_bytes(), now).unwrap();
     assert_eq!(events(&mut mux), []);
 }
@@ -258,7 +258,7 @@ fn what_was_lost_comes_again() {
     let heard = hear(&mux.transmit(now).unwrap());
     let data: Vec<_> = heard.iter().map(|packet| (packet.1, packet.4.as_slice())).collect();
     assert_eq!(data, [(1, &b"one"[..]), (2, b"two")]);
-    // Without an answer, and without a reconnect, it comes again by itself.
+    // Without an answer, and without a reconnect, it is sent again unasked.
     let later = now + Duration::from_secs(11);
     let again: Vec<_> =
         hear(&mux.transmit(later).unwrap()).iter().filter(|p| p.0 == kind::DATA).map(|p| p.1).collect();
@@ -284,7 +284,7 @@ fn an_agent_that_never_acknowledges_is_found_out() {
     assert!(mux.check().is_err());
 }
 
-/// An agent may repeat itself as often as it likes: what waits here stays little.
+/// An agent may repeat itself as often as it likes: little is kept here.
 #[test]
 fn floods_of_small_packets_make_no_heap() {
     let now = Instant::now();
@@ -307,7 +307,8 @@ fn floods_of_small_packets_make_no_heap() {
     assert!(events.len() < 20, "{}", events.len());
 }
 
-/// After a reconnect the terminal repeats what the agent said before: that it is alive shows only its answer to a new question.
+/// After a reconnect the terminal repeats what the agent said before: only the answer to a new
+/// question shows that it is alive.
 #[test]
 fn a_repetition_is_no_sign_of_life() {
     let now = Instant::now();
@@ -327,7 +328,7 @@ fn a_repetition_is_no_sign_of_life() {
     assert_eq!(mux.heard(), later);
 }
 
-/// Two ends of the ordering over a line that loses and repeats.
+/// Runs two ends of the ordering over a line that loses and repeats packets.
 fn lossy(losses: &[bool]) -> Vec<u8> {
     let mut now = Instant::now();
     let (mut sending, mut receiving) = (order::Sending::new(now), order::Receiving::new());

@@ -1,5 +1,6 @@
-//! Messages of a terminal's WebSocket: JSON arrays whose first element names the message
-//! (terminado `websocket.py`, `on_message` and `send_json_message`). Pure.
+//! Messages of a terminal's WebSocket: JSON arrays whose first element names the message.
+//!
+//! See terminado's `websocket.py`, `on_message` and `send_json_message`. No I/O.
 
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use std::borrow::Cow;
@@ -8,13 +9,14 @@ use std::fmt;
 /// A message from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming<'a> {
-    /// The terminal is attached. The first message, before any output.
+    /// The terminal is attached. Comes first, before any output.
     Setup,
-    /// Output of the program, borrowed from the message where it holds no JSON escape.
+    /// Output of the program, borrowed from the message if it holds no JSON escape.
     Stdout(Cow<'a, str>),
-    /// The program has ended; the server closes the WebSocket next. Carries no exit status, ever.
+    /// The program has ended, and the server closes the WebSocket next. Never carries an exit
+    /// status.
     Disconnect,
-    /// A message that this version doesn't know. To be ignored.
+    /// A message that this version doesn't know. Ignore it.
     Other,
 }
 
@@ -30,15 +32,17 @@ impl fmt::Display for BadMessage {
 
 impl std::error::Error for BadMessage {}
 
-/// From this length on, in bytes, a message is output and nothing else: what is repeated to a terminal that is attached
-/// again. General JSON would be copied twice on the way.
+/// The length, in bytes, from which a message can only be output: the replay of an attached
+/// terminal.
+///
+/// It isn't read as general JSON, which would copy it twice.
 const LONG: usize = 1 << 20;
 
 /// Reads one text message. The caller bounds its length (the WebSocket's limit).
 ///
 /// # Errors
-/// [`BadMessage`] for malformed JSON (a lone surrogate included), another shape than an array that begins with a
-/// string, or a `stdout` message whose second element is no string.
+/// Fails for malformed JSON (a lone surrogate included), for anything but an array that begins with
+/// a string, and for a `stdout` message whose second element is not a string.
 pub fn decode(text: &str) -> Result<Incoming<'_>, BadMessage> {
     if text.len() >= LONG {
         return long_output(text).map(Incoming::Stdout).ok_or(BadMessage);
@@ -74,7 +78,7 @@ impl<'de> Visitor<'de> for MessageVisitor {
     }
 }
 
-/// A string that is borrowed where it can be: serde's own `Cow` always copies.
+/// A string that is borrowed where possible: serde's own `Cow` always copies.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> serde::Deserialize<'de> for Text<'de> {
@@ -96,7 +100,8 @@ impl<'de> serde::Deserialize<'de> for Text<'de> {
     }
 }
 
-/// `["stdout", "…"]`, and its text: copied once if something in it is escaped, else not at all.
+/// Returns the text of `["stdout", "…"]`: copied once if something in it is escaped, else not at
+/// all.
 fn long_output(message: &str) -> Option<Cow<'_, str>> {
     let rest = space(space(message).strip_prefix('[')?);
     let rest = space(space(rest.strip_prefix("\"stdout\"")?).strip_prefix(',')?);
@@ -104,12 +109,12 @@ fn long_output(message: &str) -> Option<Cow<'_, str>> {
     space(space(rest).strip_prefix(']')?).is_empty().then_some(text)
 }
 
-/// Without the white space of JSON at the beginning.
+/// Skips JSON's white space at the beginning.
 fn space(text: &str) -> &str {
     text.trim_start_matches([' ', '\t', '\n', '\r'])
 }
 
-/// A JSON string (RFC 8259, section 7) and what follows it.
+/// Reads a JSON string (RFC 8259, section 7), and returns it and the rest.
 fn string(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let text = text.strip_prefix('"')?;
     let mut unescaped: Option<String> = None;
@@ -139,7 +144,7 @@ fn string(text: &str) -> Option<(Cow<'_, str>, &str)> {
     }
 }
 
-/// What follows a backslash: the character, and how many bytes it takes.
+/// Reads what follows a backslash: the character, and how many bytes it takes.
 fn escape(after: &[u8]) -> Option<(char, usize)> {
     let simple = |character| Some((character, 1));
     match after.first()? {
@@ -169,7 +174,9 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |number, digit| Some(number << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// The message that types `text`. To keep it to [`crate::terminado::pacing::MESSAGE`] bytes is the caller's duty.
+/// Returns the message that types `text`.
+///
+/// The caller keeps it to `pacing::MESSAGE` bytes.
 #[must_use]
 pub fn stdin(text: &str) -> String {
     let mut message = String::with_capacity(text.len() + text.len() / 8 + 16);
@@ -179,7 +186,7 @@ pub fn stdin(text: &str) -> String {
     message
 }
 
-/// The same for lines of an agent: base64 and line feeds need little looking at.
+/// Like [`stdin`] for the agent's lines: base64 and line feeds need little inspection.
 #[must_use]
 pub fn stdin_lines(text: &str) -> String {
     debug_assert!(text.bytes().all(|b| b == b'\n' || b.is_ascii_graphic() && b != b'"' && b != b'\\'));
@@ -198,8 +205,9 @@ pub fn stdin_lines(text: &str) -> String {
     message
 }
 
-/// The message that sets the window's size: **rows first**. Zero (a client without a window) becomes the
-/// usual 24 × 80, because programs divide by it.
+/// Returns the message that sets the window's size: **rows first**.
+///
+/// Zero (a client without a window) becomes the usual 24 × 80, because programs divide by it.
 #[must_use]
 pub fn set_size(rows: u16, columns: u16) -> String {
     let rows = if rows == 0 { 24 } else { rows };
@@ -207,7 +215,7 @@ pub fn set_size(rows: u16, columns: u16) -> String {
     format!("[\"set_size\",{rows},{columns}]")
 }
 
-/// Appends `text` as a JSON string (RFC 8259, section 7): what must be escaped is, the rest stays UTF-8.
+/// Appends `text` as a JSON string (RFC 8259, section 7), with only the escapes that it needs.
 fn push_json_string(out: &mut String, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push('"');
@@ -327,7 +335,7 @@ mod tests {
             prop_assert_eq!(decode(&message), Ok(Incoming::Stdout(text.into())));
         }
 
-        /// As serde_json does.
+        /// Agrees with serde_json.
         #[test]
         fn strings_are_read_as_any_json(
             text in ".*",

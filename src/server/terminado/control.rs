@@ -1,58 +1,64 @@
-//! The control terminal: a second terminal of the same server in which a small Python program watches the
-//! first one's tty. It tells exactly how much typed input is still unread, suspends and resumes the program's output
-//! (for a slow client), and throws unread input away before the terminal is deleted.
+//! The control terminal: a second terminal of the same server that watches the first one's tty.
 //!
-//! Opened only when it is needed. [`ControlLink`] is the pure half: it encodes requests as text to type, and reads the
-//! answers from the output.
+//! A small Python program runs in it. It tells exactly how much typed input is still unread,
+//! suspends and resumes the program's output (for a slow client), and discards unread input before
+//! the terminal is deleted. It is opened only when it is needed. [`ControlLink`] does no I/O: it
+//! encodes requests as text to type, and reads the answers from the output.
 //!
-//! **Why an answer is exact.** The server has a single writer thread for all its terminals, first in first out. Input is
-//! sent on the terminal's WebSocket, then a ping: the pong proves that the server has queued the input. A request sent
-//! *after* that pong is queued behind it, so when the program reads the request, the input has been written to the tty.
-//! (terminado ≤ 0.15 writes in its event loop, which gives the same order.)
+//! **Why an answer is exact.** The server has a single writer thread for all its terminals, first
+//! in first out. Input is sent on the terminal's WebSocket, then a ping: the pong proves that the
+//! server has queued the input. A request sent *after* that pong is queued behind it, so when the
+//! program reads the request, the input has been written to the tty. (terminado ≤ 0.15 writes in
+//! its event loop, which gives the same order.)
 
 use crate::terminado::marker::TtyPath;
 use crate::terminado::pacing::Unread;
 use crate::terminado::shell::Nonce;
 use std::collections::VecDeque;
 
-/// The program in the control terminal.
+/// The program that runs in the control terminal.
 const PROGRAM: &str = include_str!("control.py");
-/// Longest line read; an answer has less than 64 bytes. What is longer is noise.
+/// The longest line read, in bytes. An answer has less than 64; anything longer is noise.
 const MAX_LINE: usize = 256;
-/// Most noise before the program's first word (a profile that talks), in bytes.
+/// The most noise before the program's first word (a profile that prints something), in bytes.
 const MAX_NOISE: usize = 64 * 1024;
-/// Most requests without an answer.
+/// The most requests that wait for an answer.
 const MAX_PENDING: usize = 32;
 
-/// The `shell_command` of a control terminal for the terminal that has `tty`. Python is searched on the
-/// server's PATH; a server without it answers with status 500.
+/// Returns the `shell_command` of a control terminal for the terminal that has `tty`.
+///
+/// The server looks for Python on its PATH; without one it answers with status 500.
 #[must_use]
 pub fn command(nonce: &Nonce, tty: &TtyPath) -> Vec<String> {
     let leader = tty.leader().to_string();
     ["python3", "-ISc", PROGRAM, nonce.as_str(), &tty.path(), &leader].map(str::to_owned).into()
 }
 
-/// What the control terminal says.
+/// A message from the control terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// It runs and takes requests.
+    /// The program runs and takes requests.
     Ready,
-    /// So much was unread, of what had been typed up to `position` (see [`ControlLink::ask_unread`]).
+    /// How much was unread of what had been typed up to `position`; see
+    /// [`ControlLink::ask_unread`].
     Unread {
-        /// As given with the question.
+        /// The number that the request came with.
         position: u64,
         /// Evidence for [`crate::terminado::pacing::InputWindow::evidence`].
         unread: Unread,
     },
-    /// The program's output is suspended. Lapses after 12 s without a request, with the whole control terminal: repeat it every 5 s.
+    /// The program's output is suspended.
+    ///
+    /// This lapses after 12 s without a request, when the control terminal ends: repeat it every 5
+    /// s.
     Stopped,
     /// The program's output is resumed.
     Running,
-    /// Unread input was thrown away.
+    /// Unread input was discarded.
     Drained,
-    /// The terminal that it watches has ended. No more answers will come.
+    /// The watched terminal has ended. No more answers come.
     Gone,
-    /// It doesn't work here, or doesn't keep to the protocol. Close it and go on without.
+    /// The program doesn't work here, or breaks the protocol. Close the terminal and do without.
     Failed,
 }
 
@@ -71,10 +77,10 @@ enum State {
     Over,
 }
 
-/// Requests to, and answers from, one control terminal.
+/// The requests to one control terminal, and its answers.
 #[derive(Debug)]
 pub struct ControlLink {
-    /// What every line of the program begins with.
+    /// The beginning of every line that the program writes.
     prefix: String,
     state: State,
     last_id: u32,
@@ -83,7 +89,7 @@ pub struct ControlLink {
 }
 
 impl ControlLink {
-    /// For a terminal that was started with [`command`] and the same nonce.
+    /// Returns the link to a terminal that was started with [`command`] and the same nonce.
     #[must_use]
     pub fn new(nonce: &Nonce) -> Self {
         let prefix = format!("{} ", nonce.as_str());
@@ -102,27 +108,30 @@ impl ControlLink {
         self.state == State::Ready
     }
 
-    /// Asks how much is unread. `position` comes back with the answer: the number of bytes typed before the ping
-    /// whose pong has just arrived. The answer takes up to 20 ms longer while there is unread input.
-    /// The text to type into the control terminal, or `None` when it can't be asked.
+    /// Asks how much is unread; returns the text to type into the control terminal.
+    ///
+    /// `position` comes back with the answer: the number of bytes typed before the ping whose pong
+    /// has just arrived. The answer takes up to 20 ms longer while there is unread input. `None` if
+    /// the program isn't ready, or too many requests wait.
     #[must_use]
     pub fn ask_unread(&mut self, position: u64) -> Option<String> {
         self.request(Request::Unread(position), "?")
     }
 
-    /// Suspends the program's output (as Ctrl-S would, but nothing is typed, and Ctrl-Q doesn't undo it).
+    /// Suspends the program's output (like Ctrl-S, but nothing is typed and Ctrl-Q doesn't undo
+    /// it).
     #[must_use]
     pub fn stop(&mut self) -> Option<String> {
         self.request(Request::Stop, "stop")
     }
 
-    /// Resumes it.
+    /// Resumes the program's output.
     #[must_use]
     pub fn go(&mut self) -> Option<String> {
         self.request(Request::Go, "go")
     }
 
-    /// Throws unread input away.
+    /// Discards unread input.
     #[must_use]
     pub fn drain(&mut self) -> Option<String> {
         self.request(Request::Drain, "drain")
@@ -137,7 +146,7 @@ impl ControlLink {
         Some(format!("{} {text}\n", self.last_id))
     }
 
-    /// Reads output of the control terminal. Appends what it says to `answers`.
+    /// Reads output of the control terminal, and appends its answers to `answers`.
     pub fn output(&mut self, text: &str, answers: &mut Vec<Answer>) {
         for piece in text.split_inclusive('\n') {
             if self.state == State::Over {
@@ -149,7 +158,8 @@ impl ControlLink {
                     return self.fail(answers);
                 }
             }
-            // Noise without an end must not grow. Its beginning is no answer, so its end isn't either.
+            // Noise without a line end must not grow. Its beginning is no answer, so its end isn't
+            // either.
             if self.line.len() + piece.len() <= MAX_LINE {
                 self.line.push_str(piece);
             } else {
@@ -181,7 +191,8 @@ impl ControlLink {
             }
             return;
         }
-        // Answers come in the order of the requests; anything else means that something is badly wrong.
+        // Answers come in the order of the requests; anything else means that something is badly
+        // wrong.
         let Some((_, request)) = self.pending.pop_front().filter(|(expected, _)| id == expected.to_string())
         else {
             return self.fail(answers);

@@ -1,36 +1,40 @@
-//! Typed text seen again in the output: evidence for [`crate::terminado::pacing::InputWindow::echoed`] where there is no
-//! control terminal. Pure.
+//! Recognises typed text in the output.
 //!
-//! Of what is typed, short samples are remembered that could hardly stand in the output by chance: plain visible text
-//! with some variety in it. When a sample is found in the output, it and everything typed before it was at
-//! least taken up by the line discipline. A program that prints by itself what is being pasted at it could fool
-//! this; a sample that was in the output shortly before it was typed is therefore not used.
+//! It is the evidence for [`crate::terminado::pacing::InputWindow::echoed`] where there is no
+//! control terminal. No I/O.
+//!
+//! The watch remembers short samples of what is typed that could hardly be in the output by chance:
+//! plain visible text with some variety in it. When a sample is found in the output, it and
+//! everything typed before it was at least taken up by the line discipline. A program that prints
+//! by itself what is being pasted at it could fool this, so a sample that was in the output shortly
+//! before it was typed is not used.
 
 use std::collections::VecDeque;
 
-/// Length of a sample, in bytes.
+/// The length of a sample, in bytes.
 const SAMPLE: usize = 16;
-/// A sample has at least so many different characters.
+/// How many different characters a sample has at least.
 const VARIETY: usize = 7;
-/// Typed bytes between two samples.
+/// How many typed bytes are between two samples.
 const SPACING: usize = 512;
-/// Most samples waiting; twice what the window can hold.
+/// The most samples that wait to be found; twice what the window can hold.
 const MAX_SAMPLES: usize = 48;
-/// Output kept to look for samples in, in bytes.
+/// How much output is kept to look for samples in, in bytes.
 const TAIL: usize = 4096;
 
-/// Looks for what was typed in what is put out.
+/// Looks for typed text in the output of one terminal.
 #[derive(Debug, Default)]
 pub struct EchoWatch {
-    /// Sample, and the position of its last byte.
+    /// Each sample with the position of its last byte.
     samples: VecDeque<([u8; SAMPLE], u64)>,
-    /// Last position a sample was taken at.
+    /// The position of the last sample taken.
     sampled: u64,
     tail: Vec<u8>,
 }
 
 impl EchoWatch {
-    /// `text` is typed; `position` counts what was typed before it (`InputWindow::position` before `sent`).
+    /// Takes samples of `text`, which is typed after `position` bytes (`InputWindow::position`
+    /// before `sent`).
     pub fn sent(&mut self, text: &str, position: u64) {
         let mut from = 0;
         for (at, window) in text.as_bytes().windows(SAMPLE).enumerate() {
@@ -50,8 +54,9 @@ impl EchoWatch {
         }
     }
 
-    /// Takes output; returns the position of the last typed byte that is known to be echoed, if any is by this.
-    /// Costs nothing while no sample is waited for, and is never more than a few searches of `text`.
+    /// Takes output, and returns the position of the last typed byte whose echo it shows, if any.
+    ///
+    /// Costs nothing while no sample waits, and otherwise a few searches of `text`.
     pub fn output(&mut self, text: &str) -> Option<u64> {
         let bytes = text.as_bytes();
         let recent = &bytes[bytes.len().saturating_sub(TAIL)..];
@@ -61,7 +66,8 @@ impl EchoWatch {
             let mut joined = self.tail[overlap..].to_vec();
             joined.extend_from_slice(bytes);
             let mut rest = joined.as_slice();
-            // Echoes come in order, but one may be missing (a line cut by the program's own output).
+            // Echoes come in order, but one may be missing (a line cut by the program's own
+            // output).
             let mut index = 0;
             while index < self.samples.len().min(4) {
                 let (sample, end) = self.samples[index];

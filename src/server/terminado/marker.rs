@@ -1,16 +1,17 @@
-//! The wrapper's own messages ([`crate::terminado::shell`]), taken out of a terminal's output. Pure.
+//! Takes the wrapper's own messages ([`crate::terminado::shell`]) out of a terminal's output. No
+//! I/O.
 //!
-//! A message is `ESC ] 7730 ; NONCE ; KIND ; VALUE… ESC \`: an operating-system command (ECMA-48, 8.3.89) that a
-//! terminal ignores should one ever slip through.
+//! A message is `ESC ] 7730 ; NONCE ; KIND ; VALUE… ESC \`: an operating-system command (ECMA-48,
+//! 8.3.89), which a terminal ignores should one ever slip through.
 
 use crate::terminado::shell::Nonce;
 use std::borrow::Cow;
 
-/// Longest message, in bytes. What is longer isn't one, and is passed on.
+/// The longest message, in bytes. Anything longer isn't one and is passed on.
 const MAX_MESSAGE: usize = 256;
 const END: &str = "\x1b\\";
 
-/// The tty of a terminal and the process that owns it, as the wrapper sees them in the user's server.
+/// A terminal's tty and the process that owns it, as the wrapper sees them in the user's server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TtyPath {
     number: u32,
@@ -18,20 +19,20 @@ pub struct TtyPath {
 }
 
 impl TtyPath {
-    /// Takes `/dev/pts/N` and the session leader's process id.
+    /// Parses `/dev/pts/N` and the process id of the session's leader.
     #[must_use]
     pub(crate) fn parse(path: &str, leader: &str) -> Option<Self> {
         let number = decimal(path.strip_prefix("/dev/pts/")?)?;
         Some(Self { number, leader: decimal(leader)? })
     }
 
-    /// `/dev/pts/N`.
+    /// Returns the path, `/dev/pts/N`.
     #[must_use]
     pub(crate) fn path(&self) -> String {
         format!("/dev/pts/{}", self.number)
     }
 
-    /// Process id of the session's leader, in the user's server.
+    /// Returns the process id of the session's leader, in the user's server.
     #[must_use]
     pub(crate) fn leader(&self) -> u32 {
         self.leader
@@ -41,32 +42,35 @@ impl TtyPath {
 /// A message of the wrapper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Marker {
-    /// The first thing that it says. `None` when it has no usable tty (then there can be no control terminal).
+    /// The wrapper's first message. `None`: it has no usable tty, so there can be no control
+    /// terminal.
     Tty(Option<TtyPath>),
-    /// The shell has ended with this status (128 + n for signal n). Disconnection follows.
+    /// The shell has ended with this status (128 + n for signal n). The terminal disconnects next.
     Exit(u8),
 }
 
-/// Takes the messages with one nonce out of a stream of output, also when they are split.
+/// Takes the messages with one nonce out of a stream of output, even if they are split.
 ///
-/// Holds back at most [`MAX_MESSAGE`] bytes, namely the beginning of what may become a message. The caller gives
-/// that up with [`flush`](Self::flush) when nothing more came for a while (50 ms are enough: the wrapper writes a
-/// message at once), else an ESC at the end of a message would wait for the next one.
+/// Holds back at most `MAX_MESSAGE` bytes, which may be the beginning of a message. The caller
+/// gets them with [`flush`](Self::flush) when nothing more came for a while, or an ESC at the end
+/// of a WebSocket message would wait for the next one. 50 ms are enough: the wrapper writes a
+/// message at once.
 #[derive(Debug)]
 pub struct MarkerFilter {
-    /// Everything up to the kind.
+    /// Everything before the kind.
     prefix: String,
     held: String,
 }
 
 impl MarkerFilter {
-    /// For the messages with `nonce`.
+    /// Returns a filter for the messages with `nonce`.
     #[must_use]
     pub fn new(nonce: &Nonce) -> Self {
         Self { prefix: format!("\x1b]7730;{};", nonce.as_str()), held: String::new() }
     }
 
-    /// Returns `text`, after what was held back, without messages; those are appended to `markers`.
+    /// Returns `text`, after what was held back, without messages; appends those to `markers`.
+    ///
     /// Copies nothing unless there is something to take out or to put in front.
     #[must_use]
     pub fn push<'a>(&mut self, text: &'a str, markers: &mut Vec<Marker>) -> Cow<'a, str> {
@@ -92,13 +96,13 @@ impl MarkerFilter {
         !self.held.is_empty()
     }
 
-    /// Gives up what is held back, which is to be passed on before anything that comes later.
+    /// Returns what is held back, to be passed on before anything that comes later.
     #[must_use]
     pub fn flush(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 
-    /// Where the prefix stands, or its beginning at the very end.
+    /// Returns where the prefix stands, or its beginning at the very end.
     fn next_candidate(&self, text: &str) -> Option<usize> {
         if let Some(found) = text.find(&self.prefix) {
             return Some(found);
@@ -143,7 +147,7 @@ impl MarkerFilter {
     }
 }
 
-/// A message of an unknown kind, or with a value that makes no sense, is dropped.
+/// Parses a message. `None` for an unknown kind or a value that makes no sense.
 fn parse(message: &str) -> Option<Marker> {
     let mut fields = message.split(';');
     let (kind, value, more) = (fields.next()?, fields.next()?, fields.next());
@@ -154,7 +158,7 @@ fn parse(message: &str) -> Option<Marker> {
     }
 }
 
-/// A number in plain digits, without sign or spaces.
+/// Parses a number in plain digits, without sign or spaces.
 fn decimal(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if digits { text.parse().ok() } else { None }

@@ -1,14 +1,28 @@
-//! A terminal of the user's Jupyter server: what is started in it, its WebSocket, and how much may be typed
-//! into it at a time. Nothing here blocks (but [`socket::TerminalSocket::connect`], which has a deadline) and
+//! A terminal of the user's Jupyter server (Terminado): how it is started, driven and read.
+//!
+//! Nothing here blocks, except [`socket::TerminalSocket::connect`], which has a deadline, and
 //! nothing starts a thread: the gateway's poll loop drives these pieces.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`rest`] | REST calls: bodies, and meanings of the answers |
+//! | [`shell`] | the command that runs in a terminal |
+//! | [`socket`] | the WebSocket |
+//! | [`codec`] | the WebSocket's messages |
+//! | [`utf8`] | typed bytes to text |
+//! | [`marker`] | the wrapper's own messages, taken out of the output |
+//! | [`replay`] | what is new after a reconnect |
+//! | [`pacing`] | how much more input the terminal can take |
+//! | [`echo`] | typed text seen again in the output |
+//! | [`control`] | the control terminal: exact answers about unread input, output held back |
 
-pub mod codec; // messages of a terminal's WebSocket
-pub mod control; // the control terminal: exact answers about unread input, output stopped and resumed
-pub mod echo; // typed text seen again in the output
-pub mod marker; // the wrapper's own messages, taken out of the output
-pub mod pacing; // how much more input the terminal can take
-pub mod replay; // what is new after a reconnect
-pub mod rest; // REST calls: bodies and meanings of the answers
-pub mod shell; // what is started in a terminal
-pub mod socket; // the WebSocket itself
-pub mod utf8; // bytes typed to text
+pub mod codec;
+pub mod control;
+pub mod echo;
+pub mod marker;
+pub mod pacing;
+pub mod replay;
+pub mod rest;
+pub mod shell;
+pub mod socket;
+pub mod utf8;

@@ -1,67 +1,76 @@
-//! How much more may be typed into a terminal. Pure.
+//! How much more may be typed into a terminal. No I/O.
 //!
-//! **Why there is a limit.** When the user's program ends or is deleted while the server is blocked writing
-//! to its tty, the server's main thread waits forever: the user's whole Jupyter server is frozen for good. And while it
-//! is blocked, no other terminal of that server gets a keystroke. So never more than [`LIMIT`] bytes may be unread, and
-//! they are sent in messages of at most [`MESSAGE`] bytes.
+//! **Why there is a limit.** If the user's program ends or is deleted while the server is blocked
+//! writing to its tty, the server's main thread waits forever: the user's whole Jupyter server is
+//! frozen for good. And while it is blocked, no other terminal of that server gets a keystroke. So
+//! at most [`LIMIT`] bytes may be unread, and they are sent in messages of at most `MESSAGE`
+//! bytes.
 //!
-//! **Where the numbers come from.** Linux keeps 4095 bytes in the line discipline and the rest in flip buffers behind it
-//! (`tty_buffer.c`, limit 8192 for a pty, which holds up to twice that). Between the two works a kernel
-//! thread. It doesn't wake a writer that found the flip buffers full; only the *reader* does. So one write of 12 KB
-//! blocks until the program reads, although there is room for it a moment later. A flip buffer is allocated in the size
-//! of the write, so that the room depends on it: measured with the kernel thread kept from running at all, 18 KB fit in
-//! writes of 1024 bytes, at least 11.4 KB in writes of any equal size up to that, 10.7 KB in larger ones.
+//! **Where the numbers come from.** Linux keeps 4095 bytes in the line discipline and the rest in
+//! flip buffers behind it (`tty_buffer.c`; their limit for a pty is 8192, and they hold up to twice
+//! that). A kernel thread moves bytes from these to the line discipline. It doesn't wake a writer
+//! that found the flip buffers full; only the *reader* does. So one write of 12 KB blocks until the
+//! program reads, although there is room for it a moment later. A flip buffer is allocated in the
+//! size of the write, so the room depends on that size. Measured with the kernel thread kept from
+//! running at all: 18 KB fit in writes of 1024 bytes, at least 11.4 KB in writes of any equal size
+//! up to that, and 10.7 KB in larger ones.
 //!
-//! **What counts as having been read**, strongest first:
+//! **What counts as read**, strongest first:
 //! 1. [`InputWindow::evidence`]: an answer of the control terminal ([`crate::terminado::control`]).
-//! 2. [`InputWindow::echoed`]: typed text seen again in the output ([`crate::terminado::echo`]). The kernel echoes what
-//!    enters the line discipline's buffer, not what is read, so up to 4095 bytes before it may still be unread.
-//! 3. Typing: a few bytes sent after silence, answered at once by output, time after time. Someone who types for hours
-//!    at a shell or an editor never needs the first two. Output that comes anyway (a flood, a clock) is no answer, so
-//!    that it excuses no input; the kernel's echo for a program that doesn't read is one, but it ends when its 4095
-//!    bytes are full. Answered bytes are bounded by a rate, and large inputs aren't answered this way at all.
+//! 2. [`InputWindow::echoed`]: typed text seen again in the output ([`crate::terminado::echo`]).
+//!    The kernel echoes what enters the line discipline's buffer, not what is read, so up to 4095
+//!    bytes before it may still be unread.
+//! 3. Typing: a few bytes sent after silence and answered at once by output, time after time. A
+//!    user who types for hours at a shell or an editor never needs the first two. Output that comes
+//!    anyway (a flood, a clock) is no answer and frees no room. The kernel's echo for a program
+//!    that doesn't read looks like an answer, but it stops when the 4095 bytes are full. A rate
+//!    limits how many bytes can be answered this way, and large inputs cannot at all.
 
 use std::time::{Duration, Instant};
 
-/// Most bytes that may be unread in the remote terminal, ever.
+/// The most bytes that may be unread in the remote terminal at any time.
 pub const LIMIT: usize = 11 * 1024;
-/// Most bytes of UTF-8 in one message of input, because the server writes each message to the tty in one piece.
+/// The most bytes of UTF-8 in one message of input: the server writes each message to the tty in
+/// one piece.
 pub(crate) const MESSAGE: usize = 1024;
-/// Size of the line discipline's buffer (`N_TTY_BUF_SIZE` - 1).
+/// The size of the line discipline's buffer (`N_TTY_BUF_SIZE` - 1).
 const LINE_DISCIPLINE: usize = 4095;
-/// Larger inputs than this are no typing (one mouse report or function key has about 20 bytes).
+/// The most bytes that count as typing; a mouse report or a function key has about 20.
 const TYPED: usize = 64;
-/// Typed bytes that output may answer, per second, and at once.
+/// How many typed bytes output can answer: per second, and at once.
 const TYPED_RATE: u32 = 64;
-/// Output within this time before an input makes its answer doubtful.
+/// Output that came so shortly before an input makes the input's answer doubtful.
 const SILENCE: Duration = Duration::from_millis(20);
-/// Output later than this (and two round trips) after an input doesn't answer it.
+/// Output that comes later than this (and two round trips) after an input doesn't answer it.
 const ANSWER: Duration = Duration::from_millis(150);
-/// So many inputs in a row must have been answered before answers count: a program that prints now and then
-/// seems to answer some of them.
+/// How many inputs in a row must have been answered before answers count.
+///
+/// A program that prints now and then seems to answer some of them.
 const STREAK: u8 = 3;
 
 /// What the control terminal found unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
-    /// So many bytes, with a program that reads single characters. 4095 and more mean "at least".
+    /// This many bytes, for a program that reads single characters. 4095 and more mean "at least".
     Raw(usize),
-    /// So many bytes in complete lines, with a program that reads lines. An incomplete line isn't counted.
+    /// This many bytes of complete lines, for a program that reads lines.
+    ///
+    /// An incomplete line isn't counted.
     Lines(usize),
 }
 
-/// Upper bound of what is unread in one terminal.
+/// An upper bound of what is unread in one terminal.
 #[derive(Debug)]
 pub struct InputWindow {
     unread: usize,
     position: u64,
     last_output: Option<Instant>,
     round_trip: Duration,
-    /// Typed after silence, not answered yet, and since when.
+    /// Bytes typed after silence and not answered yet; `typed_at` is when the first was sent.
     typed: usize,
     typed_at: Option<Instant>,
     streak: u8,
-    /// Typed bytes that may be answered now, in thousandths.
+    /// How many typed bytes can be answered now, in thousandths of a byte.
     allowance: u32,
     allowance_at: Option<Instant>,
 }
@@ -73,7 +82,7 @@ impl Default for InputWindow {
 }
 
 impl InputWindow {
-    /// For a new terminal.
+    /// Returns the window of a new terminal.
     #[must_use]
     pub(crate) fn new() -> Self {
         Self {
@@ -89,15 +98,16 @@ impl InputWindow {
         }
     }
 
-    /// How many bytes of UTF-8 may be sent now, in messages of at most [`MESSAGE`] bytes.
+    /// Returns how many bytes of UTF-8 may be sent now, in messages of at most `MESSAGE` bytes.
     #[must_use]
     pub fn room(&self) -> usize {
         LIMIT.saturating_sub(self.unread)
     }
 
-    /// The beginning of `text` that can be sent as the next message, cut at a character. Empty when evidence must come
-    /// first. A part that would be small only because there is little room waits for more, so that a paste
-    /// doesn't go out in crumbs.
+    /// Returns the beginning of `text` that can be sent as the next message, cut at a character.
+    ///
+    /// It is empty if evidence must come first, or if the part would be small only because there is
+    /// little room: a paste is not to go out in crumbs.
     #[must_use]
     pub fn next_message<'a>(&self, text: &'a str) -> &'a str {
         let most = MESSAGE.min(text.len());
@@ -111,20 +121,22 @@ impl InputWindow {
         &text[..end]
     }
 
-    /// At most so many bytes are unread.
+    /// Returns an upper bound of the bytes that are unread.
     #[must_use]
     pub fn unread(&self) -> usize {
         self.unread
     }
 
-    /// How many bytes were ever sent. Put it into the ping that follows an input: its pong, then a question to the
-    /// control terminal with this number, then its answer to [`evidence`](Self::evidence).
+    /// Returns how many bytes were ever sent.
+    ///
+    /// Put the number into the ping that follows an input. When its pong has come, ask the control
+    /// terminal with this number, and pass the answer to [`evidence`](Self::evidence).
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// `bytes` were sent. The caller sends no more than [`room`](Self::room).
+    /// Counts `bytes` as sent. The caller sends no more than [`room`](Self::room).
     pub fn sent(&mut self, bytes: usize, now: Instant) {
         self.unread = self.unread.saturating_add(bytes);
         self.position += bytes as u64;
@@ -140,7 +152,7 @@ impl InputWindow {
         }
     }
 
-    /// How long a ping takes at present.
+    /// Sets how long a ping takes at present.
     pub fn set_round_trip(&mut self, round_trip: Duration) {
         self.round_trip = round_trip.min(Duration::from_secs(1));
     }
@@ -155,7 +167,7 @@ impl InputWindow {
         self.streak = 0;
     }
 
-    /// The terminal put something out.
+    /// Notes that the terminal has put something out.
     pub fn output(&mut self, now: Instant) {
         self.last_output = Some(now);
         let Some(typed_at) = self.typed_at else { return };
@@ -177,11 +189,13 @@ impl InputWindow {
         self.unread -= answered;
     }
 
-    /// The control terminal's answer to a question asked when everything up to `position` was known to be in
-    /// the tty.
+    /// Takes the control terminal's answer to a question about `position`.
     ///
-    /// A full buffer says nothing about what is behind it. In canonical mode, with an incomplete line only, the
-    /// line discipline takes everything (and drops what exceeds its buffer), so nothing is behind it.
+    /// When it was asked, everything up to `position` was known to be in the tty.
+    ///
+    /// A full buffer says nothing about what is behind it. In canonical mode with only an
+    /// incomplete line, the line discipline takes everything (and drops what exceeds its buffer),
+    /// so nothing is behind it.
     pub fn evidence(&mut self, position: u64, unread: Unread) {
         let known = match unread {
             Unread::Raw(n) if n < LINE_DISCIPLINE => n,
@@ -191,7 +205,7 @@ impl InputWindow {
         self.at_most(position, known);
     }
 
-    /// Text typed up to `position` was seen again in the output.
+    /// Notes that text typed up to `position` was seen again in the output.
     pub fn echoed(&mut self, position: u64) {
         self.at_most(position, LINE_DISCIPLINE);
     }
@@ -221,7 +235,8 @@ mod tests {
             now += ms(120);
         }
         assert_eq!(window.unread(), usize::from(STREAK));
-        // A key held down, three bytes 30 times a second, for a minute; then a pause and single keys.
+        // A key held down, three bytes 30 times a second for a minute; then a pause and single
+        // keys.
         for _ in 0..1800 {
             window.sent(3, now);
             window.output(now + ms(2));
@@ -281,7 +296,8 @@ mod tests {
 
     #[test]
     fn typing_at_a_program_that_prints_now_and_then() {
-        // `watch`, once a second, never reads; raw mode without echo; a key is held down for ten minutes.
+        // `watch`, once a second, never reads: raw mode without echo, a key held down for ten
+        // minutes.
         let (mut window, start) = (InputWindow::new(), Instant::now());
         let mut sent = 0;
         for tick in 0..18_000_u64 {
@@ -298,7 +314,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model of a tty: exact answers at any time never let more than LIMIT be unread.
+        /// A model of a tty: exact answers at any time never let more than LIMIT be unread.
         #[test]
         fn never_more_than_the_limit(steps in proptest::collection::vec((0..4_u8, 0..20_000_usize), 0..200)) {
             let (mut window, now) = (InputWindow::new(), Instant::now());

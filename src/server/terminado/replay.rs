@@ -1,24 +1,29 @@
-//! What is new after a reconnect. A terminal that is attached again sends its last 1000 reads as one message
-//! (terminado `management.py`, `read_buffer`), without saying where they begin. Pure.
+//! Finds what is new after a reconnect. No I/O.
+//!
+//! A terminal that is attached again sends its last 1000 reads as one message (terminado
+//! `management.py`, `read_buffer`), without saying where they begin.
 
-/// Most bytes kept of what was received, to recognise it.
+/// How many received bytes are kept, to recognise them.
 const TAIL: usize = 64 * 1024;
-/// A shorter overlap than this, where there could be a longer one, is chance (a prompt, a line end).
+/// The shortest overlap, in bytes, that counts where a longer one is possible.
+///
+/// A shorter one is chance (a prompt, a line end).
 const LEAST_OVERLAP: usize = 32;
 
 /// What a replay adds to what was received before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replay<'a> {
-    /// Exactly this, which may be nothing.
+    /// Exactly this text, which may be empty.
     New(&'a str),
-    /// Output that repeats itself (`yes`) fits in more than one place. This is the shortest part that it can have
-    /// been; more of the same may be missing.
+    /// The output repeats itself (`yes`) and fits in more than one place.
+    ///
+    /// This is the shortest part that can be new; more of the same may be missing.
     Ambiguous(&'a str),
-    /// The replay begins after what was received: something in between is lost for good. This is what there is.
+    /// The replay begins after what was received: something in between is lost. This is the rest.
     Gap(&'a str),
 }
 
-/// Remembers the end of a terminal's output, as the server sent it (before anything is taken out of it).
+/// Remembers the end of a terminal's output, as the server sent it (before anything is taken out).
 #[derive(Debug, Default)]
 pub struct ReceivedTail {
     total: u64,
@@ -26,13 +31,13 @@ pub struct ReceivedTail {
 }
 
 impl ReceivedTail {
-    /// For a terminal attached for the first time.
+    /// Returns the tail of a terminal that is attached for the first time.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Output was received.
+    /// Remembers output that was received.
     pub fn push(&mut self, text: &str) {
         self.total += text.len() as u64;
         let bytes = text.as_bytes();
@@ -44,8 +49,9 @@ impl ReceivedTail {
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL)..]);
     }
 
-    /// What `replay`, the first output after a reconnect, adds. The caller passes the part that it shows (and no
-    /// other) to [`push`](Self::push).
+    /// Returns what `replay`, the first output after a reconnect, adds.
+    ///
+    /// The caller passes the part that it shows, and no other, to [`push`](Self::push).
     #[must_use]
     pub fn resume<'a>(&self, replay: &'a str) -> Replay<'a> {
         let tail = &self.tail[self.tail.len().saturating_sub(TAIL)..];
@@ -54,7 +60,8 @@ impl ReceivedTail {
             return Replay::New(replay);
         }
         if self.total == tail.len() as u64 {
-            // All of the output is remembered, so it stands at the beginning of the replay or (in part) nowhere.
+            // All of the output is remembered, so the replay begins with it, or nothing of it can
+            // be found.
             if let Some(new) = bytes.starts_with(tail).then(|| replay.get(tail.len()..)).flatten() {
                 return Replay::New(new);
             }
@@ -74,7 +81,9 @@ impl ReceivedTail {
     }
 }
 
-/// The longest end of `tail` that `bytes` begins with, and the second longest (Knuth, Morris, Pratt).
+/// Returns the longest end of `tail` that `bytes` begins with, and the second longest.
+///
+/// The algorithm is Knuth, Morris and Pratt's.
 fn overlaps(tail: &[u8], bytes: &[u8]) -> (usize, usize) {
     let pattern = &bytes[..bytes.len().min(tail.len())];
     let table = borders(pattern);
@@ -93,7 +102,7 @@ fn overlaps(tail: &[u8], bytes: &[u8]) -> (usize, usize) {
     (matched, matched.checked_sub(1).map_or(0, |last| table[last]))
 }
 
-/// For each prefix of `pattern`, the length of its longest proper border.
+/// Returns the length of the longest proper border of each prefix of `pattern`.
 fn borders(pattern: &[u8]) -> Vec<usize> {
     let mut table = vec![0; pattern.len()];
     let mut length = 0;
@@ -109,7 +118,7 @@ fn borders(pattern: &[u8]) -> Vec<usize> {
     table
 }
 
-/// Last place of `needle` in `text`, and whether it is the only one, in linear time.
+/// Returns the last place of `needle` in `text`, and whether it is the only one, in linear time.
 fn find_last(text: &[u8], needle: &[u8]) -> Option<(usize, bool)> {
     let table = borders(needle);
     let (mut matched, mut found) = (0, None);

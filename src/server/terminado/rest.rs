@@ -1,31 +1,33 @@
-//! REST calls about terminals (`jupyter_server_terminals/api_handlers.py`): what is asked, and what the answers
-//! mean behind a hub. Pure; the gateway makes the calls.
+//! REST calls about terminals: their bodies, and what the answers mean behind a hub.
+//!
+//! The API is that of `jupyter_server_terminals/api_handlers.py`. No I/O; the gateway makes the
+//! calls.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Longest name of a terminal accepted, in bytes. Servers count 1, 2, 3 …
+/// The longest name of a terminal accepted, in bytes. Servers count 1, 2, 3 …
 pub(crate) const MAX_NAME: usize = 64;
 
-/// The name of a terminal: `[A-Za-z0-9_]{1,64}`, so it can stand in a path as it is.
+/// The name of a terminal: `[A-Za-z0-9_]{1,64}`, so it needs no escapes in a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TerminalName(String);
 
 impl TerminalName {
-    /// Takes a name that the server gave. `None` when it could not be used in the server's own routes (`\w+`).
+    /// Takes a name that the server gave; `None` if it doesn't fit the server's own routes (`\w+`).
     #[must_use]
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         (plain && !name.is_empty() && name.len() <= MAX_NAME).then(|| Self(name.to_owned()))
     }
 
-    /// The name as it stands in a path.
+    /// Returns the name as it stands in a path.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Path below the user's server of this terminal's WebSocket.
+    /// Returns the path of this terminal's WebSocket below the user's server.
     #[must_use]
     pub fn websocket(&self) -> String {
         format!("terminals/websocket/{}", self.0)
@@ -46,9 +48,11 @@ struct Create<'a> {
     extra_env: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// Body of the POST that creates a terminal. `None` asks for the server's own shell. Each variable of
-/// `environment` is set, or with `None` removed. Servers before `jupyter_server` 1.24 ignore the body, so nothing may
-/// depend on it being honoured; one argument may have up to 120 KB.
+/// Returns the body of the POST that creates a terminal.
+///
+/// `None` asks for the server's own shell. Each variable of `environment` is set, or removed if it
+/// is `None`. Servers before `jupyter_server` 1.24 ignore the body, so nothing may depend on its
+/// being honoured. One argument may have up to 120 KB.
 #[must_use]
 pub fn create_body(command: Option<&[String]>, environment: &[(&str, Option<&str>)]) -> String {
     let extra_env = (!environment.is_empty()).then(|| {
@@ -63,24 +67,28 @@ pub fn create_body(command: Option<&[String]>, environment: &[(&str, Option<&str
 /// Why no terminal was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateError {
-    /// The user's server isn't running, or the proxy cannot reach it: ask the hub to start it. The status is for
-    /// the log.
+    /// The user's server isn't running, or the proxy cannot reach it: ask the hub to start it.
+    ///
+    /// The status is for the log.
     NotRunning(u16),
     /// The token doesn't give access to this server.
     Forbidden,
     /// The server has no terminals: switched off, or their extension isn't installed.
     NoTerminals,
-    /// The server failed (500 and such). A command that isn't on its PATH gives this too: try without one.
+    /// The server failed (500 and the like). A command that isn't on its PATH causes this too: try
+    /// without.
     Failed(u16),
     /// Success, but the answer names no usable terminal.
     BadAnswer,
-    /// An answer that this call doesn't have: of another program, or of the hub in the server's place.
+    /// An answer that this call doesn't have: from another program, or the hub in the server's
+    /// place.
     Unexpected(u16),
 }
 
 impl CreateError {
-    /// Whether the answer may be that of another than the server: the hub or a proxy in its place, or the user's default
-    /// server in that of a named one.
+    /// True if the answer may not be the server's: the hub's, a proxy's, or the default server's.
+    ///
+    /// The default server may answer in place of a named one.
     #[must_use]
     pub fn may_be_anothers(self) -> bool {
         matches!(self, Self::NoTerminals | Self::Unexpected(_))
@@ -102,16 +110,19 @@ impl fmt::Display for CreateError {
 
 impl std::error::Error for CreateError {}
 
-/// True for statuses that only a *hub or proxy* has for a user's server which isn't there: the hub's own 424, 502 to
-/// 504 of proxies.
+/// True for statuses that only a *hub or proxy* sends, for a server that isn't there.
+///
+/// They are the hub's own 424, and 502 to 504 of proxies.
 #[must_use]
 pub(crate) fn means_not_running(status: u16) -> bool {
     matches!(status, 424 | 502 | 503 | 504)
 }
 
-/// What a redirect in place of an answer means; `target` is an address, `base` the hub's with its slash. The hub
-/// sends to a page of its own whoever asks for a server that isn't running. Everything else is for the hub's model to
-/// tell: its pages for signing in, too, to which a server that *runs* may send.
+/// Returns what a redirect in place of an answer means.
+///
+/// `target` is where it leads, `base` the hub's address with its slash. For a server that isn't
+/// running the hub redirects to a page of its own. No other target says whether the server runs, so
+/// the hub's model must: even a server that *runs* may redirect to the hub's sign-in pages.
 #[must_use]
 pub fn interpret_redirect(status: u16, base: &str, target: &str) -> CreateError {
     match target.strip_prefix(base) {
@@ -122,12 +133,13 @@ pub fn interpret_redirect(status: u16, base: &str, target: &str) -> CreateError 
     }
 }
 
-/// What the answer to the POST means.
+/// Returns what the answer to the POST means.
 ///
 /// # Errors
-/// See [`CreateError`]. A 403 is the user's server refusing (JSON), or the *hub* refusing a POST that it should never
-/// have seen because that server isn't running: HTML that complains about `_xsrf`; before JupyterHub 4 it's a 405. For a
-/// named server that isn't running the user's default server may have answered.
+/// Fails with the reason why there is no terminal. A 403 with JSON is the user's server refusing. A
+/// 403 with HTML that complains about `_xsrf` is the *hub* refusing a POST that it should never
+/// have seen, because that server isn't running; before JupyterHub 4 this is a 405. For a named
+/// server that isn't running the user's default server may have answered.
 pub fn interpret_created(status: u16, body: &[u8]) -> Result<TerminalName, CreateError> {
     match status {
         200 | 201 => {
@@ -148,17 +160,18 @@ pub fn interpret_created(status: u16, body: &[u8]) -> Result<TerminalName, Creat
     }
 }
 
-/// Path below the user's server where Jupyter tells its version, to everybody.
+/// The path below the user's server where Jupyter tells its version, to everybody.
 pub const VERSION: &str = "api";
 
-/// What a server is.
+/// What kind of program a server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Jupyter Server, or the classic notebook.
     Jupyter,
-    /// Another program (a dashboard, an editor), or one that wants a login of its own; the status is for the log.
+    /// Another program (a dashboard, an editor), or one with a login of its own; the status is for
+    /// the log.
     Other(u16),
-    /// Its answer doesn't tell, or there is none.
+    /// Its answer doesn't tell, or it didn't answer.
     Unknown,
 }
 
@@ -172,7 +185,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What the answer to a GET of [`VERSION`] means.
+/// Returns what the answer to a GET of [`VERSION`] means.
 #[must_use]
 pub fn interpret_version(status: u16, body: &[u8]) -> Kind {
     #[derive(Deserialize)]
@@ -187,25 +200,25 @@ pub fn interpret_version(status: u16, body: &[u8]) -> Kind {
     }
 }
 
-/// What became of a terminal that was to be deleted.
+/// What became of a terminal after the call to delete it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// It was there and has been told to end (204).
+    /// It was there and was told to end (204).
     Done,
-    /// It is not there any more (404), or its whole server isn't.
+    /// It is no longer there (404), or its whole server isn't.
     WasGone,
     /// It may still be there; the status is for the log.
     Unknown(u16),
 }
 
-/// What the answer to the DELETE means.
+/// Returns what the answer to the DELETE means.
 #[must_use]
 pub fn interpret_deleted(status: u16, body: &[u8]) -> Deleted {
     match status {
         200 | 202 | 204 => Deleted::Done,
         404 => Deleted::WasGone,
         403 if looks_like_html(body) => Deleted::WasGone,
-        // A terminal can be deleted, so this is somebody else: the hub in the server's place, before JupyterHub 4.0.
+        // A terminal can be deleted, so this isn't the server: it is a hub before JupyterHub 4.0.
         405 => Deleted::WasGone,
         // A proxy that cannot reach the server right now says nothing about the terminal.
         301 | 302 | 303 | 307 | 308 | 424 => Deleted::WasGone,
@@ -213,13 +226,13 @@ pub fn interpret_deleted(status: u16, body: &[u8]) -> Deleted {
     }
 }
 
-/// Pages of the hub have its style sheet.
+/// True for HTML with the hub's style sheet.
 fn is_page_of_hub(body: &[u8]) -> bool {
     const STATIC: &[u8] = b"/hub/static/";
     looks_like_html(body) && body.windows(STATIC.len()).any(|part| part == STATIC)
 }
 
-/// HTML begins with `<` after white space; the servers' own answers are JSON.
+/// True if `body` begins with `<` after white space; the servers' own answers are JSON.
 fn looks_like_html(body: &[u8]) -> bool {
     body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'<')
 }
@@ -259,7 +272,7 @@ mod tests {
         let of_hub = b"\n <!DOCTYPE HTML><html><link href=\"/b/hub/static/css/style.min.css\"/>'_xsrf' argument missing</html>";
         assert_eq!(interpret_created(403, of_hub), Err(CreateError::NotRunning(403)));
         assert_eq!(interpret_created(405, of_hub), Err(CreateError::NotRunning(405)));
-        // Of a server that isn't Jupyter, or of a hub with pages of its own.
+        // From a server that isn't Jupyter, or a hub with pages of its own.
         let html = b"<html>CSRF verification failed</html>";
         assert_eq!(interpret_created(403, html), Err(CreateError::Unexpected(403)));
         assert_eq!(interpret_created(405, html), Err(CreateError::Unexpected(405)));

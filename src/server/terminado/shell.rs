@@ -1,39 +1,44 @@
-//! What is started in a terminal: a small wrapper around the user's own login shell, so that the terminal has the
-//! client's type, locale and size from the first byte on, and the shell's exit status comes back. Pure, but for
-//! [`Nonce::random`].
+//! The command that runs in a terminal: a small wrapper around the user's login shell.
 //!
-//! A server that doesn't honour `shell_command` starts its own shell instead. Then no [`crate::terminado::marker`]
-//! message ever comes, and the status of a terminal that disconnects cleanly is 0.
+//! With it the terminal has the client's type, locale and size from the first byte on, and the
+//! shell's exit status comes back. Only [`Nonce::random`] does I/O.
+//!
+//! A server that ignores `shell_command` starts its own shell instead. Then no
+//! [`crate::terminado::marker`] message ever comes, and the status of a terminal that disconnects
+//! cleanly is 0.
 
 use host::environment;
 use host::sys::random;
 use std::fmt;
 use std::io;
 
-/// The wrapper. Kept as a shell script because Python takes 10 to 100 ms to start, and every login waits for this.
+/// The wrapper: a shell script, because Python takes 10 to 100 ms to start and every login waits
+/// for it.
 const SCRIPT: &str = include_str!("shell.sh");
 
-/// What makes the wrapper's messages unforgeable for anything that is merely printed (`cat` of a file, a log of
-/// another session): 128 random bits. The user's own processes may know it; they could only fool their own session.
+/// A secret that makes the wrapper's messages unforgeable: 128 random bits.
+///
+/// Nothing that is merely printed (a file shown by `cat`, the log of another connection) can
+/// contain it. The user's own processes can know it, but can deceive only their own connection.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Nonce(String);
 
 impl Nonce {
-    /// From 16 random bytes.
+    /// Makes a nonce of 16 random bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(random::hex(&bytes))
     }
 
-    /// From the kernel's random numbers.
+    /// Makes a nonce from the kernel's random numbers.
     ///
     /// # Errors
-    /// When /dev/urandom cannot be read.
+    /// Fails if /dev/urandom cannot be read.
     pub fn random() -> io::Result<Self> {
         random::bytes().map(Self::from_bytes)
     }
 
-    /// 32 lower-case hexadecimal digits.
+    /// Returns the nonce as 32 lower-case hexadecimal digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -46,18 +51,18 @@ impl fmt::Debug for Nonce {
     }
 }
 
-/// The client's variables that are passed on ([`host::environment`]).
+/// The client's variables that are passed on (see [`host::environment`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    /// With no variable: everything is as the server has it.
+    /// Returns an environment without variables: the server's own stays as it is.
     #[must_use]
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Those of a client's variables that are passed on.
+    /// Picks the variables that are passed on from all that the client offers.
     #[must_use]
     pub fn of(offered: &std::collections::BTreeMap<String, String>) -> Self {
         let mut environment = Self::new();
@@ -67,7 +72,8 @@ impl Environment {
         environment
     }
 
-    /// Takes a variable if it may be passed on. A second value replaces the first. Returns whether it was taken.
+    /// Adds a variable if it may be passed on, and tells whether it did. A second value replaces
+    /// the first.
     pub(crate) fn offer(&mut self, name: &str, value: &str) -> bool {
         if !environment::may_travel(name) || !environment::may_be_value(name, value) {
             return false;
@@ -80,13 +86,15 @@ impl Environment {
         true
     }
 
-    /// All that were taken.
+    /// Iterates over all variables.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// For a server that is asked to run its own shell ([`crate::terminado::rest::create_body`]): the same
-    /// variables, and those removed that contradict the window.
+    /// Returns the variables for a server that runs its own shell
+    /// ([`crate::terminado::rest::create_body`]).
+    ///
+    /// Variables that contradict the window's size are in the list with `None`, to be removed.
     #[must_use]
     pub fn for_own_shell(&self) -> Vec<(&str, Option<&str>)> {
         let removed = ["COLUMNS", "LINES", "PYXTERM_DIMENSIONS"].map(|name| (name, None));
@@ -94,9 +102,11 @@ impl Environment {
     }
 }
 
-/// The `shell_command` that runs the user's login shell under the wrapper, in a window of `rows` × `columns`
-/// (zero means unknown and becomes 24 × 80). The terminal's type and the locale are checked over there: a type without
-/// a description becomes `xterm-256color`, a locale that isn't installed leaves the server's own.
+/// Returns the `shell_command` that runs the user's login shell under the wrapper.
+///
+/// The window has `rows` × `columns`; zero means unknown and becomes 24 × 80. The wrapper checks
+/// the terminal's type and the locale in the server: a type without a description becomes
+/// `xterm-256color`, and a locale that isn't installed leaves the server's own.
 #[must_use]
 pub fn command(nonce: &Nonce, rows: u16, columns: u16, environment: &Environment) -> Vec<String> {
     let rows = if rows == 0 { 24 } else { rows };
@@ -151,7 +161,7 @@ mod tests {
         assert_ne!(Nonce::random().unwrap(), Nonce::random().unwrap());
     }
 
-    /// The wrapper, without a terminal, around a shell that is a script: what it prints, and how it ends.
+    /// Runs the wrapper without a terminal, around a shell that is a script.
     fn run(shell: &str, environment: &Environment) -> Output {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shell");
@@ -191,7 +201,7 @@ mod tests {
     #[test]
     fn other_variables_arrive_as_they_are() {
         let mut environment = Environment::new();
-        // Names that the wrapper uses itself, values that a shell would act on.
+        // Names that the wrapper uses itself, and values that a shell would act on.
         let all =
             [("s", "/no"), ("p", "1"), ("LC_TERMINAL", "iTerm2"), ("LC_WHO", "J\u{f6} 'X' $(id) `id`\n*")];
         for (name, value) in all {

@@ -1,12 +1,15 @@
-//! The WebSocket of a terminal. [`TerminalSocket::connect`] blocks, with a deadline, and belongs on a worker
-//! thread; everything after it is non-blocking and belongs into a poll loop.
+//! The WebSocket of a terminal.
+//!
+//! [`TerminalSocket::connect`] blocks, with a deadline, and belongs on a worker thread. Everything
+//! after it is non-blocking and belongs in a poll loop.
 //!
 //! How to drive it: poll [`as_fd`](TerminalSocket::as_fd) for input, and for output while
-//! [`wants_write`](TerminalSocket::wants_write). On input, and **once right after connecting**, call
-//! [`read`](TerminalSocket::read) until it gives `None`: TLS and WebSocket decode ahead, so what is left in their
-//! buffers is not announced by poll. A caller that must stop earlier (its own buffer is full) has to call `read` again
-//! before it waits. At the end of each turn of the loop, when the descriptor is writable, and at
-//! [`due`](TerminalSocket::due), call [`flush`](TerminalSocket::flush).
+//! [`wants_write`](TerminalSocket::wants_write). On input, and **once right after connecting**,
+//! call [`read`](TerminalSocket::read) until it returns `None`: TLS and WebSocket decode ahead, and
+//! poll doesn't announce what is left in their buffers. A caller that must stop earlier (its own
+//! buffer is full) has to call `read` again before it waits. Call [`flush`](TerminalSocket::flush)
+//! at the end of each turn of the loop, when the descriptor is writable, and at
+//! [`due`](TerminalSocket::due).
 
 use host::secret::Token;
 use std::fmt;
@@ -21,31 +24,36 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::{Message, WebSocket, WebSocketConfig};
 use tungstenite::{Error, HandshakeError, Utf8Bytes};
 
-/// Largest message accepted, in bytes. Attaching replays the last 1000 reads at once: 4.2 MB seen, and six
-/// times as much where everything must be escaped.
+/// The largest message accepted, in bytes.
+///
+/// Attaching replays the last 1000 reads at once: 4.2 MB seen, and six times as much if everything
+/// must be escaped.
 pub(crate) const MAX_MESSAGE: usize = 26 << 20;
-/// Most bytes that wait to be sent; more than a window of input and all pongs that can be owed.
+/// The most bytes that wait to be sent; more than a window of input and all pongs that can be owed.
 pub(crate) const MAX_UNSENT: usize = 256 << 10;
-/// Read at once. Allocated for every session, so small; larger doesn't make bulk output faster.
+/// How many bytes are read at once. Each connection allocates them; more isn't faster in bulk
+/// output.
 const READ_BUFFER: usize = 32 << 10;
-/// Collected before it is written even without [`TerminalSocket::flush`].
+/// How many bytes are collected before they are written even without [`TerminalSocket::flush`].
 const WRITE_BUFFER: usize = 16 << 10;
 
-/// In a flood of output so far apart are the pongs that answer it: each costs the server some 40 µs of its only
-/// thread, which would make a flood 15 to 20 % slower.
+/// The least time between two pongs that answer a flood of output.
+///
+/// Each pong costs the server some 40 µs of its only thread; one for every message would make a
+/// flood 15 to 20 % slower.
 const PONG_GAP: Duration = Duration::from_millis(2);
-/// Pongs may be ahead of that by this much: the first 15 of a burst are sent at once.
+/// How far pongs may be ahead of [`PONG_GAP`]: the first 15 of a burst are sent at once.
 const PONG_BURST: Duration = Duration::from_millis(30);
 
-/// TLS settings, shared by all connections of a gateway: the certificates are read once.
+/// TLS settings, shared by all HTTPS connections of a gateway: the certificates are read once.
 #[derive(Clone)]
 pub struct Tls(native_tls::TlsConnector);
 
 impl Tls {
-    /// Trusts the system's certificates, or those in `ca_file` (PEM, one or more) and no others if given.
+    /// Trusts the system's certificates, or only those in `ca_file` (PEM, one or more) if given.
     ///
     /// # Errors
-    /// [`ConnectError::Tls`] when the file cannot be read or holds no certificate.
+    /// Fails with [`ConnectError::Tls`] if the file cannot be read or holds no certificate.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, ConnectError> {
         let tls = |error: native_tls::Error| ConnectError::Tls(error.to_string());
         let mut builder = native_tls::TlsConnector::builder();
@@ -71,21 +79,23 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Why there is no connection.
+/// Why a connection could not be made.
 #[derive(Debug)]
 pub enum ConnectError {
     /// The URL isn't http, https, ws or wss, or names no host.
     BadUrl,
-    /// The host's name has no address, or none that can be connected to.
+    /// The host's name has no address, or none accepts a connection.
     Unreachable(io::Error),
-    /// Nothing more came before the deadline.
+    /// The deadline passed.
     Timeout,
-    /// TLS: an untrusted certificate, most of all. The text comes from OpenSSL.
+    /// TLS failed, usually for an untrusted certificate. The text comes from OpenSSL.
     Tls(String),
-    /// The answer to the upgrade was an HTTP status instead of 101. 404: there is no such terminal (any more).
-    /// [`crate::terminado::rest::means_not_running`] tells what others mean.
+    /// The answer to the upgrade was this HTTP status instead of 101.
+    ///
+    /// 404: there is no such terminal (any more). `rest::means_not_running`
+    /// tells what others mean.
     Status(u16),
-    /// The answer was no HTTP, or no WebSocket.
+    /// The answer was not HTTP, or no WebSocket's.
     Protocol(String),
 }
 
@@ -106,15 +116,16 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// The connection has ended.
+/// How a connection ended.
 #[derive(Debug)]
 pub enum Closed {
-    /// The server closed it in good order, with this code if it gave one (RFC 6455, 7.4.1). After a
-    /// `disconnect` message that is the normal end.
+    /// The server closed it in good order, with this code if it gave one (RFC 6455, 7.4.1).
+    ///
+    /// After a `disconnect` message this is the normal end.
     ByServer(Option<u16>),
-    /// The network, the proxy or the server went away: a case for reconnecting.
+    /// The network, the proxy or the server went away: worth reconnecting.
     Lost(io::Error),
-    /// The server breaks the protocol, or sent a message over [`MAX_MESSAGE`].
+    /// The server broke the protocol, or sent a message over `MAX_MESSAGE`.
     Protocol(String),
 }
 
@@ -133,38 +144,44 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-/// What was received.
+/// Something received from the server.
 #[derive(Debug)]
 pub enum Event {
-    /// A text message, for [`crate::terminado::codec::decode`]. It shares its memory with the socket's buffer: drop
-    /// it before reading on, and the buffer is used again.
+    /// A text message, for [`crate::terminado::codec::decode`].
+    ///
+    /// It shares its memory with the socket's buffer: drop it before reading on, and the buffer is
+    /// used again.
     Text(Utf8Bytes),
-    /// The answer to [`TerminalSocket::send_ping`] with that number.
+    /// The answer to the [`TerminalSocket::send_ping`] with that number.
     Pong(u64),
 }
 
-/// More was to be sent than may wait. Nothing of the message was taken; the connection is fine.
+/// The queue of what waits to be sent has no room for the message.
+///
+/// Nothing of it was taken, and the connection is fine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// One terminal's WebSocket.
+/// The WebSocket of one terminal.
 #[derive(Debug)]
 pub struct TerminalSocket {
     websocket: WebSocket<Stream>,
-    /// A message came that isn't answered with a pong yet.
+    /// True if a message came that isn't answered with a pong yet.
     owes_pong: bool,
-    /// When the pongs sent so far would have been sent, one each [`PONG_GAP`].
+    /// When the pongs sent so far would be used up at one each [`PONG_GAP`].
     pongs_until: Instant,
     unflushed: bool,
 }
 
 impl TerminalSocket {
-    /// Connects to the WebSocket at `url` (http, https, ws or wss), TLS handshake and upgrade included, within `timeout`
-    /// as a whole; only the resolver keeps its own time. `tls` is needed for https and wss. Redirects are not
-    /// followed: the token goes to this host and no other.
+    /// Connects to the WebSocket at `url` (http, https, ws or wss) within `timeout`.
+    ///
+    /// The time covers the TLS handshake and the upgrade; only the resolver keeps its own. `tls` is
+    /// needed for https and wss. Redirects are not followed: the token goes to this host and no
+    /// other.
     ///
     /// # Errors
-    /// See [`ConnectError`].
+    /// Fails if there is no connection in time, or if the server doesn't upgrade it to a WebSocket.
     pub fn connect(
         url: &str,
         token: &Token,
@@ -201,13 +218,15 @@ impl TerminalSocket {
         tcp.deadline = None;
         tcp.tcp.set_nonblocking(true).map_err(ConnectError::Unreachable)?;
         let mut socket = Self { websocket, owes_pong: true, pongs_until: Instant::now(), unflushed: false };
-        // The answer to the upgrade waits for its acknowledgement like any message (see `read`), and what the server
-        // has to say first waits behind it. A connection that is gone already is seen by the first read.
+        // The answer to the upgrade waits for its acknowledgement like any message (see `read`),
+        // and the server's first message waits behind it. If the connection is already gone, the
+        // first read sees it.
         let _ = socket.flush();
         Ok(socket)
     }
 
-    /// Accepts no messages that are longer than `bytes` from now on, for terminals that repeat less than others.
+    /// Accepts only messages of at most `bytes` from now on, for terminals that repeat less than
+    /// others.
     pub fn set_longest_message(&mut self, bytes: usize) {
         self.websocket.set_config(|config| {
             config.max_message_size = Some(bytes);
@@ -215,14 +234,15 @@ impl TerminalSocket {
         });
     }
 
-    /// The next event; `None` when there is none now.
+    /// Returns the next event, or `None` if there is none now.
     ///
-    /// Messages are answered with a pong that nobody asked for (RFC 6455, 5.5.3, allows it), one for all that were
-    /// there, and in a flood at most one each 2 ms: it carries the acknowledgement that a server without `TCP_NODELAY` waits for before it sends its next
-    /// small message, else 40 ms later. The server's own pings are answered as well.
+    /// Messages are answered with an unsolicited pong (RFC 6455, 5.5.3, allows it): one for all
+    /// that were there, and in a flood at most one each 2 ms. It carries the acknowledgement that a
+    /// server without `TCP_NODELAY` waits for before it sends its next small message, which would
+    /// else come 40 ms later. The server's own pings are answered as well.
     ///
     /// # Errors
-    /// [`Closed`] when the connection has ended. Don't call it again then.
+    /// Fails when the connection has ended. Don't call it again then.
     pub fn read(&mut self) -> Result<Option<Event>, Closed> {
         loop {
             match self.websocket.read() {
@@ -231,7 +251,7 @@ impl TerminalSocket {
                     return Ok(Some(Event::Text(text)));
                 }
                 Ok(Message::Pong(payload)) => {
-                    // Other payloads are none of ours.
+                    // Other payloads aren't ours.
                     if let Ok(number) = <[u8; 8]>::try_from(payload.as_ref()) {
                         return Ok(Some(Event::Pong(u64::from_be_bytes(number))));
                     }
@@ -251,19 +271,20 @@ impl TerminalSocket {
         }
     }
 
-    /// Queues a text message. Sent by [`flush`](Self::flush).
+    /// Queues a text message; [`flush`](Self::flush) sends it.
     ///
     /// # Errors
-    /// `Ok(Err(Full))` when [`MAX_UNSENT`] would be exceeded; [`Closed`] when the connection has ended.
+    /// Returns `Ok(Err(Full))` if the queue would exceed `MAX_UNSENT`; fails with [`Closed`] when
+    /// the connection has ended.
     pub fn send_text(&mut self, text: impl Into<Utf8Bytes>) -> Result<Result<(), Full>, Closed> {
         self.queue(Message::Text(text.into()))
     }
 
-    /// Queues a ping whose pong comes back as [`Event::Pong`]: the server has then taken every message that was queued
-    /// before it.
+    /// Queues a ping; [`Event::Pong`] tells that the server has taken every message queued before
+    /// it.
     ///
     /// # Errors
-    /// As [`send_text`](Self::send_text).
+    /// Same as [`send_text`](Self::send_text).
     pub fn send_ping(&mut self, number: u64) -> Result<Result<(), Full>, Closed> {
         self.queue(Message::Ping(number.to_be_bytes().to_vec().into()))
     }
@@ -274,7 +295,7 @@ impl TerminalSocket {
         self.unflushed
     }
 
-    /// When [`flush`](Self::flush) is to be called at the latest, because a pong is owed: not later than 2 ms from now.
+    /// Returns when [`flush`](Self::flush) must be called because a pong is owed: within 2 ms.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.owes_pong.then(|| self.pongs_until.checked_sub(PONG_BURST).unwrap_or(self.pongs_until))
@@ -283,11 +304,12 @@ impl TerminalSocket {
     /// Sends what is queued, as far as the network takes it.
     ///
     /// # Errors
-    /// [`Closed`] when the connection has ended.
+    /// Fails when the connection has ended.
     pub fn flush(&mut self) -> Result<(), Closed> {
         let now = Instant::now();
         if self.due().is_some_and(|due| due <= now) {
-            // As a frame of its own: `Message::Pong` would replace the answer to a ping of the server's.
+            // As a frame of its own: `Message::Pong` would replace the answer to a ping of the
+            // server's.
             if self.queue(Message::Frame(Frame::pong(Vec::new())))?.is_ok() {
                 self.owes_pong = false;
                 self.pongs_until = self.pongs_until.max(now) + PONG_GAP;
@@ -304,7 +326,7 @@ impl TerminalSocket {
         Ok(())
     }
 
-    /// Says goodbye, without waiting for an answer. The terminal goes on; deleting it is a REST call.
+    /// Says goodbye, without waiting for an answer. The terminal goes on; a REST call deletes it.
     pub fn close(mut self) {
         let _ = self.websocket.close(None);
     }
@@ -312,7 +334,7 @@ impl TerminalSocket {
     fn queue(&mut self, message: Message) -> Result<Result<(), Full>, Closed> {
         match self.websocket.write(message) {
             Ok(()) => {}
-            // The frame is in the buffer, only the buffer couldn't be written yet.
+            // The frame is in the buffer; only the buffer couldn't be written yet.
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(Error::WriteBufferFull(_)) => {
                 self.unflushed = true;
@@ -345,7 +367,7 @@ fn closed(error: Error) -> Closed {
     }
 }
 
-/// Whether TLS is to be used, and the URL with a WebSocket's scheme.
+/// Returns whether `url` needs TLS, and the URL with a WebSocket's scheme.
 fn websocket_uri(url: &str) -> Result<(bool, Uri), ConnectError> {
     let (scheme, rest) = url.split_once("://").ok_or(ConnectError::BadUrl)?;
     let secure = match scheme {
@@ -359,10 +381,12 @@ fn websocket_uri(url: &str) -> Result<(bool, Uri), ConnectError> {
     if uri.host().is_none_or(str::is_empty) { Err(ConnectError::BadUrl) } else { Ok((secure, uri)) }
 }
 
-/// A connection to the server at `url`, TLS included, whose calls end at `deadline`: for requests that are no WebSocket's.
+/// Connects to the server at `url` for requests other than a WebSocket's, with TLS if it is https.
+///
+/// All calls of the stream end at `deadline`.
 ///
 /// # Errors
-/// See [`ConnectError`].
+/// Fails if the URL cannot be used, or there is no connection in time.
 pub fn connect_stream(url: &str, tls: Option<&Tls>, deadline: Instant) -> Result<Stream, ConnectError> {
     let (secure, uri) = websocket_uri(url)?;
     open(&uri, secure, tls, deadline)
@@ -427,7 +451,9 @@ impl DeadlineStream {
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
     }
 
-    /// A socket's own time limit shows as "would block", which the handshakes would take for something else.
+    /// Turns "would block", which a socket's time limit shows as, into "timed out".
+    ///
+    /// The handshakes would take it for something else.
     fn timed_out(&self, error: io::Error) -> io::Error {
         if self.deadline.is_some() && error.kind() == io::ErrorKind::WouldBlock {
             io::ErrorKind::TimedOut.into()
@@ -459,7 +485,7 @@ impl Write for DeadlineStream {
     }
 }
 
-/// A connection, with TLS or without.
+/// A connection to a server, with or without TLS.
 #[derive(Debug)]
 pub enum Stream {
     Plain(DeadlineStream),

@@ -1,4 +1,4 @@
-//! Against a server on a thread: tungstenite's own, or scripted bytes.
+//! Tests against a server on a thread: tungstenite's own, or scripted bytes.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -9,7 +9,7 @@ fn token() -> Token {
     Token::parse("secret").unwrap()
 }
 
-/// Connects to `script` at work on the other side.
+/// Connects to a server that runs `script`.
 fn attempt<T: Send + 'static>(
     timeout: u64,
     script: impl FnOnce(TcpStream) -> T + Send + 'static,

@@ -1,10 +1,10 @@
-//! Bytes that the client typed, put together to the text that a terminal's messages carry. Pure.
+//! Turns the bytes that a client types into the text that a terminal's messages carry. No I/O.
 
-/// Joins UTF-8 sequences that were split between reads. What is no UTF-8 becomes U+FFFD, one for each maximal
-/// invalid part (as the Unicode Standard recommends, chapter 3), and is counted.
+/// Joins UTF-8 sequences that were split between reads.
 ///
-/// Holds at most three bytes back, until the next [`push`](Self::push) completes them or shows that they were no
-/// character.
+/// Invalid bytes become U+FFFD, one for each maximal invalid part (as the Unicode Standard
+/// recommends, chapter 3), and are counted. At most three bytes are held back, until the next
+/// [`push`](Self::push) completes them or shows that they are no character.
 #[derive(Debug, Default)]
 pub struct Utf8Assembler {
     held: [u8; 4],
@@ -27,7 +27,8 @@ impl Utf8Assembler {
                     self.held_len += 1;
                     bytes = rest;
                 }
-                // `first` doesn't belong to what was held: that is broken, and `first` begins something new.
+                // `first` doesn't continue what was held: that is broken, and `first` begins
+                // something new.
                 Err(_) => self.give_up(out),
             }
         }
