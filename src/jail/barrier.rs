@@ -1,13 +1,16 @@
-//! A root directory that only root passes: without ChrootDirectory a hub user's process reaches nothing.
+//! A root directory that only root can enter: without ChrootDirectory a hub user reaches nothing.
 //!
-//! Which configuration the running sshd has read nobody can ask it: `sshd -T` reads the files as they are now. Should the
-//! Match block not be in force in that sshd, its process of the user is not chrooted, and may serve sftp by itself. So the
-//! session's mount namespace gets a root directory of mode 0700. Whatever isn't root and isn't chrooted is refused the first
-//! step of every path, `/proc` and `/tmp` included, from `/` and from its working directory, which is `/`. Root's part of
-//! sshd passes, and so do the PAM modules; a chroot is not concerned, as its paths begin in the jail.
+//! Nobody can ask the running sshd which configuration it has read: `sshd -T` reads the files as
+//! they are now. If the Match block is not in force in that sshd, the user's sshd process is not
+//! chrooted and may serve sftp by itself. So the connection's mount namespace gets a root directory
+//! of mode
+//! 0700. A process that is neither root nor chrooted is refused the first step of every path,
+//!       `/proc` and `/tmp` included, from `/` and from its working directory, which is `/`. Root's
+//!       part of sshd passes, and so do the PAM modules. A chrooted process is not affected,
+//!       because its paths begin in the jail.
 //!
-//! An own `/proc` would show less to root's part as well, but that needs its own entry there: it looks up the name of a
-//! terminal by it (ttyname(3)), and pam_selinux the context.
+//! A `/proc` of its own would show root's part less, too. But root's part needs its own entry
+//! there: it looks up the name of a terminal by it (ttyname(3)), and pam_selinux the context.
 
 use super::failure::{Failure, step};
 use host::sys::mount::{self, Flags, Tree};
@@ -17,28 +20,33 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// What has its own place in the new root, as the names of open files are told by their mounts (a terminal's, for one). They
-/// are the system's: no file server is asked for them. Whatever else there is, is a link.
+/// Directories that get a mount of their own in the new root; all other names become links.
+///
+/// The names of open files (a terminal's, for one) are found by their mounts. These directories are
+/// the system's, so no file server is asked for them.
 const SYSTEM: [&str; 14] = [
     "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys", "tmp", "usr", "var",
 ];
-/// Where the host's root is, in the new one.
+/// Where the host's root is in the new one.
 const HOST: &str = ".host";
-/// Most names in the host's root directory.
+/// The most names that are taken over from the host's root directory.
 const MAX_NAMES: usize = 512;
-/// Directories that everybody writes to. Root's part of sshd finds them empty, and nobody else writes there.
+/// World-writable directories. Root's part of sshd finds them empty, and only it writes there.
 const EVERYBODYS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
-/// Any directory that is always there: it is covered for a moment only.
+/// Any directory that always exists: it is covered for a moment only.
 const PLACE: &str = "/proc";
 
-/// Raises it in this mount namespace, and has whoever joins that begin in front of it. This process stays behind it, so that
-/// what it mounts afterwards is seen by nobody.
+/// Makes the barrier the root directory of every process that joins this mount namespace from now
+/// on.
 ///
-/// Not by pivot_root(2), which containers are commonly denied, and which doesn't leave the kernel's first file system: the new
-/// root, with a copy of all mounts in it, is mounted on top of the old one, and setns(2) begins at the top.
+/// This process stays behind the barrier, so nobody sees what it mounts afterwards.
+///
+/// pivot_root(2) can't do this: containers are commonly denied it, and it doesn't leave the
+/// kernel's first file system. Instead, the new root, with a copy of all mounts in it, is mounted
+/// on top of the old one, and setns(2) begins at the top.
 ///
 /// # Errors
-/// One line for the log: then there must be no session.
+/// Fails if the barrier cannot be built; then there must be no session.
 pub fn raise() -> Result<(), Failure> {
     for dir in EVERYBODYS.map(Path::new) {
         if dir.is_dir() {
@@ -53,7 +61,7 @@ fn build() -> io::Result<()> {
     let mut links = Vec::new();
     for entry in fs::read_dir(root)?.take(MAX_NAMES) {
         let entry = entry?;
-        // What the directory itself says: nothing that may be mounted there is asked.
+        // The type comes from the directory itself: nothing that may be mounted there is asked.
         let target = if entry.file_type()?.is_symlink() {
             fs::read_link(entry.path())?
         } else {
@@ -108,7 +116,7 @@ mod tests {
         assert!(in_child(|| {
             leave();
             mount::stop_propagation().unwrap();
-            // Where we shall stay, and where we come back.
+            // The namespace as we stay in it, to join it again.
             let before = File::open("/proc/self/ns/mnt").unwrap();
             raise().unwrap();
             assert!(fs::read_dir("/").unwrap().count() > 1 && !Path::new("/.host").exists());

@@ -1,24 +1,25 @@
-//! What a program needs to be started: its interpreter and its shared libraries, read from the ELF file (elf(5)).
+//! Finds what a program needs to start: its interpreter and shared libraries, from the ELF file
+//! (elf(5)).
 //!
-//! Pure, and small: of 64-bit little-endian files the program headers and the dynamic section are read, with bounds
-//! everywhere. The files are the distribution's, but root reads them. A crate that knows all of ELF would
-//! bring a hundred times as much into this process, and leave these bounds to us.
+//! Small, and bounded everywhere: it reads the program headers and the dynamic section of 64-bit
+//! little-endian files. The files are the distribution's, but root reads them. A crate for all of
+//! ELF would bring a hundred times as much code into this process, and leave these bounds to us.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// Most program headers; programs of Debian have about 13.
+/// The most program headers; Debian's programs have about 13.
 const MAX_HEADERS: u16 = 64;
-/// Most entries of the dynamic section; about 30 are usual.
+/// The most entries of the dynamic section; about 30 are usual.
 const MAX_ENTRIES: u64 = 1024;
-/// Most libraries of one file.
+/// The most libraries that one file may need.
 const MAX_LIBRARIES: usize = 64;
-/// Longest interpreter or library name, with its NUL.
+/// The longest name of an interpreter or library, in bytes, with its NUL.
 const MAX_NAME: u64 = 256;
 
-/// What is read from: a file, or in tests a text.
+/// A source of bytes: a file, or a buffer in tests.
 pub trait Source {
-    /// Fills `buffer` from `offset` on; false when there is not that much.
+    /// Fills `buffer` from `offset` on; false if the source ends before.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> bool;
 }
 
@@ -28,19 +29,19 @@ impl Source for File {
     }
 }
 
-/// What a file needs.
+/// The other files that a file needs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The program that loads it (PT_INTERP), an absolute path; libraries have none.
+    /// The absolute path of its dynamic linker (PT_INTERP); libraries have none.
     pub interpreter: Option<String>,
-    /// Names of the libraries (DT_NEEDED), as they are looked up in the system's directories.
+    /// The names of its libraries (DT_NEEDED), to be looked up in the system's directories.
     pub libraries: Vec<String>,
 }
 
-/// Why a file is not understood, or not wanted.
-pub type Fault = &'static str;
+/// Why a file is not understood or not accepted.
+pub type ElfError = &'static str;
 
-const TRUNCATED: Fault = "the file is truncated";
+const TRUNCATED: ElfError = "the file is truncated";
 const EM_X86_64: u16 = 62;
 const EM_AARCH64: u16 = 183;
 const PT_LOAD: u32 = 1;
@@ -50,11 +51,13 @@ const DT_NULL: u64 = 0;
 const DT_NEEDED: u64 = 1;
 const DT_STRTAB: u64 = 5;
 const DT_STRSZ: u64 = 10;
-/// DT_RPATH, DT_RUNPATH, DT_CONFIG, DT_DEPAUDIT, DT_AUDIT, DT_AUXILIARY, DT_FILTER: libraries in other places, or
-/// libraries that DT_NEEDED doesn't name.
+/// Tags of entries that make the linker look in other directories, or load what DT_NEEDED doesn't
+/// name.
+///
+/// They are DT_RPATH, DT_RUNPATH, DT_CONFIG, DT_DEPAUDIT, DT_AUDIT, DT_AUXILIARY and DT_FILTER.
 const STRANGE: [u64; 7] = [15, 29, 0x6fff_fefa, 0x6fff_fefb, 0x6fff_fefc, 0x7fff_fffd, 0x7fff_ffff];
 
-/// A part of the file that is loaded: where it is in the file, its address, its size.
+/// A loaded part of the file: its offset in the file, its address, its size.
 struct Segment {
     offset: u64,
     address: u64,
@@ -64,8 +67,8 @@ struct Segment {
 /// Reads what an executable or a shared library for this machine needs.
 ///
 /// # Errors
-/// It is neither, or it looks for libraries in places of its own.
-pub fn needs(source: &impl Source) -> Result<Needs, Fault> {
+/// Fails if the file is neither, or if it looks for libraries in directories of its own.
+pub fn needs(source: &impl Source) -> Result<Needs, ElfError> {
     let mut header = [0; 64];
     if !source.read(0, &mut header) {
         return Err(TRUNCATED);
@@ -109,7 +112,7 @@ pub fn needs(source: &impl Source) -> Result<Needs, Fault> {
     Ok(Needs { interpreter, libraries })
 }
 
-fn libraries(source: &impl Source, segments: &[Segment], dynamic: &Segment) -> Result<Vec<String>, Fault> {
+fn libraries(source: &impl Source, segments: &[Segment], dynamic: &Segment) -> Result<Vec<String>, ElfError> {
     let (mut names, mut strings, mut length) = (Vec::new(), None, 0);
     for number in 0..(dynamic.size / 16).min(MAX_ENTRIES) {
         let mut entry = [0; 16];
@@ -146,15 +149,15 @@ fn libraries(source: &impl Source, segments: &[Segment], dynamic: &Segment) -> R
     Ok(libraries)
 }
 
-/// Where in the file a loaded address comes from.
+/// Returns the offset in the file of a loaded address.
 fn in_file(segments: &[Segment], address: u64) -> Option<u64> {
     let segment = segments.iter().find(|s| address.checked_sub(s.address).is_some_and(|at| at < s.size))?;
     segment.offset.checked_add(address - segment.address)
 }
 
-/// A text that ends with NUL within `room` bytes.
-fn text(source: &impl Source, offset: u64, room: u64) -> Result<String, Fault> {
-    // Byte by byte at the end of a file only: usually all of the room is there.
+/// Reads a text that ends with NUL within `room` bytes.
+fn text(source: &impl Source, offset: u64, room: u64) -> Result<String, ElfError> {
+    // Usually all of the room is there; at the end of a file, less and less is tried.
     let mut buffer = [0; MAX_NAME as usize];
     let room = usize::try_from(room.min(MAX_NAME)).unwrap_or(0);
     let mut have = room;
@@ -177,19 +180,19 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+')
 }
 
-fn bytes<const N: usize>(from: &[u8], at: usize) -> Result<[u8; N], Fault> {
+fn bytes<const N: usize>(from: &[u8], at: usize) -> Result<[u8; N], ElfError> {
     from.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).ok_or(TRUNCATED)
 }
 
-fn u16_at(from: &[u8], at: usize) -> Result<u16, Fault> {
+fn u16_at(from: &[u8], at: usize) -> Result<u16, ElfError> {
     bytes(from, at).map(u16::from_le_bytes)
 }
 
-fn u32_at(from: &[u8], at: usize) -> Result<u32, Fault> {
+fn u32_at(from: &[u8], at: usize) -> Result<u32, ElfError> {
     bytes(from, at).map(u32::from_le_bytes)
 }
 
-fn u64_at(from: &[u8], at: usize) -> Result<u64, Fault> {
+fn u64_at(from: &[u8], at: usize) -> Result<u64, ElfError> {
     bytes(from, at).map(u64::from_le_bytes)
 }
 
@@ -277,8 +280,8 @@ mod tests {
     #[test]
     fn what_is_strange_is_refused() {
         let refused = |entries: &[(u64, u64)], why: &str| {
-            let fault = needs(&elf(&dynamic(entries))).unwrap_err();
-            assert!(fault.contains(why), "{fault}");
+            let error = needs(&elf(&dynamic(entries))).unwrap_err();
+            assert!(error.contains(why), "{error}");
         };
         for tag in STRANGE {
             refused(&[(tag, LIBC)], "places of its own");
@@ -304,8 +307,8 @@ mod tests {
         ] {
             let mut file = plain.clone();
             file[at] = value;
-            let fault = needs(&file).unwrap_err();
-            assert!(fault.contains(why), "byte {at}: {fault}");
+            let error = needs(&file).unwrap_err();
+            assert!(error.contains(why), "byte {at}: {error}");
         }
         let mut file = plain.clone();
         let at = usize::try_from(AT + INTERPRETER).unwrap();

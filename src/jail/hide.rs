@@ -1,4 +1,4 @@
-//! What PAM modules and sshd itself must not find in a session's mount namespace.
+//! Hides from PAM modules and sshd what they must not find in a connection's mount namespace.
 
 use super::failure::{Failure, step};
 use super::plan::Plan;
@@ -17,30 +17,36 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Most symbolic links on the way to what is hidden.
+/// The most symbolic links on the way to a directory that is hidden.
 const MAX_LINKS: usize = 8;
-/// How long all automounters together may hold us up, which wait for their servers.
+/// How long we wait in all for automounters that wait for their servers.
 const AUTOMOUNT_TIME: Duration = Duration::from_secs(1);
 
-/// From here on root's part of sshd runs in this mount namespace too, with whatever PAM modules come after
-/// ours, and so does a session that no ChrootDirectory confines, should an administrator have lost the Match
-/// block. Things that they must not find:
-/// - `/run`: the sockets there lead out of every namespace. pam_systemd would have logind start
-///   `user@UID.service`, a service manager that runs the units of that user's home on this host; with a uid that a
-///   local user has as well, that user's D-Bus and service manager would be within reach. What stays: our own
-///   directory, the journal's sockets (/dev/log points there) and utmp, which sshd writes.
-/// - `/home`, and the first directory of `homes.path`: where the account says that the user's home is, a directory
-///   that users may control is possible. pam_env reads `~/.pam_environment` there on Debian 12, and a dead NFS server
-///   would hang it.
-/// - `homes.root` and every share's source: the files of others. A session has them in its jail only.
-/// - The terminals of `/dev/pts` as something that can be changed: see [`keep_terminals`].
-/// - `/var/log/lastlog`: sshd 9.2 writes there at uid × 292, which for computed uids makes a sparse file of
-///   600 GB for backups to stumble over, and for uids that users share tells one when another was here.
+/// Hides what root's part of sshd must not find in this mount namespace; returns notes for the log.
 ///
-/// The host itself keeps them all: this is our namespace only. Returns notes for the log.
+/// From here on root's part of sshd runs in it too, with all PAM modules that come after ours. So
+/// does a user's process that no ChrootDirectory confines, if an administrator has lost the Match
+/// block. They must not find:
+/// - `/run`: the sockets there lead out of every namespace. pam_systemd would have logind start
+///   `user@UID.service`, a service manager that runs the units of that user's home on this host;
+///   with a uid that a local user has as well, that user's D-Bus and service manager would be
+///   within reach. What stays: our own directory, the journal's sockets (/dev/log points there) and
+///   utmp, which sshd writes.
+/// - `/home`, and the first directory of `homes.path`: the account says that the user's home is
+///   there, so it may be a directory that users control. On Debian 12 pam_env reads
+///   `~/.pam_environment` there, and a dead NFS server would hang it.
+/// - `homes.root` and every share's source: other users' files. The user sees them in the jail
+///   only.
+/// - The terminals of `/dev/pts` as something that can be changed: see [`keep_terminals`].
+/// - `/var/log/lastlog`: sshd 9.2 writes there at uid × 292. For computed uids that makes a sparse
+///   file of 600 GB, which backups stumble over; for uids that users share it tells one when
+///   another was here.
+///
+/// The host itself keeps them all: this is our namespace only.
 ///
 /// # Errors
-/// One line for the log.
+/// Fails if `/run`, `/dev/pts`, `/home`, the place of `homes.path` or lastlog cannot be hidden; any
+/// other directory that cannot be hidden becomes a note.
 pub fn hide_from_pam_and_sshd(plan: &Plan) -> Result<Vec<String>, Failure> {
     hide_run()?;
     keep_terminals(Path::new("/dev/pts")).map_err(step("a read-only /dev/pts"))?;
@@ -58,27 +64,30 @@ pub fn hide_from_pam_and_sshd(plan: &Plan) -> Result<Vec<String>, Failure> {
     Ok(notes)
 }
 
-/// sshd gives a terminal to the user's uid by its name there (chown(2)), and whoever else has that uid on this host could
-/// then read what is typed in it and type themselves. On a read-only /dev/pts it stays root's, which sshd takes for an
-/// answer as long as nobody but the group `tty` may write to it (sshpty.c, pty_setowner). sshd and the session have it
-/// open by then, and need its name no more; numbers, `who` and `w` are as ever.
+/// Makes /dev/pts read-only, so that sshd cannot give a terminal to the user's uid.
+///
+/// sshd does that by the terminal's name (chown(2)), and any process of that uid on this host could
+/// then read what is typed in it and type itself. On a read-only /dev/pts the terminal stays
+/// root's. sshd accepts that as long as only the group `tty` may write to it (sshpty.c,
+/// pty_setowner). sshd and the session program have it open by then and don't need its name any
+/// more; its number, `who` and `w` are as ever.
 fn keep_terminals(terminals: &Path) -> io::Result<()> {
     match Tree::clone_path(terminals) {
         Ok(tree) => tree.restrict(Flags::RO)?.attach(terminals),
-        // Then there are no terminals at all.
+        // There are no terminals at all.
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
     }
 }
 
-/// `/home` of `/home/alice`.
+/// Returns `/home` for `/home/alice`.
 fn first_directory(path: &Path) -> Option<PathBuf> {
     path.components().find(|one| matches!(one, Component::Normal(_))).map(|one| Path::new("/").join(one))
 }
 
-/// Whether sshd, PAM modules or we may need what is at this path, above it, or beneath it.
+/// True if sshd, PAM modules or we may need something at this path, above it, or beneath it.
 fn is_needed(path: &Path) -> bool {
-    // All that is in these is the system's.
+    // Everything in these is the system's.
     const WHOLE: [&str; 21] = [
         "/bin",
         "/boot",
@@ -102,7 +111,7 @@ fn is_needed(path: &Path) -> bool {
         "/usr/share",
         "/var/log",
     ];
-    // What is in these may be users'.
+    // Something in these may be a user's.
     const SHARED: [&str; 9] = [
         "/tmp",
         "/usr/local/bin",
@@ -118,11 +127,11 @@ fn is_needed(path: &Path) -> bool {
         || WHOLE.iter().chain(&SHARED).any(|dir| Path::new(dir).starts_with(path))
 }
 
-/// Hides directories, one after the other.
+/// Hides one directory after the other.
 struct Hiding {
     automounts: Vec<PathBuf>,
     end: Instant,
-    /// What is hidden already, and is not to be taken away as if the host had mounted it.
+    /// What is hidden already; it must not be removed as if the host had mounted it.
     hidden: Vec<PathBuf>,
 }
 
@@ -131,12 +140,14 @@ impl Hiding {
         Ok(Self { automounts: automounts()?, end: Instant::now() + AUTOMOUNT_TIME, hidden: Vec::new() })
     }
 
-    /// Puts an empty directory into the place of one that may itself be, or hold, or lie in, a file system that doesn't
-    /// answer: nothing is asked of what is mounted there or on the way, it is taken away unseen. Nothing is done when there
-    /// is no such directory.
+    /// Puts an empty directory in the place of `path`; does nothing if there is no such directory.
+    ///
+    /// The directory may be, contain, or lie in a file system that doesn't answer. So nothing that
+    /// is mounted there or on the way is asked: it is detached unseen.
     ///
     /// # Errors
-    /// The path leads to a directory of the system, or its links lead round in circles; or the system's.
+    /// Fails if the path leads to a directory of the system, if it has too many symbolic links, or
+    /// if the kernel refuses.
     fn hide(&mut self, path: &Path) -> io::Result<()> {
         let mut path = path.to_owned();
         'link: for _ in 0..=MAX_LINKS {
@@ -163,7 +174,7 @@ impl Hiding {
                     found => found?,
                 };
                 if found.is_symlink() {
-                    // The administrator's, such as /home on a larger disk.
+                    // The administrator's link, such as /home on a larger disk.
                     path = at.parent().unwrap_or(&at).join(fs::read_link(&at)?).join(rest.as_path());
                     continue 'link;
                 }
@@ -182,8 +193,10 @@ impl Hiding {
         Err(io::Error::other("its symbolic links lead nowhere good"))
     }
 
-    /// Takes away what is mounted here. An automounter that is mounting something at that moment makes even umount2(2)
-    /// wait for it, so that is done by a child.
+    /// Detaches what is mounted here.
+    ///
+    /// If an automounter is mounting something at that moment, even umount2(2) waits for it, so a
+    /// child does this.
     fn detach(&self, at: &Path) -> io::Result<()> {
         if !self.automounts.iter().any(|point| point == at) {
             return mount::detach_all(at);
@@ -197,7 +210,7 @@ impl Hiding {
         let pid = Pid::from_raw(pid);
         if !in_time {
             kill(pid, Signal::SIGKILL)?;
-            // What cannot be killed is left to the system.
+            // A child that cannot be killed is left to the system.
             readable(ended.as_fd(), Instant::now() + Duration::from_millis(50))?;
         }
         match waitpid(pid, Some(WaitPidFlag::WNOHANG))? {
@@ -253,7 +266,8 @@ mod tests {
     use host::sys::process::in_child;
     use std::os::unix::fs::symlink;
 
-    /// Also through a link, and whatever lies on top of what: a file system that would never answer isn't asked.
+    /// Works through a link, whatever is mounted on what, and doesn't ask a file system that never
+    /// answers.
     #[test]
     fn a_directory_is_hidden_without_a_look_at_it() {
         if !root() {
@@ -273,7 +287,7 @@ mod tests {
                 Hiding::new().unwrap().hide(path).unwrap();
                 assert_eq!(fs::read_dir(&home).unwrap().count(), 0);
                 assert!(fs::create_dir(home.join("new")).is_err());
-                // What was there is gone, not covered.
+                // What was mounted is gone, not covered.
                 mount::detach_all(&home).unwrap();
                 assert!(home.join("file").exists());
             }));
@@ -282,7 +296,7 @@ mod tests {
         Hiding::new().unwrap().hide(&home.join("file")).unwrap();
     }
 
-    /// A new terminal can be made and used, but is given to nobody.
+    /// A new terminal can be made and used, but its owner can't be changed.
     #[test]
     fn terminals_stay_roots() {
         if !root() {
@@ -315,7 +329,7 @@ mod tests {
         }
     }
 
-    /// What a path leads through is not asked either; what is hidden stays so.
+    /// Nothing on the way of a path is asked either, and what is hidden stays hidden.
     #[test]
     fn what_lies_in_a_file_system_that_never_answers_is_hidden() {
         if !root() {
@@ -344,7 +358,8 @@ mod tests {
         }));
     }
 
-    /// A direct automounter, as x-systemd.automount makes one, that is mounting something: whoever passes waits.
+    /// A direct automounter, as x-systemd.automount makes one, that is mounting: any look at it
+    /// waits.
     #[test]
     fn an_automounter_that_waits_holds_nobody_up() {
         if !root() {
@@ -371,7 +386,7 @@ mod tests {
                 None => process::exit_now(i32::from(fs::read_dir(at("homes")).is_err())),
                 Some(pid) => Pid::from_raw(pid),
             };
-            // Until the automounter has been asked.
+            // Wait until the automounter has been asked.
             assert!(readable(asked.as_fd(), Instant::now() + Duration::from_secs(5)).unwrap());
             mount::stop_propagation().unwrap();
             let start = Instant::now();

@@ -1,10 +1,11 @@
 //! The processes that touch homes and shares: the mounter and its children.
 //!
-//! A file server that hangs may hold whoever asks it for ever. So nobody else does: neither sshd, nor process 1, nor
-//! the first process. The mounter is forked while that is still in the host's mount namespace, and forks a child for
-//! the home and for each share. A child opens its directory, clones the mount, takes away from the clone what users
-//! must not have, and sends it to process 1, which attaches what has come in time. Whatever is still waiting then is
-//! killed.
+//! A file server that hangs may block any process that uses it, forever. So no other process does:
+//! neither sshd, nor process 1, nor the first process. The first process forks the mounter while it
+//! is still in the host's mount namespace, and the mounter forks a child for the home and for each
+//! share. A child opens its directory, clones the mount, removes from the clone what users must not
+//! have, and sends it to process 1, which attaches what arrives in time. Children that still wait
+//! then are killed.
 
 use super::failure::{Failure, why};
 use super::plan::Plan;
@@ -25,45 +26,46 @@ use std::time::{Duration, Instant};
 use wire::MAX_MESSAGE;
 use wire::claim::HomeFault;
 
-/// How long killed processes may take to end. One that cannot be killed (a kernel that waits without regard to signals)
-/// is left to the system.
+/// How long killed processes may take to end.
+///
+/// One that cannot be killed (the kernel waits and ignores signals) is left to the system.
 const END_TIME: Duration = Duration::from_millis(200);
 
-/// What process 1 asks the mounter for.
+/// A request from process 1 to the mounter.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
-    /// The home is missing: make it.
+    /// Make the home, which is missing.
     CreateHome,
-    /// These shares, by their number.
+    /// Mount these shares, by their number in the configuration.
     Shares(Vec<usize>),
 }
 
-/// What a parcel is about.
+/// What a parcel contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Item {
     /// The home.
     Home,
-    /// A share, by its number.
+    /// A share, by its number in the configuration.
     Share(usize),
 }
 
-/// What process 1 gets. A tree comes with it when `outcome` is good.
+/// A message from the mounter to process 1. A tree comes with it if `outcome` is good.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Parcel {
-    /// What it is about.
+    /// What it contains.
     pub item: Item,
-    /// Or why there is no tree.
+    /// Success, or why there is no tree.
     pub outcome: Result<(), Fault>,
 }
 
-/// The mounter, as the first process sees it.
+/// The mounter, as the first process knows it.
 pub struct Mounter(libc::pid_t);
 
 impl Mounter {
-    /// Forks the mounter. The socket is process 1's; when it is closed, the mounter ends.
+    /// Forks the mounter; the socket is for process 1. When it is closed, the mounter ends.
     ///
     /// # Errors
-    /// One line for the log.
+    /// Fails if the socket or the process cannot be made.
     pub fn start(plan: &Plan) -> Result<(Self, OwnedFd), Failure> {
         let (ours, theirs) = socket::pair().map_err(why("cannot make a socket pair"))?;
         let parent = getpid().as_raw();
@@ -75,10 +77,10 @@ impl Mounter {
 }
 
 impl Drop for Mounter {
-    /// Our child, not reaped by anybody else: the number is its own.
+    /// Ends the mounter. It is our child and only we reap it, so its number is still its own.
     fn drop(&mut self) {
         let pid = Pid::from_raw(self.0);
-        // It ends by itself when process 1 is done with it, and takes its children along.
+        // It ends by itself when process 1 is done with it, and kills its children.
         reap(&[self.0], END_TIME);
         if waitpid(pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
             let _ = kill(pid, Signal::SIGKILL);
@@ -87,7 +89,7 @@ impl Drop for Mounter {
     }
 }
 
-/// A child at work.
+/// A child that mounts one item.
 struct Worker {
     item: Item,
     pid: libc::pid_t,
@@ -97,8 +99,8 @@ struct Worker {
 fn run(plan: &Plan, socket: &OwnedFd, parent: libc::pid_t) -> ! {
     let mut workers = Vec::new();
     let prepared = process::die_with_parent(parent)
-        // The pipes to the PAM module and whatever else the first process has are not for us, nor for a child
-        // that may hang.
+        // The pipes to the PAM module and other descriptors of the first process are not for us,
+        // nor for a child that may hang.
         .and_then(|()| process::discard_stdio())
         .and_then(|()| process::close_all_but(&[socket.as_raw_fd()]))
         .and_then(|()| process::set_name(c"jupyterhub-home"));
@@ -110,7 +112,7 @@ fn run(plan: &Plan, socket: &OwnedFd, parent: libc::pid_t) -> ! {
         let _ = kill(Pid::from_raw(worker.pid), Signal::SIGKILL);
     }
     reap(&workers.iter().map(|worker| worker.pid).collect::<Vec<_>>(), END_TIME);
-    // No destructors: what we inherited is not ours to end.
+    // No destructors: they would end what belongs to the first process.
     process::exit_now(i32::from(prepared.is_err()));
 }
 
@@ -123,7 +125,7 @@ fn serve(plan: &Plan, socket: &OwnedFd, workers: &mut Vec<Worker>) -> io::Result
         start(Item::Home, false, workers)?;
     }
     for (number, share) in plan.shares.iter().enumerate() {
-        // The others wait for what the hub says about groups.
+        // The other shares depend on the user's groups, which the hub knows.
         if share.groups.is_empty() && !plan.clashes(share) {
             start(Item::Share(number), false, workers)?;
         }
@@ -151,7 +153,7 @@ fn serve(plan: &Plan, socket: &OwnedFd, workers: &mut Vec<Worker>) -> io::Result
                         start(Item::Share(number), false, workers)?;
                     }
                 }
-                // The end of process 1's interest.
+                // Process 1 is done.
                 Err(_) => return Ok(()),
             }
         }
@@ -176,7 +178,7 @@ impl Worker {
         }
     }
 
-    /// Its end is normal when it has delivered.
+    /// Reaps the child, and reports an end without a parcel.
     fn reap(self, socket: BorrowedFd<'_>) -> io::Result<()> {
         match waitpid(Pid::from_raw(self.pid), None)? {
             WaitStatus::Exited(_, 0) => Ok(()),
@@ -199,7 +201,7 @@ fn deliver(socket: BorrowedFd<'_>, item: Item, outcome: Result<Tree, Fault>) -> 
     socket::send(socket, &message, &trees)
 }
 
-/// In a child: what a session may have of its home.
+/// Runs in a child: opens the home, and returns it as the user may have it.
 fn home(plan: &Plan, create: bool) -> Result<Tree, Fault> {
     let Some(homes) = &plan.homes else {
         return Err(Fault::new(HomeFault::Failed, "homes.root is not set"));
@@ -216,7 +218,7 @@ fn home(plan: &Plan, create: bool) -> Result<Tree, Fault> {
     })
 }
 
-/// In a child: what a session may have of a share.
+/// Runs in a child: opens a share, and returns it as the user may have it.
 fn share(plan: &Plan, number: usize) -> Result<Tree, Fault> {
     let Some(share) = plan.shares.get(number) else {
         return Err(Fault::new(HomeFault::Failed, "no such share"));

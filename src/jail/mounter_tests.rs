@@ -1,5 +1,6 @@
-//! The mounter and process 1's side of it, with real mounts: in children that leave the machine's mount namespace. They
-//! need root.
+//! Tests of the mounter and process 1's side of it, with real mounts.
+//!
+//! They run in children that leave the machine's mount namespace, and need root.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::super::trees;
@@ -23,7 +24,7 @@ pub fn root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// A host: `homes/alice` with a file, `data` and `secret` to be shared.
+/// Makes a host: `homes/alice` with a file, `data` and `secret` to be shared.
 fn host() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for name in ["homes", "homes/alice", "data", "secret", "jail"] {
@@ -51,7 +52,7 @@ fn plan(dir: &Path, more: &str, within: Duration) -> Plan {
     plan
 }
 
-/// Leaves the machine's mount namespace, for one in which mounts are shared as on most hosts.
+/// Leaves the machine's mount namespace for one whose mounts are shared, as on most hosts.
 pub fn leave() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     mount::stop_propagation().unwrap();
@@ -59,7 +60,7 @@ pub fn leave() {
     nix::mount::mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none).unwrap();
 }
 
-/// What process 1 does: in a mount namespace of its own, a jail with what has come.
+/// Does what process 1 does: makes a jail with what arrives, in a mount namespace of its own.
 fn build(plan: &Plan, parcels: OwnedFd, groups: &[&str], root: &Path) -> JailReport {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     mount::stop_propagation().unwrap();
@@ -70,7 +71,7 @@ fn build(plan: &Plan, parcels: OwnedFd, groups: &[&str], root: &Path) -> JailRep
     report
 }
 
-/// Whether no process that we started is left; as their subreaper we would inherit them.
+/// True if no process that we started is left; as their subreaper we would inherit them.
 fn all_gone() -> bool {
     let end = Instant::now() + Duration::from_secs(5);
     while Instant::now() < end {
@@ -87,11 +88,12 @@ fn be_subreaper() {
     nix::sys::prctl::set_child_subreaper(true).unwrap();
 }
 
-/// Puts a file system over `at` that never answers: an automounter whose daemon doesn't read its pipe. Returns the
-/// pipe.
+/// Mounts a file system over `at` that never answers, and returns its pipe.
+///
+/// It is an automounter whose daemon doesn't read the pipe.
 pub fn never_answers(at: &Path) -> (OwnedFd, OwnedFd) {
     let (read, write) = nix::unistd::pipe().unwrap();
-    // The kernel answers processes of the daemon's group itself: a group that nobody here is in.
+    // The kernel answers processes of the daemon's group itself, so this is a group without us.
     let group = nix::unistd::getppid();
     let options = format!("fd={},pgrp={group},minproto=5,maxproto=5,indirect", write.as_raw_fd());
     nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
@@ -108,7 +110,7 @@ fn a_home_and_shares_arrive_restricted() {
     assert!(in_child(|| {
         be_subreaper();
         leave();
-        // Something mounted in the home belongs to it, and is restricted as well.
+        // A mount in the home belongs to it, and is restricted as well.
         let inner = dir.path().join("homes/alice/inner");
         fs::create_dir(&inner).unwrap();
         let none = None::<&str>;
@@ -133,7 +135,7 @@ fn a_home_and_shares_arrive_restricted() {
         fs::write(jail.join("shared/data/new"), "").unwrap();
         assert!(fs::write(jail.join("shared/secret/new"), "").is_err());
         assert!(fs::write(jail.join("shared/new"), "").is_err(), "sealed");
-        // What the host mounts later is not for this session, and the other way round.
+        // What the host mounts later doesn't appear in this jail, and the other way round.
         nix::mount::mount(none, &jail.join("home/alice/inner"), Some("tmpfs"), MsFlags::empty(), none)
             .unwrap();
         assert!(
@@ -209,7 +211,8 @@ fn a_missing_home_is_made_when_it_should_be() {
     }
 }
 
-/// With `nofail` a host comes up without its file server: nothing is made or shown in an empty mount point.
+/// With `nofail` a host comes up without its file server: an empty mount point is left alone and
+/// not shown.
 #[test]
 fn what_should_be_mounted_must_be() {
     if !root() || !Path::new("/etc/fstab").exists() {
@@ -303,7 +306,7 @@ fn a_server_that_hangs_holds_nobody_up() {
     }));
 }
 
-/// However the first process ends, nothing of it stays behind to wait for a server.
+/// However the first process ends, it leaves no process that waits for a server.
 #[test]
 fn nothing_outlives_the_first_process() {
     if !root() {

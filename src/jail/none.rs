@@ -1,7 +1,10 @@
-//! No jail: sshd runs as an ordinary user, who can make none (`session.jail = "none"`). A session is kept apart from this
-//! host by what the only program is that it can run. What is left to do is to join the gateway and to watch sshd.
+//! No jail: sshd runs as an ordinary user, who cannot make one (`session.jail = "none"`).
 //!
-//! Nothing is asked of root here, and root's PAM module doesn't take the answer: see pam/src/system.rs.
+//! The user is kept apart from this host only by the one program that sshd runs for them. What is
+//! left to do is to claim the gateway and to watch sshd.
+//!
+//! Nothing here needs root, and root's PAM module doesn't accept this program's answer: see
+//! pam/src/system.rs.
 
 use super::failure::{Failure, why};
 use super::init::{claim, watch};
@@ -18,21 +21,22 @@ use std::os::unix::net::UnixDatagram;
 use wire::claim::{HomeState, JailReport};
 use wire::jail::{Answer, JOINED, Request};
 
-/// Joins the gateway, starts who watches sshd, and tells the caller where the session finds the gateway.
+/// Claims the gateway, starts the watcher, and tells the caller where the session program finds the
+/// gateway.
 pub fn serve(request: &Request, rights: Rights) -> Result<(), Failure> {
     let own = rights.owner();
-    // The configuration says so; the answer to sshd's own look-up may be another's.
+    // The configuration says so; the answer to sshd's own lookup may be another's.
     if request.ids.uid() != own {
         return Err(format!("sshd runs as uid {own}, and this user has uid {}", request.ids.uid()));
     }
     let sshd = caller::sshd(request.sshd)?;
     let gateway = gateway::connect(request, own)?;
-    // Abstract: gone with the last who has it, and not in a directory that somebody would have to make. Anybody in this
-    // network namespace can connect, so the gateway hears this uid only.
+    // Abstract: it vanishes with its last descriptor, and needs no directory. Anybody in this
+    // network namespace can connect, so the gateway accepts this uid only.
     let name = format!("{CHANNELS_SOCKET_PREFIX}{}", request.handle.name());
     let listener =
         socket::listen_abstract(name.as_bytes()).map_err(why("cannot make the session's socket"))?;
-    // For a log of file servers, which there are none of here.
+    // The gateway expects a log of file servers; there are none here.
     let log = UnixDatagram::unbound().map_err(why("cannot make a socket"))?;
     claim(request, &gateway, &listener, &log.into())?;
     drop(listener);
@@ -54,12 +58,12 @@ pub fn serve(request: &Request, rights: Rights) -> Result<(), Failure> {
     if joined.as_deref() == Ok(JOINED.as_bytes()) {
         return Ok(());
     }
-    // Our child, not yet reaped: the number can be nobody else's.
+    // Our child, not yet reaped: its number cannot belong to another process.
     let _ = kill(Pid::from_raw(watcher), Signal::SIGKILL);
     Err(joined.err().unwrap_or_else(|| "the PAM module did not open the session".into()))
 }
 
-/// Who holds the claim for as long as sshd lives: its end is the gateway's.
+/// Holds the claim while sshd lives; the gateway exits with it.
 fn watch_over(sshd: &OwnedFd, gateway: &OwnedFd) -> ! {
     let prepare = || -> io::Result<()> {
         nix::unistd::setsid()?;
@@ -72,7 +76,7 @@ fn watch_over(sshd: &OwnedFd, gateway: &OwnedFd) -> ! {
     let prepared = prepare();
     if prepared.is_ok() {
         watch(sshd.as_fd(), gateway.as_fd());
-        // The gateway's end is the session's: there is no first process of a namespace, whose end would see to that.
+        // The connection ends with the gateway. No process 1 sees to that here, so sshd is ended.
         let _ = pidfd::terminate(sshd.as_fd());
     }
     process::exit_now(i32::from(prepared.is_err()));

@@ -1,4 +1,4 @@
-//! What of this host's files a session is to see: its home, and shares.
+//! Which of this host's files the user is to see: the home, and shares.
 
 use common::UserName;
 use common::homes::Homes;
@@ -11,37 +11,39 @@ use wire::jail::Request;
 
 /// How long homes and shares may take, from the start of the jail.
 const TIME: Duration = Duration::from_secs(5);
-/// The same when the NSS module may have waited for the home before us, for two seconds.
+/// The same if the NSS module may have waited for the home before us, for two seconds.
 const TIME_AFTER_NSS: Duration = Duration::from_secs(3);
 
-/// The plan for one session, the same in the process that mounts and in the one that waits for it.
+/// What the jail of one connection is to show.
+///
+/// The process that mounts and the one that waits for it use the same plan.
 pub struct Plan {
-    /// Whose home.
+    /// The user.
     pub user: UserName,
-    /// The session's.
+    /// The user's uid and gid.
     pub ids: Ids,
-    /// `None`: this host has no homes, or none that are to be served.
+    /// Where homes are; `None` if this host has none, or doesn't serve them.
     pub homes: Option<Homes>,
-    /// Where the homes are all the same, which nobody in the session is to see.
+    /// Where this host's homes are, served or not: nobody in the jail may see this directory.
     pub root: Option<PathBuf>,
-    /// Where the session sees its home: absolute.
+    /// The absolute path of the home in the jail.
     pub home_dir: String,
-    /// Where this host has it: an account of this host with this home is the user herself.
+    /// The path of the home on this host; a local account with this home is the same user.
     pub own_home: Option<PathBuf>,
-    /// Whether the uid is this user's alone, should a quota have to be set.
+    /// Whether no other user has the uid, in case a quota has to be set.
     pub owns_uid_alone: bool,
-    /// All shares, for whatever groups.
+    /// All shares, whatever groups they are for.
     pub shares: Vec<Share>,
-    /// Whether more programs than the sftp server serve files.
+    /// Whether other programs than the sftp server serve files, too.
     pub rsync: bool,
     /// How long homes and shares may take.
     pub time: Duration,
-    /// When that is over.
+    /// When that time is over.
     pub end: Instant,
 }
 
 impl Plan {
-    /// The most directories and files that the mount points of the home and all shares can need.
+    /// Returns how many directories and files the mount points of the home and all shares can need.
     #[must_use]
     pub fn most_inodes(&self) -> usize {
         let components = |path: &Path| path.components().count();
@@ -49,10 +51,10 @@ impl Plan {
             + self.shares.iter().map(|share| components(&share.path)).sum::<usize>()
     }
 
-    /// The plan for a request that came at `start`.
+    /// Makes the plan for a request that came at `start`.
     ///
     /// # Errors
-    /// The path of the home would be too long.
+    /// Fails if the path of the home would be too long.
     pub fn new(config: Config, request: &Request, start: Instant) -> Result<Self, String> {
         let settings = config.settings;
         let user = request.user.user().clone();
@@ -75,9 +77,10 @@ impl Plan {
         })
     }
 
-    /// Whether a share would be seen above, in or beneath this user's home. The configuration
-    /// refuses what is so for every user; with a template some user's name may be what nobody
-    /// thought of.
+    /// True if a share would be seen above, in or beneath this user's home.
+    ///
+    /// The configuration refuses what clashes for every user; with a template, one user's name may
+    /// clash all the same.
     #[must_use]
     pub fn clashes(&self, share: &Share) -> bool {
         let home = Path::new(&self.home_dir);

@@ -1,7 +1,8 @@
-//! The programs that run in a session, and what they need: nothing else of this host's `/usr` is in the jail.
+//! The programs that run in the jail, with the files that they need: nothing else of this host's
+//! `/usr` is there.
 //!
-//! Libraries are looked up where the dynamic linker of Debian looks without a cache (ld.so(8)): the jail has no
-//! `/etc/ld.so.cache`, and so finds each under its name in the same directory.
+//! Libraries are looked up where Debian's dynamic linker looks without a cache (ld.so(8)): the jail
+//! has no `/etc/ld.so.cache`, so the linker finds each under its name in the same directory.
 
 use super::elf;
 use common::paths::{RSYNC, SCP, SESSION_SHELL, SFTP_SERVER};
@@ -13,33 +14,35 @@ use std::path::Path;
 /// A file of the host that is shown in the jail.
 #[derive(Debug)]
 pub struct Shown {
-    /// Where, without the leading `/`, with merged `/usr`.
+    /// Its path in the jail, without the leading `/` and with merged `/usr`.
     pub at: String,
-    /// The very file that was looked into.
+    /// The open file, the very one whose headers were read.
     pub file: File,
 }
 
 /// The programs' files, and notes for the log about those that are left out.
 #[derive(Debug, Default)]
 pub struct Programs {
-    /// What to show.
+    /// The files to show.
     pub shown: Vec<Shown>,
-    /// What could not be.
+    /// Why a program is left out.
     pub notes: Vec<String>,
 }
 
-/// Finds everything that sessions run: `session` itself, without which there is none, the sftp server, and with
-/// `rsync` what else serves files.
+/// Finds every program of the jail, with the files that it needs.
+///
+/// These are `session`, without which there is no jail, the sftp server, and with `rsync` also the
+/// other programs that serve files.
 ///
 /// # Errors
-/// One line: why `session` cannot be shown.
+/// Fails if `session` cannot be shown, and says why.
 pub fn find(rsync: bool) -> Result<Programs, String> {
     let mut programs = Programs::default();
     programs.add(SESSION_SHELL)?;
     for program in
         std::iter::once(SFTP_SERVER).chain(if rsync { [RSYNC, SCP].as_slice() } else { &[] }.iter().copied())
     {
-        // Left out whole, so that a session never sees half of what a program needs.
+        // Left out whole, so that the jail never has half of what a program needs.
         let before = programs.shown.len();
         if let Err(why) = programs.add(program) {
             programs.shown.truncate(before);
@@ -50,7 +53,7 @@ pub fn find(rsync: bool) -> Result<Programs, String> {
 }
 
 impl Programs {
-    /// Adds a program with all that it needs and that is not there yet.
+    /// Adds a program and everything that it needs and that is not there yet.
     fn add(&mut self, path: &str) -> Result<(), String> {
         let mut missing = self.show(path, merged(path))?;
         while let Some(name) = missing.pop() {
@@ -62,13 +65,14 @@ impl Programs {
         Ok(())
     }
 
-    /// Adds one file, and its interpreter; returns the libraries that it needs.
+    /// Adds one file and its interpreter; returns the libraries that it needs.
     fn show(&mut self, path: &str, at: String) -> Result<Vec<String>, String> {
         let file = open(Path::new(path)).map_err(|e| format!("{path}: {e}"))?;
-        let needs = elf::needs(&file).map_err(|fault| format!("{path}: {fault}"))?;
+        let needs = elf::needs(&file).map_err(|e| format!("{path}: {e}"))?;
         self.shown.push(Shown { at, file });
         let Some(interpreter) = needs.interpreter else { return Ok(needs.libraries) };
-        // Loaded already when libraries are looked for: it is found by its name, not in a directory.
+        // The linker has loaded itself when it looks for libraries: it knows itself by name, not by
+        // directory.
         let name = interpreter.rsplit('/').next().unwrap_or_default();
         let libraries = needs.libraries.into_iter().filter(|library| library != name).collect();
         let at = merged(&interpreter);
@@ -102,7 +106,7 @@ impl Programs {
     }
 }
 
-/// Opens a file of the distribution; links, as libraries have them, are followed.
+/// Opens a file of the distribution. It follows symbolic links, as libraries have them.
 fn open(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let found = file.metadata()?;
@@ -113,8 +117,9 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Where a path leads when `/bin`, `/sbin` and `/lib*` are links into `/usr`, as they are in the jail; without the
-/// leading `/`.
+/// Returns a path as it is in the jail, where `/bin`, `/sbin` and `/lib*` are links into `/usr`.
+///
+/// The result has no leading `/`.
 fn merged(path: &str) -> String {
     let path = path.trim_start_matches('/');
     if path.starts_with("lib") || path.starts_with("bin/") || path.starts_with("sbin/") {
@@ -124,7 +129,7 @@ fn merged(path: &str) -> String {
     }
 }
 
-/// Debian's name for this machine (dpkg-architecture(1), DEB_HOST_MULTIARCH).
+/// Returns Debian's name for this machine (dpkg-architecture(1), DEB_HOST_MULTIARCH).
 fn triplet() -> String {
     format!("{}-linux-gnu", std::env::consts::ARCH)
 }

@@ -1,5 +1,5 @@
-//! Process 1's side of homes and shares: waiting for what the mounter sends, no longer than the deadline, and putting
-//! it into its place.
+//! Process 1's side of homes and shares: takes from the mounter what arrives in time, and attaches
+//! it.
 
 use super::failure::Failure;
 use super::mounter::{Item, Order, Parcel};
@@ -16,18 +16,20 @@ use std::path::Path;
 use wire::MAX_MESSAGE;
 use wire::claim::{HomeFault, HomeState, JailReport};
 
-/// Most notes in a report, and most bytes in each.
+/// The most notes in a report; [`MAX_NOTE`] is the most bytes in each.
 const MAX_NOTES: usize = 16;
 const MAX_NOTE: usize = 300;
 
-/// What has come, by what was waited for.
+/// The home and the shares that have arrived, or why they have not.
 pub struct Trees {
     home: Option<Result<Tree, Fault>>,
     shares: BTreeMap<usize, Result<Tree, Fault>>,
     notes: Vec<String>,
 }
 
-/// Waits for the home and for the shares of these groups. The mounter is told to end when `mounter` is dropped.
+/// Waits for the home and for the shares of these groups.
+///
+/// Dropping `mounter` at the end tells the mounter to end.
 #[must_use]
 pub fn collect(plan: &Plan, mounter: OwnedFd, groups: &[String]) -> Trees {
     let mut notes = Vec::new();
@@ -68,13 +70,13 @@ impl Waiting<'_> {
         socket::send(self.mounter.as_fd(), &serde_json::to_vec(order)?, &[])
     }
 
-    /// Until everything wanted is there, or the deadline.
+    /// Takes parcels until everything wanted is there, or the deadline has passed.
     fn take_all(&mut self) -> io::Result<()> {
         let mut creation_ordered = false;
         let mut buffer = vec![0; MAX_MESSAGE];
         while !self.wanted.is_empty() && readable(self.mounter.as_fd(), self.plan.end)? {
             let (item, outcome) = take(self.mounter.as_fd(), &mut buffer)?;
-            // Only now, when the gateway has taken the session, is it time to make a home.
+            // Only now that the gateway has taken the connection may a home be made.
             let creates = self.plan.homes.as_ref().is_some_and(|homes| homes.create.is_some());
             let missing = matches!(&outcome, Err(Fault { kind: HomeFault::Missing, .. }));
             if item == Item::Home && missing && creates && !creation_ordered {
@@ -98,7 +100,7 @@ impl Waiting<'_> {
         }
     }
 
-    /// What is still wanted will not come.
+    /// Gives up on everything that is still wanted.
     fn fail(&mut self, kind: HomeFault, why: &str) {
         for item in std::mem::take(&mut self.wanted) {
             let path = match (item, &self.plan.homes) {
@@ -112,8 +114,10 @@ impl Waiting<'_> {
     }
 }
 
-/// One parcel. What the tree holds is not looked at here: on a file server that hangs, even fstat(2) might wait for
-/// ever. The child has checked the very descriptor that it cloned.
+/// Receives one parcel.
+///
+/// This doesn't look into the tree: on a file server that hangs, even fstat(2) might wait forever.
+/// The child has checked the very descriptor that it cloned.
 fn take(mounter: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(Item, Result<Tree, Fault>)> {
     let (length, mut descriptors) = socket::recv(mounter, buffer, 1)?;
     if length == 0 {
@@ -129,15 +133,16 @@ fn take(mounter: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(Item, Result<
 }
 
 impl Trees {
-    /// Puts everything into its place in the jail, which is at `root`, and says what the gateway is to know; `notes`
-    /// come first.
+    /// Attaches everything in the jail at `root`, and returns the report for the gateway.
     ///
-    /// What is unavailable gets a directory of root's that can be entered but neither listed nor changed. Never an
-    /// empty one: to a client that synchronises, an empty home is one whose files were deleted, and it would delete
-    /// its own.
+    /// `notes` come first in the report.
+    ///
+    /// What is unavailable gets a directory that belongs to root and can be entered but neither
+    /// listed nor changed. It must not be an empty one: a client that synchronises takes an empty
+    /// home for one whose files were deleted, and would delete its own.
     ///
     /// # Errors
-    /// A mount point cannot be made.
+    /// Fails if a mount point cannot be made.
     pub fn attach(self, plan: &Plan, mut notes: Vec<String>, root: &Path) -> Result<JailReport, Failure> {
         notes.extend(self.notes);
         view::mount_point(root, &plan.home_dir)?;
@@ -163,7 +168,7 @@ fn attach(root: &Path, at: &str, tree: Result<Tree, Fault>) -> Result<(), Fault>
         .map_err(|e| Fault::new(HomeFault::Failed, &format!("cannot be mounted at {at} of the jail: {e}")))
 }
 
-/// So many notes that a report is never too long for a message.
+/// Drops and shortens notes so that a report always fits a message.
 fn few(mut notes: Vec<String>) -> Vec<String> {
     let more = notes.len().saturating_sub(MAX_NOTES);
     if more > 0 {

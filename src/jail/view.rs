@@ -1,5 +1,7 @@
-//! What a session sees: a read-only tmpfs with the programs that run in it, two devices, a handful of tiny files, and
-//! what [`super::trees`] attaches.
+//! The jail's file system: a read-only tmpfs with the programs that run in it, two devices and a
+//! few tiny files.
+//!
+//! [`super::trees`] attaches the home and the shares to it.
 
 use super::failure::{Failure, step};
 use super::hide::hide_from_pam_and_sshd;
@@ -16,25 +18,28 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use wire::jail::Request;
 
-/// Room in the tmpfs: its files are a few hundred bytes, each takes a page; and a time zone.
+/// The size of the tmpfs, in bytes: its files have a few hundred bytes and take a page each; and a
+/// time zone.
 const TMPFS_BYTES: u32 = 96 * 1024;
 /// Inodes in the tmpfs besides those of programs, homes and shares: about 30 are used.
 const TMPFS_INODES: usize = 64;
-/// Largest time zone that is copied (tzfile(5)); the largest of Debian's has 4 KiB.
+/// The largest time zone that is copied (tzfile(5)), in bytes; the largest of Debian's has 4 KiB.
 const MAX_ZONE: u64 = 16 * 1024;
-/// How many terminals [`prepare_host`] provides for. A higher number only costs a line in sshd's log.
+/// How many terminals [`prepare_host`] provides for. A higher number costs a line in sshd's log.
 const TERMINALS: u32 = 1024;
 
-/// On the host: what ChrootDirectory names must exist before sshd looks, and the terminals' directory is
-/// made once for all sessions.
+/// Makes the directories on the host that all connections need.
 ///
-/// sshd opens the terminal by name (`/dev/pts/7`) after it has changed root, to check it, and logs an error
-/// when it cannot. The host's /dev/pts must not be in the jail: nothing there is the session's. A devpts of its own would
-/// number every session's terminal 0 and mix the sessions up in utmp, with the administrator's own among them. So each
-/// name there is a link to `/dev/tty`, which is for every process its own terminal and no other.
+/// ChrootDirectory must exist before sshd looks, and the terminals' directory is made once for all.
+///
+/// sshd opens the terminal by name (`/dev/pts/7`) after it has changed root, to check it, and logs
+/// an error if it cannot. The host's /dev/pts must not be in the jail: nothing there is the user's.
+/// A devpts of its own would give every connection's terminal the number 0 and mix the connections
+/// up in utmp, with the administrator's own among them. So each name there is a link to `/dev/tty`,
+/// which is each process's own terminal and no other.
 ///
 /// # Errors
-/// The system's.
+/// Fails if a directory or link cannot be made.
 pub fn prepare_host() -> io::Result<()> {
     make_dir(Path::new(RUN_DIR))?;
     make_dir(Path::new(JAIL_DIR))?;
@@ -48,7 +53,7 @@ pub fn prepare_host() -> io::Result<()> {
         symlink("../tty", new.join(number.to_string()))?;
     }
     match fs::rename(&new, &ready) {
-        // Another login was first; theirs is as good.
+        // Another login was first; its directory is as good.
         Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
             fs::remove_dir_all(&new)
         }
@@ -60,11 +65,13 @@ fn terminals_dir() -> PathBuf {
     Path::new(RUN_DIR).join("pts")
 }
 
-/// Builds the view at [`JAIL_DIR`], in a mount namespace that is already our own. Call [`seal`] when
-/// everything is in its place. Returns notes for the log.
+/// Builds the view at [`JAIL_DIR`], in a mount namespace that is already our own; returns notes for
+/// the log.
+///
+/// Call [`seal`] when everything is in its place.
 ///
 /// # Errors
-/// One line: which step failed and how.
+/// Fails if a step does, and says which.
 pub fn build(request: &Request, plan: &Plan) -> Result<Vec<String>, Failure> {
     mount::stop_propagation().map_err(|e| format!("cannot cut the jail's mounts off from the host: {e}"))?;
     // Copied before anything is mounted over the directory they come from.
@@ -74,7 +81,7 @@ pub fn build(request: &Request, plan: &Plan) -> Result<Vec<String>, Failure> {
     let Programs { shown, notes: more } = programs::find(plan.rsync)?;
     notes.extend(more);
     let root = Path::new(JAIL_DIR);
-    // A file and at most two new directories for each.
+    // Each needs a file and at most two new directories.
     let inodes = TMPFS_INODES + 3 * shown.len() + plan.most_inodes();
     mount::tmpfs(root, TMPFS_BYTES, u32::try_from(inodes).unwrap_or(u32::MAX)).map_err(step("/"))?;
     for dir in ["dev/pts", "etc", "run"] {
@@ -98,7 +105,7 @@ pub fn build(request: &Request, plan: &Plan) -> Result<Vec<String>, Failure> {
     Ok(notes)
 }
 
-/// The host's file, and nothing around it.
+/// Shows one file of the host in the jail, and nothing around it.
 fn show(root: &Path, at: &str, file: &fs::File) -> Result<(), Failure> {
     make(root, at.rsplit_once('/').map_or("", |(dir, _)| dir))?;
     write(root, at, b"")?;
@@ -110,7 +117,7 @@ fn show(root: &Path, at: &str, file: &fs::File) -> Result<(), Failure> {
 /// Makes a directory for a home or a share: root's, to be entered but neither listed nor changed.
 ///
 /// # Errors
-/// One line for the log.
+/// Fails if the directory cannot be made.
 pub fn mount_point(root: &Path, at: &str) -> Result<(), Failure> {
     let at = at.trim_start_matches('/');
     make(root, at)?;
@@ -118,7 +125,7 @@ pub fn mount_point(root: &Path, at: &str) -> Result<(), Failure> {
         .map_err(|e| format!("cannot make /{at} of the jail: {e}"))
 }
 
-/// The host's time zone, for times in logs and listings. Without one it is UTC.
+/// Reads the host's time zone, for times in logs and listings. Without one it is UTC.
 fn time_zone() -> Option<Vec<u8>> {
     let mut zone = Vec::new();
     let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/localtime").ok()?;
@@ -127,22 +134,23 @@ fn time_zone() -> Option<Vec<u8>> {
     (zone.len() as u64 <= MAX_ZONE && zone.starts_with(b"TZif")).then_some(zone)
 }
 
-/// Makes the tmpfs read-only, the last step.
+/// Makes the tmpfs read-only, as the last step.
 ///
 /// # Errors
-/// One line for the log.
+/// Fails if the kernel refuses.
 pub fn seal() -> Result<(), Failure> {
     mount::restrict(Path::new(JAIL_DIR), Flags::RO)
         .map_err(|e| format!("cannot make the jail read-only: {e}"))
 }
 
-/// Where a path of the jail is for us, who are outside.
+/// Returns where a path of the jail is for us, outside it.
 #[must_use]
 pub fn outside(path: &str) -> PathBuf {
     Path::new(JAIL_DIR).join(path.trim_start_matches('/'))
 }
 
-/// The files under /etc: enough for getpwuid(3), getgrgid(3) and `localhost`, without a lookup elsewhere.
+/// Returns the files under /etc: enough for getpwuid(3), getgrgid(3) and `localhost` without a
+/// lookup elsewhere.
 fn files(request: &Request, plan: &Plan) -> [(&'static str, String); 4] {
     let Passwd { name, ids, gecos, dir, shell } =
         Passwd::new(&request.user, request.ids, plan.home_dir.clone());
@@ -155,7 +163,7 @@ fn files(request: &Request, plan: &Plan) -> [(&'static str, String); 4] {
     ]
 }
 
-/// Puts the host's device `name` into the jail, after a look at what it is.
+/// Puts the host's device `name` into the jail, after checking what it is.
 fn device(root: &Path, name: &str, numbers: (u64, u64)) -> Result<(), Failure> {
     let host = Path::new("/dev").join(name);
     let tree = Tree::clone_path(&host).map_err(step("a device"))?;
@@ -168,9 +176,9 @@ fn device(root: &Path, name: &str, numbers: (u64, u64)) -> Result<(), Failure> {
         return Err(format!("{} of this host is not the device it should be", host.display()));
     }
     write(root, &format!("dev/{name}"), b"")?;
-    // Read-only concerns the node's owner and mode, not what is written to the device.
+    // Read-only applies to the node's owner and mode, not to what is written to the device.
     attach(tree, Flags::RO | Flags::NOSUID | Flags::NOEXEC, root, &format!("dev/{name}"))?;
-    // A host whose /dev is mounted nodev (some containers) is noticed here and not by the user.
+    // A host whose /dev is mounted nodev (some containers) is found out here, not by the user.
     match fs::File::options()
         .read(true)
         .write(true)
@@ -178,7 +186,7 @@ fn device(root: &Path, name: &str, numbers: (u64, u64)) -> Result<(), Failure> {
         .open(root.join("dev").join(name))
     {
         Ok(_) => Ok(()),
-        // Nobody's terminal: there is none in this process.
+        // There is no terminal to open in this process; the device works.
         Err(e) if e.raw_os_error() == Some(libc::ENXIO) => Ok(()),
         Err(e) => Err(format!(
             "cannot open {} in the jail (is the host's /dev mounted nodev?): {e}",
@@ -193,7 +201,7 @@ fn attach(tree: Tree, flags: Flags, root: &Path, at: &str) -> Result<(), Failure
         .map_err(|e| format!("cannot mount /{at} of the jail: {e}"))
 }
 
-/// Makes a directory, and those above it.
+/// Makes a directory and its parents.
 fn make(root: &Path, dir: &str) -> Result<(), Failure> {
     DirBuilder::new()
         .mode(0o755)
