@@ -1,5 +1,6 @@
-//! A user's authorized_keys file says anything at all. What is taken of it is understood the same when it is read again, as
-//! sshd reads it then.
+//! Fuzzes the parser of authorized_keys: a user's file may contain anything.
+//!
+//! A line that is accepted and written anew must parse to the same key: sshd reads what we write.
 #![no_main]
 
 use keys::line::parse;
@@ -9,7 +10,7 @@ fuzz_target!(|data: &[u8]| {
     for line in data.split(|byte| *byte == b'\n') {
         if let Ok(Some(key)) = parse(line) {
             let written = key.to_string();
-            // A tab is a blank to sshd as well, and may stand in an option's value.
+            // To sshd a tab is a blank, too, and an option's value may contain it.
             assert!(!written.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t'));
             let again = parse(written.as_bytes()).expect("a line of ours").expect("a key");
             assert_eq!((again.options, again.kind, again.blob), (key.options, key.kind, key.blob));

@@ -1,10 +1,12 @@
-//! An agent says anything at all: first as a terminal's text, then as packets that pass the checksum.
+//! Fuzzes the gateway's end of docs/mux.md: a hostile agent may send anything.
+//!
+//! The data are read twice: as a terminal's text, then as packets with a correct checksum.
 #![no_main]
 
+use libfuzzer_sys::fuzz_target;
 use server::mux::frame::{self, Packet};
 use server::mux::protocol::kind;
 use server::mux::{Description, Event, Mux};
-use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use std::time::Instant;
 

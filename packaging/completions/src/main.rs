@@ -1,5 +1,7 @@
-//! Writes the completions of `jupyterhub-openssh` for bash, zsh and fish into the directory that is named.
-//! Run when the package is built; no part of it.
+//! Writes the completions of `jupyterhub-openssh` for bash, zsh and fish.
+//!
+//! The only argument is the directory to write to. The package's build runs this program; the
+//! package doesn't contain it.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,8 +23,9 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// The command without its hidden sub-commands, which the generators would offer, and without clap's own `help`, which is
-/// of no use next to `--help`.
+/// Returns the command as it is completed: without hidden subcommands and clap's own `help`.
+///
+/// The generators would offer hidden ones, and `help` is of no use next to `--help`.
 fn shown(whole: &Command) -> Command {
     let mut command = Command::new(NAME).version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
     if let Some(about) = whole.get_about() {
