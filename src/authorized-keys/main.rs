@@ -1,9 +1,19 @@
-//! `/usr/lib/jupyterhub-openssh/authorized-keys USER TYPE KEY FINGERPRINT`: sshd's AuthorizedKeysCommand.
+//! sshd's AuthorizedKeysCommand: `/usr/lib/jupyterhub-openssh/authorized-keys USER TYPE KEY
+//! FINGERPRINT`.
 //!
-//! sshd runs it as the user for each key that a client offers, and takes every line that it prints for a key that may log
-//! in. It knows nothing secret and may do nothing that the user may not. But others on this host may have the same uid, and
-//! who could write to its standard output (/proc/PID/fd/1) would say who may log in: so the program's file can be executed
-//! and not read, for which the kernel makes the process undumpable from the start (proc(5), /proc/sys/fs/suid_dumpable).
+//! sshd runs it as the user for each key that a client offers, and accepts every key that it prints
+//! for this login.
+//! It knows no secrets and has no rights beyond the user's. But other users of this host may share
+//! that uid, and a process that could write to
+//! its standard output (/proc/PID/fd/1) would decide who may log in. So the program's file is
+//! executable but not readable, which makes the
+//! kernel start the process undumpable (proc(5), /proc/sys/fs/suid_dumpable).
+//!
+//! | module | concern |
+//! |---|---|
+//! | [`offered`] | the offered key, and the search for it in a text (pure) |
+//! | [`search`] | which source lists the key (pure) |
+//! | [`network`] | runs `hub-keys`, which asks the sources `hub` and `url` |
 
 mod network;
 mod offered;
@@ -24,30 +34,31 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The name in the log, and what its lines start with.
+/// The program's name in the log and at the start of its error messages.
 const PROGRAM: &str = "jupyterhub-openssh";
 const CONTEXT: &[(&str, &str)] = &[("program", "authorized-keys")];
-/// sshd takes the answer.
+/// Exit status: sshd reads the answer.
 const ANSWERED: u8 = 0;
-/// sshd takes no key.
+/// Exit status: the arguments are wrong, and sshd accepts no key.
 const NONSENSE: u8 = 1;
 
-/// How long it may all take: a client waits, and sshd with it.
+/// Time limit for the whole run: a client waits, and sshd with it.
 const TIME: Duration = Duration::from_secs(6);
-/// How long a file system may take for one file.
+/// Time limit for one file on a file system that may hang.
 const FILE_TIME: Duration = Duration::from_secs(2);
-/// How long the program that asks over the network may take; it gives up earlier by itself.
+/// Time limit for `hub-keys`, which asks over the network; it normally ends earlier by itself.
 const NETWORK_TIME: Duration = Duration::from_secs(5);
 
 fn main() {
     std::process::exit(run().into());
 }
 
-/// Prints the line of the first source that knows the key, or nothing. The arguments of the process are the tokens %u, %t,
-/// %k and %f of sshd_config(5). Returns the exit status: 0 unless these are nothing that sshd would say.
+/// Prints the line of the first source that lists the key, or nothing. The process's arguments are
+/// the tokens %u, %t, %k and %f of sshd_config(5).
+/// Returns the exit status: 0 unless sshd could not have passed these arguments.
 fn run() -> u8 {
     let end = Instant::now() + TIME;
-    // See above; for a file whose mode somebody has changed.
+    // For a program file that somebody has made readable; see the module's documentation.
     if let Err(error) = process::hide().and_then(|()| limits::apply()) {
         let problem = format_args!("cannot hide from others of this uid, or be limited: {error}");
         Log::open(PROGRAM, CONTEXT).error(Line::of(Event::Fault, problem));
@@ -71,12 +82,12 @@ fn run() -> u8 {
     };
     let offered = match Offered::parse(&kind, &key, &fingerprint) {
         Ok(Some(offered)) => offered,
-        // A certificate, most likely, which TrustedUserCAKeys judges.
+        // Most likely a certificate, which TrustedUserCAKeys judges.
         Ok(None) => return ANSWERED,
         Err(why) => return nonsense(why),
     };
     if let Some(line) = line_for_sshd(&login, &offered, end) {
-        // sshd may have gone away (EPIPE).
+        // sshd may have closed the pipe (EPIPE).
         let _ = writeln!(io::stdout(), "{line}");
     }
     ANSWERED
@@ -98,8 +109,8 @@ fn line_for_sshd(login: &LoginName, offered: &Offered, end: Instant) -> Option<S
     if !config.keys.is_on() {
         return None;
     }
-    // sshd takes `Root` for a hub user until PAM refuses it, but expands %u to root, which is this host's own account. For
-    // such a name no key counts.
+    // sshd takes `Root` for a hub user until PAM refuses it, but expands %u to root, which is this
+    // host's own account. No key is accepted for such a name.
     let account = nix::unistd::User::from_name(login.as_str());
     if matches!(account, Ok(Some(found)) if found.shell != Path::new(SESSION_SHELL)) {
         return None;
@@ -128,8 +139,8 @@ fn line_for_sshd(login: &LoginName, offered: &Offered, end: Instant) -> Option<S
 
 /// The sources of this host.
 ///
-/// This process may gain privileges: the program that asks over the network has a uid of its own, which no_new_privs would
-/// keep from it.
+/// This process must be able to gain privileges: `hub-keys` runs under a uid of its own, which
+/// no_new_privs would prevent.
 struct Host<'a> {
     config: &'a Config,
     login: &'a LoginName,
@@ -159,6 +170,6 @@ impl Sources for Host<'_> {
     }
 
     fn network(&mut self) -> Result<Vec<u8>, String> {
-        network::ask(HUB_KEYS_PROGRAM, self.login, self.left(NETWORK_TIME))
+        network::run_hub_keys(HUB_KEYS_PROGRAM, self.login, self.left(NETWORK_TIME))
     }
 }

@@ -1,4 +1,5 @@
-//! The sources `hub` and `url`, as the process of a user sees them: a program that may read the service token asks them.
+//! Asks the sources `hub` and `url`, for a process that runs as the user: it starts `hub-keys`,
+//! which may read the service token.
 
 use common::LoginName;
 use host::child::program::{Failure, run};
@@ -9,13 +10,16 @@ use std::time::Duration;
 /// Longest answer, in bytes.
 const MAX_ANSWER: usize = 256 << 10;
 
-/// Runs the program of this path for a user, and returns what it says: lines of a source, a type and a key.
+/// Runs the program at this path for a user, and returns its output: lines of source, key type and
+/// key.
 ///
-/// It has a uid of its own, by which it may be out of reach; then its own deadline ends it.
+/// The program runs under a uid of its own, so we may be unable to kill it; its own deadline then
+/// ends it.
 ///
 /// # Errors
-/// One line for the log: it cannot be run, took longer than `within`, said too much, or failed.
-pub fn ask(program: &str, user: &LoginName, within: Duration) -> Result<Vec<u8>, String> {
+/// One line for the log: the program cannot be run, took longer than `within`, printed too much, or
+/// failed.
+pub fn run_hub_keys(program: &str, user: &LoginName, within: Duration) -> Result<Vec<u8>, String> {
     let mut command = Command::new(program);
     match run(command.arg(user.as_str()).stderr(Stdio::null()), within, MAX_ANSWER) {
         Ok(said) if said.status.success() => Ok(said.stdout),
@@ -39,15 +43,16 @@ mod tests {
     fn run(script: &str, within: Duration) -> Result<String, String> {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("program");
-        // By renaming: the file is then open for writing in no child of another test.
+        // Renamed into place, so that no child of another test has it open for writing.
         fs::write(dir.path().join("new"), format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(dir.path().join("new"), Permissions::from_mode(0o700)).unwrap();
         fs::rename(dir.path().join("new"), &program).unwrap();
         let name = LoginName::parse("alice+gpu").unwrap();
-        let mut answer = ask(program.to_str().unwrap(), &name, within);
-        // "Text file busy": a child of another test had it open between its fork and its exec.
+        let mut answer = run_hub_keys(program.to_str().unwrap(), &name, within);
+        // "Text file busy": a child of another test had the file open between its fork and its
+        // exec.
         while answer.as_ref().is_err_and(|why| why.contains("busy")) {
-            answer = ask(program.to_str().unwrap(), &name, within);
+            answer = run_hub_keys(program.to_str().unwrap(), &name, within);
         }
         answer.map(|bytes| String::from_utf8(bytes).unwrap())
     }
@@ -73,7 +78,7 @@ mod tests {
             assert!(found.contains(why), "{found}");
         }
         let name = LoginName::parse("alice").unwrap();
-        let why = ask("/nowhere/hub-keys", &name, LONG).unwrap_err();
+        let why = run_hub_keys("/nowhere/hub-keys", &name, LONG).unwrap_err();
         assert!(why.starts_with("cannot run /nowhere/hub-keys: "), "{why}");
     }
 

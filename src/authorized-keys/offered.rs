@@ -1,41 +1,42 @@
-//! The key that a client offers, as sshd hands it to AuthorizedKeysCommand, and the search for it in a text. Pure.
+//! The key that a client offers, as sshd passes it to AuthorizedKeysCommand, and the search for it
+//! in a text. Pure.
 
 use keys::blob;
 use keys::line::{Line, Parts, Refused, parse};
 
-/// Most lines of a text with keys.
+/// Most lines of a text that are searched.
 pub const MAX_LINES: usize = 4096;
-/// Longest fingerprint, in bytes: base64 of SHA-512 and its name would fit.
+/// Longest fingerprint, in bytes: room for SHA-512 in base64 and its name.
 const MAX_FINGERPRINT: usize = 128;
 
-/// A key of a type that is taken.
+/// An offered key of an accepted type.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Offered {
-    /// It names its type.
+    /// The decoded key, which names its type.
     blob: Vec<u8>,
-    /// As sshd shows it: printable ASCII.
+    /// The fingerprint as sshd shows it, in printable ASCII.
     pub fingerprint: String,
 }
 
-/// What a text says about the key.
+/// What a text says about the offered key.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
-    /// It lists it.
+    /// It lists the key.
     Key(Line),
-    /// The line with this number lists it, and may not be used.
+    /// The line with this number lists the key, but the key may not be used.
     Refused(usize, Refused),
-    /// It doesn't list it.
+    /// It doesn't list the key.
     Unknown,
-    /// It has more than [`MAX_LINES`] lines, and nobody has looked any further.
+    /// It has more than [`MAX_LINES`] lines; the rest was not searched.
     TooLong,
 }
 
 impl Offered {
-    /// Reads the tokens %t, %k and %f of sshd_config(5). `None`: a certificate, which TrustedUserCAKeys judges, or a type
-    /// that isn't taken.
+    /// Parses the tokens %t, %k and %f of sshd_config(5). `None` for a certificate, which
+    /// TrustedUserCAKeys judges, and for a key type that we don't accept.
     ///
     /// # Errors
-    /// One line: sshd would never say such a thing.
+    /// One line: sshd would never pass such arguments.
     pub fn parse(kind: &str, base64: &str, fingerprint: &str) -> Result<Option<Self>, &'static str> {
         if kind.is_empty() || !kind.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("the type of the key is none");
@@ -43,19 +44,20 @@ impl Offered {
         if fingerprint.len() > MAX_FINGERPRINT || !fingerprint.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("the fingerprint is none");
         }
-        // The types of certificates are among those that aren't taken.
+        // Certificates have types of their own, which are not accepted either.
         let Some(kind) = blob::kind(kind.as_bytes()) else { return Ok(None) };
         let blob = blob::decode(kind, base64.as_bytes()).map_err(|_| "the key is none of its type")?;
         Ok(Some(Self { blob, fingerprint: fingerprint.to_owned() }))
     }
 
-    /// Looks for the key in an authorized_keys file. The first line that lists it decides: a second one with fewer
-    /// restrictions gives nothing (sshd would go on to it when `from` or `expiry-time` of the first doesn't fit). Lines that
-    /// nobody can read are passed over.
+    /// Searches an authorized_keys file for the key. The first line that lists it decides: a second
+    /// one with fewer restrictions has no effect
+    /// (sshd would try it if `from` or `expiry-time` of the first doesn't match). Malformed lines
+    /// are skipped.
     #[must_use]
     pub fn find_in_file(&self, text: &[u8]) -> Found {
         for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
-            // What follows the last line feed is a line only if there is something.
+            // Text after the last line feed is a line only if it is not empty.
             if at >= MAX_LINES && !line.is_empty() {
                 return Found::TooLong;
             }
@@ -69,8 +71,8 @@ impl Offered {
         Found::Unknown
     }
 
-    /// Looks for the key in an answer of [`common::paths::HUB_KEYS_PROGRAM`], which names the source of each key: among
-    /// those of `source`, which have no options.
+    /// Searches an answer of [`common::paths::HUB_KEYS_PROGRAM`], in which each line names the
+    /// source of its key. Only keys of `source` count; they have no options.
     #[must_use]
     pub fn find_in_answer(&self, text: &[u8], source: &str) -> Found {
         let mut keys = text.split(|byte| *byte == b'\n').filter_map(|line| {

@@ -1,31 +1,32 @@
-//! Which source of keys knows the key that is offered. Pure but for the sources.
+//! Finds the source that lists the offered key. Pure apart from the sources themselves.
 
 use super::offered::{Found, MAX_LINES, Offered};
 use common::UserName;
 use host::config::Source;
 use keys::line::Line;
 
-/// What the sources say. `None`: they have no keys of this user; an error is one line for the log.
+/// The sources of keys. `None` if a source has no keys of this user; an error is one line for the
+/// log.
 pub trait Sources {
-    /// The user's own file of keys.
+    /// Reads the user's own authorized_keys file.
     fn home(&mut self) -> Result<Option<Vec<u8>>, String>;
-    /// The administrator's.
+    /// Reads the administrator's file of this user's keys.
     fn file(&mut self) -> Result<Option<Vec<u8>>, String>;
-    /// Keys that are asked for over the network, each after the name of its source.
+    /// Asks for the keys on the network; each line starts with the name of its source.
     fn network(&mut self) -> Result<Vec<u8>, String>;
 }
 
-/// One line for the log.
+/// A line for the log, with its severity.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Note {
-    /// What an administrator wants to see.
+    /// An ordinary event.
     Info(String),
-    /// What one should look at.
+    /// Something that an administrator should look at.
     Warning(String),
 }
 
-/// The line for sshd, if there is one, and the lines for the log, at most one of each source. The first source that
-/// knows the key decides, even if it forbids it. A source that is out of order is left out.
+/// Returns the line for sshd, if any, and at most one log line per source. The first source that
+/// lists the key decides, even if it forbids the key. A source that fails is skipped.
 pub fn search(
     order: &[Source],
     user: &UserName,
@@ -33,7 +34,7 @@ pub fn search(
     sources: &mut impl Sources,
 ) -> (Option<Line>, Vec<Note>) {
     let mut notes = Vec::new();
-    // Asked once, whichever of the two comes first.
+    // Asked once for `hub` and `url` together.
     let mut network = None;
     let key = format!("key {} of {user}", offered.fingerprint);
     for source in order {
@@ -43,7 +44,7 @@ pub fn search(
             Source::File => sources.file().map(in_file),
             Source::Hub | Source::Url => match network.get_or_insert_with(|| sources.network()) {
                 Ok(answer) => Ok(offered.find_in_answer(answer, source.as_str())),
-                // Said once for both.
+                // Reported once for both.
                 Err(why) => Err(std::mem::take(why)),
             },
         };
@@ -85,7 +86,7 @@ mod tests {
     use Source::{File, Home, Hub, Url};
     use keys::examples::ED25519;
 
-    /// Sources that say what a test says, and count.
+    /// Sources with scripted answers, which count the calls.
     struct Fake {
         home: Result<Option<Vec<u8>>, String>,
         file: Result<Option<Vec<u8>>, String>,

@@ -1,41 +1,44 @@
-//! A user's keys at one source: from the cache, or by asking. Nothing but the cache is touched here.
+//! Decides whether to use a cached answer or to ask a source for a user's keys. Touches nothing but
+//! the cache.
 
 use super::cache::{Cache, Entry, Time};
 use super::lines::Found;
 use common::UserName;
 use std::time::Duration;
 
-/// How long an answer is used without asking again, in seconds. sshd wants to know about each key that a client
-/// offers; the source is asked once for all of them.
+/// How long an answer is used without asking again, in seconds. sshd asks about each key that a
+/// client offers; one question to the source serves all of them.
 const FRESH: u64 = 60;
-/// How long a source that has failed is not asked again, in seconds: not every key waits for it.
+/// How long a source is not asked again after it failed, in seconds, so that not every offered key
+/// waits for it.
 const PAUSE: u64 = 15;
 
-/// What is asked for.
+/// Whose keys are wanted, and from where.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// The source, as the configuration names it.
+    /// The source's name in the configuration.
     pub source: &'a str,
-    /// Whose keys.
+    /// The user whose keys are wanted.
     pub user: &'a UserName,
-    /// Who answers: an answer of anybody else is not used.
+    /// Where the answer comes from: a cached answer with another origin is not used.
     pub origin: &'a str,
-    /// How long an answer may be used while there is no newer one.
+    /// How long an answer may be used while no newer one can be had.
     pub max_age: Duration,
 }
 
-/// What is to be printed and logged.
+/// What to print and what to log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The keys, as `type base64`.
     pub keys: Vec<String>,
-    /// A line for the log: only of a run that has asked.
+    /// A line for the log; only if this run has asked the source.
     pub note: Option<String>,
-    /// Why the answer could not be kept.
+    /// Why the answer could not be cached.
     pub unkept: Option<String>,
 }
 
-/// Finds the keys; `ask` asks the source, `clock` tells the time. `cache` may be none: then the source is asked each time.
+/// Returns the keys. `ask` asks the source, `clock` tells the time. Without a `cache` the source is
+/// asked each time.
 #[must_use]
 pub fn find(
     question: &Question<'_>,
@@ -55,7 +58,7 @@ pub fn find(
     if known.failed.is_some_and(|time| is_younger(time, now, PAUSE)) {
         return Answer { keys: usable(&known, now, max_age).0, ..Answer::default() };
     }
-    // As old as the question, whenever this process gets on with it.
+    // An answer is as old as its question, however late this process handles it.
     let asked = now;
     let outcome = ask();
     let now = clock();
@@ -78,13 +81,13 @@ pub fn find(
     Answer { keys, note, unkept }
 }
 
-/// Whether `time` lies in the last `age` seconds. One ahead of the clock does not: the clock was set back, and nobody
-/// knows how old it is.
+/// True if `time` lies in the last `age` seconds. False for a time ahead of the clock: the clock
+/// was set back, and the age is unknown.
 fn is_younger(time: Time, now: Time, age: u64) -> bool {
     now.checked_sub(time).is_some_and(|passed| passed < age)
 }
 
-/// The keys of the last answer, with its age in seconds, if it may still be used.
+/// Returns the keys of the last answer, with its age in seconds, if it may still be used.
 fn usable(entry: &Entry, now: Time, max_age: Duration) -> (Vec<String>, Option<u64>) {
     match &entry.good {
         Some((time, keys)) if is_younger(*time, now, max_age.as_secs()) => {
@@ -94,7 +97,7 @@ fn usable(entry: &Entry, now: Time, max_age: Duration) -> (Vec<String>, Option<u
     }
 }
 
-/// From when on an entry changes nothing. An old answer without keys is no better than none.
+/// When an entry expires. An expired answer without keys is no better than none.
 fn useless(entry: &Entry, max_age: Duration) -> Time {
     let good = entry.good.as_ref().map_or(0, |(time, keys)| {
         let age = if keys.is_empty() { FRESH } else { max_age.as_secs().max(FRESH) };
@@ -103,7 +106,7 @@ fn useless(entry: &Entry, max_age: Duration) -> Time {
     good.max(entry.failed.map_or(0, |time| time.saturating_add(PAUSE)))
 }
 
-/// A time for people.
+/// Formats a duration for people.
 fn words(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -177,7 +180,7 @@ mod tests {
         let answer = place.find(Err("no answer"));
         assert_eq!(answer.keys, keys);
         assert_eq!(answer.note.unwrap(), "url: no answer; its answer of 60 s ago is used");
-        // Not asked again for each key, and nothing said.
+        // Not asked again for each key, and nothing logged.
         for _ in 0..100 {
             assert_eq!(place.find(Ok(&[])), Answer { keys: keys.to_vec(), ..Answer::default() });
         }

@@ -1,11 +1,13 @@
-//! What the sources have answered, a file for each source and user.
+//! A cache of what the sources have answered, one file per source and user.
 //!
-//! The directory belongs to the system user that this program runs as, and to nobody else. Files are made under another
-//! name and renamed, so that of two runs at the same time one wins and none reads half a file; the line at the
-//! end tells a file that a crash or a full disk has cut short.
+//! The directory belongs to the system user that this program runs as, and nobody else can write to
+//! it. A file is written under another name and
+//! renamed, so of two concurrent runs one wins and neither reads half a file. The last line shows
+//! whether a crash or a full disk has cut a file short.
 //!
-//! sshd asks for any name that a client makes up, so files of nobody come up too. A file's time of modification
-//! says when it is of no use any more, and [`Cache::tidy`] removes it then.
+//! sshd asks about every name that a client makes up, so there are also files for users who don't
+//! exist. A file's modification time says when it
+//! expires, and [`Cache::tidy`] then removes it.
 
 use super::lines;
 use common::UserName;
@@ -15,25 +17,26 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The first line of a file. Another number, another format: those files are as if they weren't there.
+/// The first line of a file. A file with another number has another format and is ignored.
 const FORMAT: &str = "jupyterhub-openssh keys 1";
 /// The last line.
 const END: &str = "end";
-/// Longest file, in bytes: the keys of one source with their lines' first words, and the head.
+/// Size limit of a file, in bytes: the head, and one source's keys.
 const MAX_FILE: usize = 512 << 10;
-/// The name of a file whose age says when the directory was tidied; no source's, as those start with a letter.
+/// The file whose age tells when the directory was last tidied. No source has this name: those
+/// start with a letter.
 const TIDIED: &str = ".tidied";
-/// How often it is tidied, and for how long at most.
+/// How often the directory is tidied, and for how long at most.
 const TIDY_EVERY: Duration = Duration::from_secs(600);
 const TIDY_FOR: Duration = Duration::from_millis(200);
 
 /// Seconds since 1970.
 pub type Time = u64;
 
-/// What is known of a user's keys at one source.
+/// What is known about a user's keys at one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// Who answered: an address of the configuration. What another one has answered says nothing.
+    /// Who answered: a configured address. An answer from another address doesn't count.
     pub origin: String,
     /// The last answer, and when it came.
     pub good: Option<(Time, Vec<String>)>,
@@ -54,7 +57,7 @@ impl Entry {
         text + END + "\n"
     }
 
-    /// Reads a file; `None` for anything that [`Self::text`] does not write.
+    /// Parses a file; `None` for anything that [`Self::text`] does not write.
     fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix(FORMAT)?.strip_prefix('\n')?;
         let text = text.strip_suffix('\n')?.strip_suffix(END)?.strip_suffix('\n')?;
@@ -71,25 +74,26 @@ impl Entry {
                 _ => return None,
             }
         }
-        // Also a check: what comes out of here is printed.
+        // A check as well: this program prints what comes out of here.
         let all_are_keys = |keys: &[String]| lines::read(keys.join("\n").as_bytes()).keys == keys;
         entry.good.as_ref().is_none_or(|(_, keys)| all_are_keys(keys)).then_some(entry)
     }
 }
 
-/// The directory of these files.
+/// The cache's directory.
 #[derive(Debug)]
 pub struct Cache(PathBuf);
 
 impl Cache {
-    /// Looks at the directory; one that is missing is made, if its parent allows that.
+    /// Opens the directory; creates it if it is missing and its parent allows that.
     ///
     /// # Errors
-    /// The system's; `PermissionDenied` when it is not this process's own, or not its alone.
+    /// A system call fails; `PermissionDenied` if others than this process's user own the directory
+    /// or can write to it.
     pub fn open(path: &Path) -> io::Result<Self> {
         match DirBuilder::new().mode(0o700).create(path) {
             Err(why) if why.kind() != io::ErrorKind::AlreadyExists => {
-                // It may be there nevertheless, beneath what cannot be written.
+                // It may exist although its parent is not writable.
                 fs::symlink_metadata(path).map_err(|_| why)?;
             }
             _ => {}
@@ -102,12 +106,13 @@ impl Cache {
         }
     }
 
-    /// A name of [`UserName`] is also one of a file; with the source's before it, one of at most 140 bytes.
+    /// The path of an entry. Every [`UserName`] is a valid file name; with the source in front it
+    /// has at most 140 bytes.
     fn file(&self, source: &str, user: &UserName) -> PathBuf {
         self.0.join(format!("{source}-{user}"))
     }
 
-    /// What is known; nothing when the file is missing, damaged or no file.
+    /// Returns what is known: an empty entry if the file is missing, damaged or not a regular file.
     #[must_use]
     pub fn load(&self, source: &str, user: &UserName) -> Option<Entry> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
@@ -117,12 +122,12 @@ impl Cache {
         Entry::parse(std::str::from_utf8(&text).ok()?)
     }
 
-    /// Replaces what is known, in one step. `useless` is from when on the file may be removed.
+    /// Replaces an entry atomically. From the time `useless` on the file may be removed.
     ///
     /// # Errors
-    /// The system's; what was known before is then still there.
+    /// A system call fails; the old entry is then still there.
     pub fn store(&self, source: &str, user: &UserName, entry: &Entry, useless: Time) -> io::Result<()> {
-        // Left behind by a process with our number: one that is dead.
+        // Left behind by a dead process that had our process id.
         let new = self.0.join(format!(".{source}-{user}.{}", std::process::id()));
         match fs::remove_file(&new) {
             Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
@@ -139,8 +144,8 @@ impl Cache {
         })
     }
 
-    /// Removes what is of no use any more: every ten minutes, for a fifth of a second at most. What it doesn't get to,
-    /// the next one does.
+    /// Removes expired files: every ten minutes, for at most a fifth of a second. The next run
+    /// continues.
     pub fn tidy(&self) {
         let began = (Instant::now(), SystemTime::now());
         let tidied = self.0.join(TIDIED);
@@ -164,13 +169,13 @@ impl Cache {
     }
 }
 
-/// Now.
+/// The current time.
 #[must_use]
 pub fn now() -> Time {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// No time that a system could not hold: some file systems end in 2038.
+/// Converts a time, capped to what every file system can store: some end in 2038.
 fn system_time(time: Time) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(time.min(i32::MAX as u64))
 }
@@ -248,7 +253,7 @@ mod tests {
         fs::rename(&file, file.with_file_name("elsewhere")).unwrap();
         symlink("elsewhere", &file).unwrap();
         assert_eq!(cache.load("url", &alice()), None);
-        // And it does not stay that way.
+        // And it recovers.
         cache.store("url", &alice(), &entry(), now()).unwrap();
         assert_eq!(cache.load("url", &alice()), Some(entry()));
     }
@@ -269,7 +274,7 @@ mod tests {
         std::thread::scope(|scope| {
             for number in 0..4 {
                 let cache = &cache;
-                // Threads share a process number, so they get in each other's way more than processes do.
+                // Threads share a process id, so they collide more often than processes do.
                 let user = UserName::parse(&format!("user{}", number % 2)).unwrap();
                 scope.spawn(move || {
                     for time in 0..100 {

@@ -1,8 +1,10 @@
-//! Who may ask for a user's keys: root, and the uid under which sshd runs commands for that user.
+//! Decides who may ask for a user's keys: root, and the uid under which sshd runs commands for that
+//! user.
 //!
-//! Keys are no secret, but which names the hub knows is nobody's business on this host, and neither is having it
-//! asked. The NSS module speaks about users who are just logging in to sshd only, so the uid is worked out here from
-//! the same rule.
+//! Keys are not secret, but users of this host must neither learn which names the hub knows nor
+//! cause requests for other users. The NSS module
+//! answers only sshd about users who are just logging in, so the uid is worked out here by the same
+//! rule.
 
 use common::homes::Homes;
 use common::uid::{self, Ids, Range, Rule};
@@ -14,34 +16,36 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long the file system of the homes may take to say whose one is.
+/// How long the file system of the homes may take to name a home's owner.
 const LIMIT: Duration = Duration::from_millis(400);
-/// Longest uid in digits, and more.
+/// Length limit of a uid in digits, with room to spare.
 const MAX_UID: usize = 32;
-/// The answer of a look that the file system refuses.
+/// The child's answer if the file system denies access.
 const HIDDEN: &[u8] = b"hidden";
 
-/// What is known of the owner of a home.
+/// What is known about a home's owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    /// This uid.
+    /// The home belongs to this uid.
     Is(u32),
     /// There is no home yet.
     Nobody,
-    /// The file system tells this program's user nothing (EACCES): homes in a directory of root's.
+    /// The file system tells this program's user nothing (EACCES): the homes are in a directory
+    /// that only root can enter.
     Hidden,
-    /// There was no look: the file system does not answer, or the look failed. Whoever starts this program can bring that
-    /// about, by limits (setrlimit(2)) or by stopping it at a terminal.
+    /// The file system doesn't answer, or the child failed. A caller can cause that, with limits
+    /// (setrlimit(2)) or by stopping the program at a terminal.
     Unknown,
 }
 
-/// Whether `caller`, a uid, may ask for `user`'s keys. For a process with a single thread.
+/// True if the uid `caller` may ask for `user`'s keys. Forks: call it while the process has a
+/// single thread.
 #[must_use]
 pub fn may_ask(caller: u32, user: &UserName, settings: &Settings) -> bool {
     judge(caller, user, settings, |path| owner(forked::ask_files(LIMIT, MAX_UID, || look(path))))
 }
 
-/// The same with another way to find out whose a path is.
+/// Does the work of [`may_ask`], with a given way to find a path's owner.
 fn judge(caller: u32, user: &UserName, settings: &Settings, owner: impl FnOnce(&Path) -> Owner) -> bool {
     caller == 0
         || match (&settings.accounts, &settings.homes) {
@@ -55,8 +59,10 @@ fn judge(caller: u32, user: &UserName, settings: &Settings, owner: impl FnOnce(&
         }
 }
 
-/// The rule `home`: its owner; without a home, or while nobody knows, what the account gets instead. What is hidden from this
-/// program is not from sshd, which is root: then any uid that a hub user may have is taken.
+/// The rule `home`: the owner of the home. Without a home, or while its owner is unknown, the uid
+/// that the account gets instead.
+/// A home hidden from this program is visible to sshd, which is root: then any uid that a hub user
+/// may have is accepted.
 fn is_owner(caller: u32, user: &UserName, homes: &Homes, owner: Owner) -> bool {
     let created = homes.create.as_ref().and_then(|create| create.owner).map(Ids::uid);
     let instead = caller == Range::DEFAULT.ids(user).uid() || created == Some(caller);
@@ -67,7 +73,8 @@ fn is_owner(caller: u32, user: &UserName, homes: &Homes, owner: Owner) -> bool {
     }
 }
 
-/// Looks at the home, in a child process that is left behind if it hangs. A thread would hold up the end of this process.
+/// Looks at the home in a child process, which is left behind if it hangs. A thread would delay the
+/// end of this process.
 fn look(home: &Path) -> forked::Answer {
     match fs::symlink_metadata(home) {
         Ok(facts) => Ok(Some(facts.uid().to_string().into_bytes())),
@@ -77,7 +84,7 @@ fn look(home: &Path) -> forked::Answer {
     }
 }
 
-/// What the look at the home has shown.
+/// Interprets the child's answer.
 fn owner(seen: forked::Answer) -> Owner {
     let uid = |text: Vec<u8>| std::str::from_utf8(&text).ok().and_then(|uid| uid.parse().ok());
     match seen {
@@ -95,7 +102,7 @@ mod tests {
     use host::sys::process::{close_from, in_child};
     use nix::sys::resource::{Resource, setrlimit};
 
-    /// As [`may_ask`], without a child: tests have threads.
+    /// [`may_ask`] without a child process: tests have threads.
     fn asks(caller: u32, user: &UserName, settings: &Settings) -> bool {
         judge(caller, user, settings, |home| owner(look(home)))
     }
@@ -133,7 +140,7 @@ mod tests {
         for (owner, caller, expected) in [
             (Owner::Is(1000), 1000, true),
             (Owner::Is(1000), 1001, false),
-            // sshd may have found no owner that it could use, or a file server that hung.
+            // sshd may have found an unusable owner, or a file server that hung.
             (Owner::Is(1000), hash, true),
             (Owner::Is(33), 33, false),
             (Owner::Hidden, 1000, true),
@@ -153,7 +160,7 @@ mod tests {
         assert_eq!(owner(Err("no answer within 0.4 s".to_owned())), Owner::Unknown);
     }
 
-    /// A caller whose limits leave no room for the child that looks gets no further by that.
+    /// A caller gains nothing from limits that prevent the child.
     #[test]
     fn a_look_that_fails_lets_nobody_in() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The source `hub`: a field of the user's auth_state.
+//! Asks the source `hub`: a field of the user's auth_state at the hub.
 
 use super::lines::{self, Found};
 use common::UserName;
@@ -8,17 +8,17 @@ use hub::service_token;
 use hub::users::auth_state_texts;
 use std::time::Duration;
 
-/// Who answers, and where the keys are in the answer.
+/// Names who answers, and where in the answer the keys are.
 pub fn origin(config: &Config, user: &UserName) -> Result<String, String> {
     let hub = config.hub_url().map_err(|why| why.one_line())?;
     Ok(format!("{}/users/{} auth_state.{}", hub.api(), user.path_segment(), config.keys.hub_field))
 }
 
-/// Asks the hub, within `timeout`.
+/// Asks the hub for the user's keys, within `timeout`.
 ///
 /// # Errors
-/// There is no answer that says which keys the user has: why, for the log.
-pub fn ask(config: &Config, user: &UserName, timeout: Duration) -> Result<Found, String> {
+/// The hub didn't say which keys the user has: why, for the log.
+pub fn fetch_keys(config: &Config, user: &UserName, timeout: Duration) -> Result<Found, String> {
     let hub = config.hub_url().map_err(|why| why.one_line())?;
     let file = config.keys.service_token_file.as_deref().ok_or("keys.service_token_file is not set")?;
     let token = service_token::read(file).map_err(|why| why.one_line())?;

@@ -1,7 +1,8 @@
-//! Who this program is: the system user [`KEYS_USER`] and nobody else, whoever has started it.
+//! Makes this process the system user [`KEYS_USER`], whoever started it.
 //!
-//! sshd runs AuthorizedKeysCommand as the user who wants to log in. That user may not see the service token, so the
-//! file of this program is marked set-user-ID and set-group-ID (execve(2)).
+//! sshd runs AuthorizedKeysCommand as the user who wants to log in. That user may not read the
+//! service token, so the
+//! program's file is set-user-ID and set-group-ID (execve(2)).
 
 use common::paths::KEYS_USER;
 use host::sandbox::limits;
@@ -14,14 +15,17 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Goes on as if started by nobody in particular: no descriptors but the standard ones, no variables, `/` as the working
-/// directory, files for nobody else, no timers, no signals ignored or blocked, and no limits that would make it fail.
+/// Drops everything inherited from the caller: descriptors other than the standard ones,
+/// environment variables, the working directory (now `/`),
+/// the umask, timers, ignored or blocked signals, and limits that would make this program fail.
 ///
-/// Variables can be taken out of a running process only while nothing reads them, which no safe function can
-/// promise. So the program starts itself anew without them; the command that uses it gives it none.
+/// No safe function can remove variables from a running process, because another thread could be
+/// reading them.
+/// So the program executes itself again without them; `authorized-keys` sets none when it starts
+/// it.
 ///
 /// # Errors
-/// The system's; `QuotaExceeded` when the caller leaves it too little.
+/// A system call fails; `QuotaExceeded` if the caller's limits are too low.
 pub fn forget_caller() -> io::Result<()> {
     process::forget_callers_signals()?;
     process::close_from(3)?;
@@ -31,24 +35,26 @@ pub fn forget_caller() -> io::Result<()> {
     if env::vars_os().next().is_some() {
         restart().map(|never| match never {})?;
     }
-    // OpenSSL then looks trusted certificates up by their hash in /etc/ssl/certs as they are needed. Otherwise
-    // native-tls has it parse the file of all of them: 50 ms for every key that a client offers.
+    // OpenSSL then looks up trusted certificates by their hash in /etc/ssl/certs as it needs them.
+    // Otherwise native-tls makes it parse the file of all of them: 50 ms for each key that a client
+    // offers.
     process::set_variable("SSL_CERT_FILE", "/dev/null")
 }
 
 fn restart() -> io::Result<Infallible> {
-    // Whatever has become of the file's name: this is the program that runs.
+    // This is the running program, whatever its file name refers to by now.
     Err(Command::new("/proc/self/exe").args(env::args_os().skip(1)).env_clear().exec())
 }
 
-/// Becomes [`KEYS_USER`] for good, and returns the uid of whoever has started this program.
+/// Becomes [`KEYS_USER`] for good, and returns the uid of the user who started this program.
 ///
-/// The caller's supplementary groups stay, unless that is root: to drop them takes a privilege that this program never has.
-/// It opens no file that the caller names, so they open nothing.
+/// The caller's supplementary groups stay unless that is root: dropping them takes a privilege that
+/// this program never has.
+/// They have no effect, because this program opens no file that the caller names.
 ///
 /// # Errors
-/// The program's file is not marked as it must be, or the system does not heed the mark. One line for the log; the program
-/// must end then.
+/// The program's file lacks the set-ID bits, or the system ignores them. One line for the log; the
+/// program must then end.
 pub fn become_keys_user() -> Result<u32, String> {
     let user = User::from_name(KEYS_USER)
         .map_err(|why| format!("cannot look up the system user {KEYS_USER}: {}", why.desc()))?
@@ -61,7 +67,7 @@ fn become_user(uid: Uid, gid: Gid) -> Result<u32, String> {
     let (uids, gids) =
         (getresuid().map_err(|e| failed(e.into()))?, getresgid().map_err(|e| failed(e.into()))?);
     if uids.real.is_root() {
-        // Started by root, with the mark or without it: the way of all who have root to give up.
+        // Started by root, with or without the set-ID bits: root gives up its rights the usual way.
         seteuid(uids.real).map_err(|e| failed(e.into()))?;
         process::drop_privileges(uid.as_raw(), gid.as_raw()).map_err(failed)?;
         return Ok(0);
@@ -75,13 +81,13 @@ fn become_user(uid: Uid, gid: Gid) -> Result<u32, String> {
     }
     setresgid(gid, gid, gid).map_err(|e| failed(e.into()))?;
     setresuid(uid, uid, uid).map_err(|e| failed(e.into()))?;
-    // After the change of uid, which would take it back.
+    // After the change of uid, which would reset it.
     process::harden().map_err(failed)?;
     prove(uid, gid, uids.real, gids.real).map_err(failed)?;
     Ok(uids.real.as_raw())
 }
 
-/// Checks that this process is nobody but the user, and that the caller's ids cannot be had back.
+/// Checks that this process is only that user, and cannot get the caller's ids back.
 fn prove(uid: Uid, gid: Gid, caller: Uid, callers_group: Gid) -> io::Result<()> {
     let left = |what: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, what.to_owned()));
     if caller != uid && setresuid(caller, caller, caller).is_ok() {
@@ -113,7 +119,7 @@ mod tests {
         Uid::effective().is_root()
     }
 
-    /// What execve(2) of a marked file makes of a process of alice's.
+    /// Sets the ids that execve(2) of a set-ID file gives to alice's process.
     fn start_as(uid: Uid, gid: Gid) {
         setresgid(ALICE.1, gid, gid).unwrap();
         setresuid(ALICE.0, uid, uid).unwrap();
@@ -143,7 +149,7 @@ mod tests {
                 assert!(become_user(KEYS.0, KEYS.1).is_err_and(|why| why.contains("mode 6755")));
             }));
         }
-        // A system user that is root would be worse than none.
+        // A system user with root's uid would be worse than none.
         assert!(in_child(|| assert!(become_user(Uid::from_raw(0), KEYS.1).is_err())));
     }
 

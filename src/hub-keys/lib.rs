@@ -1,16 +1,21 @@
-//! The program `hub-keys USER`: the keys that the hub, or a git forge, knows of a user. Lines `SOURCE type base64`.
+//! The program `hub-keys USER`: prints the keys that the hub, or a git forge, lists for a user, as
+//! lines `SOURCE type base64`.
 //!
-//! | file | concern |
+//! It is started for each key that a client offers, before anybody has logged in, for any name that
+//! a client makes up.
+//! It ends by itself: the process that started it may not send it signals.
+//!
+//! | module | concern |
 //! |---|---|
-//! | [`identity`] | the system user that the program is, whoever starts it |
+//! | [`identity`] | becoming the system user that this program runs as |
 //! | [`caller`] | who may ask for whose keys |
-//! | [`hub`], [`url`] | one call to a source |
-//! | [`lines`] | what is a key in a text (pure) |
-//! | [`answer`] | whether to ask a source, or to use what it has said before |
-//! | [`cache`] | what it has said before |
-//!
-//! It is started for each key that a client offers, before anybody has logged in, for any name that a client makes
-//! up. It ends by itself: the process that started it may not send it signals.
+//! | [`hub`], [`url`] | one request to a source |
+//! | [`lines`] | finding keys in a text (pure) |
+//! | [`answer`] | whether to ask a source or to use its cached answer |
+//! | [`cache`] | cached answers |
+
+// The map above is for `cargo doc --document-private-items`: some of these modules are private.
+#![allow(rustdoc::private_intra_doc_links)]
 
 mod answer;
 mod cache;
@@ -34,24 +39,25 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The name in the log.
+/// The program's name in the log.
 const PROGRAM: &str = "jupyterhub-openssh";
-/// How long the sources may take, from the start of the program on; they are asked at the same time.
+/// Time limit for all sources together, from the start of the program; they are asked concurrently.
 const SOURCES_TIME: Duration = Duration::from_millis(4400);
-/// How long one may take.
+/// Time limit for one source.
 const SOURCE_TIME: Duration = Duration::from_secs(4);
-/// When the program ends, whatever it is waiting for. Its caller waits for a little longer.
+/// When the program ends, whatever it is waiting for. Its caller waits slightly longer.
 const TIME: Duration = Duration::from_millis(4800);
 
-/// Why nothing is printed. Two lines: what happened, what to do.
+/// Why nothing is printed, in two lines: what happened, what to do.
 struct Refusal {
     problem: String,
     remedy: &'static str,
-    /// Whether the log is told too.
+    /// Whether to log it too.
     logged: bool,
 }
 
-/// The main function of the program `hub-keys`. Ends the process: 0 when it could look for keys, also if it found none.
+/// The main function of `hub-keys`. Ends the process, with status 0 if it could look for keys, even
+/// if it found none.
 pub fn run() -> ! {
     let status = match answer_caller() {
         Ok(()) => 0,
@@ -63,7 +69,7 @@ pub fn run() -> ! {
             1
         }
     };
-    // Not by exit(3): OpenSSL tidies up in it, and a thread may still hang in a name lookup.
+    // Not exit(3): OpenSSL would clean up in it, and a thread may still hang in a name lookup.
     process::exit_now(status)
 }
 
@@ -87,7 +93,8 @@ fn answer_caller() -> Result<(), Refusal> {
             logged: true,
         });
     }
-    // Only now, as neither a process with threads nor one that is confined can have children ask.
+    // Confined only now: the child processes above need a process with one thread and without this
+    // sandbox.
     let reach = Reach::of(&config).with_service_token(&config).with_sources_of_keys(&config);
     sandbox::confine(&reach).map_err(starting)?;
     let watchdog = move || {
@@ -102,7 +109,7 @@ fn answer_caller() -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The one argument: a login name as sshd has it.
+/// Reads the only argument: a login name, as sshd passes it.
 fn login_name() -> Result<LoginName, Refusal> {
     let usage = |problem: String| Refusal { problem, remedy: "Use it as: hub-keys USER", logged: false };
     let mut arguments = env::args_os().skip(1);
@@ -115,7 +122,7 @@ fn login_name() -> Result<LoginName, Refusal> {
     }
 }
 
-/// Asks what has to be asked, prints the keys, and logs what should be known.
+/// Asks the sources, prints the keys, and logs what an administrator should know.
 fn look_for_keys(config: &Config, user: &UserName, timeout: Duration) {
     let sources: Vec<Source> = remote_sources(&config.keys).collect();
     if sources.is_empty() {
@@ -135,7 +142,7 @@ fn look_for_keys(config: &Config, user: &UserName, timeout: Duration) {
         let threads: Vec<_> = sources.iter().map(|source| (*source, scope.spawn(|| find(*source)))).collect();
         threads.into_iter().map(|(source, one)| (source, one.join().unwrap_or_default())).collect()
     });
-    // Whoever reads it may have stopped reading (EPIPE).
+    // The reader may have closed the pipe (EPIPE).
     let _ = print(&answers, &mut io::stdout().lock());
     answers
         .iter()
@@ -150,12 +157,12 @@ fn look_for_keys(config: &Config, user: &UserName, timeout: Duration) {
     cache.inspect(Cache::tidy);
 }
 
-/// The sources that are asked here; the other ones are files.
+/// The sources on the network; the others are files.
 fn remote_sources(keys: &Keys) -> impl Iterator<Item = Source> + '_ {
     keys.sources.iter().copied().filter(|source| matches!(source, Source::Hub | Source::Url))
 }
 
-/// The keys of one source.
+/// Returns the keys of one source.
 fn keys_at(
     source: Source,
     config: &Config,
@@ -175,8 +182,8 @@ fn keys_at(
     let question =
         Question { source: source.as_str(), user, origin: &origin, max_age: config.keys.cache_max_age };
     answer::find(&question, cache, &cache::now, || match source {
-        Source::Hub => hub::ask(config, user, timeout),
-        _ => url::ask(&url, timeout),
+        Source::Hub => hub::fetch_keys(config, user, timeout),
+        _ => url::fetch_keys(&url, timeout),
     })
 }
 

@@ -1,23 +1,24 @@
-//! Text from the network, of which only keys are left. Pure.
+//! Extracts keys from a text that came over the network. Pure.
 
 use keys::line;
 
-/// Longest text that is read, in bytes.
+/// Size limit of a text, in bytes.
 pub const MAX_TEXT: usize = 256 << 10;
-/// Most that one source may add to what is printed, in bytes: two of them fit what the reader takes.
+/// Most bytes of output per source: two sources fit the reader's limit.
 const MAX_OUTPUT: usize = 120 << 10;
 
-/// What a text held.
+/// The content of a text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// A key each: `type base64`, each once.
+    /// The keys as `type base64`, each once.
     pub keys: Vec<String>,
-    /// What was left out and why, for the log: part of a line.
+    /// What was left out and why: part of a line for the log.
     pub left_out: Option<String>,
 }
 
-/// Reads a text of lines as in authorized_keys. A key with options is left out: they are no business of whoever keeps
-/// these texts, and without them the key could do more than its owner meant.
+/// Parses lines in the format of authorized_keys. A key with options is left out: whoever runs the
+/// source should not set options here, and without them
+/// the key would allow more than its owner intended.
 #[must_use]
 pub fn read(text: &[u8]) -> Found {
     let mut found = Found::default();
@@ -31,7 +32,7 @@ pub fn read(text: &[u8]) -> Found {
             Ok(None) => {}
             Ok(Some(line)) if line.options.is_empty() && line.left_out.is_empty() => {
                 let key = line.to_string();
-                // A list that is offered twice as long is no longer a list of somebody's keys.
+                // Longer than any list of one user's keys.
                 if length + key.len() > MAX_OUTPUT {
                     refuse(number, format!("the keys are longer than {MAX_OUTPUT} bytes"));
                     break;
@@ -58,7 +59,7 @@ pub(super) mod tests {
     use keys::examples::{ECDSA, ED25519};
     use proptest::prelude::*;
 
-    /// Two keys as they are printed.
+    /// Two keys in the printed form.
     pub fn keys() -> [String; 2] {
         [format!("ssh-ed25519 {ED25519}"), format!("ecdsa-sha2-nistp256 {ECDSA}")]
     }

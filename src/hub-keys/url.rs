@@ -1,6 +1,6 @@
-//! The source `url`: a page with a user's keys, as git forges have them.
+//! Asks the source `url`: a web page with a user's keys, as git forges publish them.
 //!
-//! It is asked without any credentials: what it answers, it answers to everybody.
+//! The request carries no credentials: the page is public.
 
 use super::lines::{self, Found, MAX_TEXT};
 use hub::http::CONNECT_TIMEOUT;
@@ -12,14 +12,14 @@ use std::error::Error;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-/// Longest piece of a foreign text in an error, in characters.
+/// Longest part of a foreign text in an error, in characters.
 const MAX_DETAIL: usize = 200;
 
-/// Asks for the page at `url` within `timeout`. A page that is not there has no keys.
+/// Requests the page at `url` within `timeout`. A page that doesn't exist has no keys.
 ///
 /// # Errors
-/// There is no answer that says which keys the user has: why, for the log.
-pub fn ask(url: &str, timeout: Duration) -> Result<Found, String> {
+/// The page doesn't say which keys the user has: why, for the log.
+pub fn fetch_keys(url: &str, timeout: Duration) -> Result<Found, String> {
     let client = Client::builder()
         .user_agent(concat!("jupyterhub-openssh/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
@@ -29,17 +29,18 @@ pub fn ask(url: &str, timeout: Duration) -> Result<Found, String> {
         .build()
         .map_err(|why| cause(&why))?;
     let text = get(&client, url, timeout).map_err(|why| format!("GET {}: {why}", printable(url, MAX_DETAIL)));
-    // To drop it is to wait for its thread, in which a name lookup may hang; the process ends soon.
+    // Dropping it would join its thread, in which a name lookup may hang; the process ends soon
+    // anyway.
     std::mem::forget(client);
     Ok(lines::read(&text?))
 }
 
-/// The page's text; nothing when there is no such page.
+/// Returns the page's text; empty if the page doesn't exist.
 fn get(client: &Client, url: &str, timeout: Duration) -> Result<Vec<u8>, String> {
     let deadline = Instant::now() + timeout;
     let late = || format!("no complete answer within {:.1} s", timeout.as_secs_f32());
     let failed = |why: &reqwest::Error| if why.is_timeout() { late() } else { cause(why) };
-    // The timeout of the request covers the body as a whole: whoever sends one byte a second has no more time.
+    // This timeout includes the body: a server that sends one byte per second gets no more time.
     let request = client.get(url).header(ACCEPT, HeaderValue::from_static("text/plain, */*;q=0.1"));
     let mut response = request.timeout(timeout).send().map_err(|why| failed(&why))?;
     match response.status().as_u16() {
@@ -53,7 +54,7 @@ fn get(client: &Client, url: &str, timeout: Duration) -> Result<Vec<u8>, String>
         }
         status => return Err(format!("status {status}")),
     }
-    // A page for people, such as one to sign in: it says nothing about keys.
+    // A page for people, such as a sign-in form, says nothing about keys.
     let kind = header(&response, CONTENT_TYPE.as_str());
     if kind.to_ascii_lowercase().starts_with("text/html") {
         return Err("the answer is a page for people (text/html); correct keys.url".to_owned());
@@ -78,14 +79,14 @@ fn get(client: &Client, url: &str, timeout: Duration) -> Result<Vec<u8>, String>
     }
 }
 
-/// A header, as a log may show it.
+/// Returns a header's value, cleaned for the log.
 fn header(response: &Response, name: &str) -> String {
     let value = response.headers().get(name).and_then(|value| value.to_str().ok());
     value.map_or_else(|| "nowhere".to_owned(), |value| printable(value, MAX_DETAIL))
 }
 
-/// The innermost cause of an error in words: reqwest's own says "error sending request". Of TLS the outer of two messages
-/// says more.
+/// Describes the innermost cause of an error: reqwest itself says "error sending request". For TLS
+/// the outer of two messages says more.
 fn cause(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -137,7 +138,7 @@ mod tests {
         let (url, served) = serve(move |stream| {
             let _ = stream.write_all(answer.as_bytes());
         });
-        let found = ask(&url, 5 * SECOND);
+        let found = fetch_keys(&url, 5 * SECOND);
         let _ = served.join().unwrap();
         found
     }
@@ -147,7 +148,7 @@ mod tests {
         let body = format!("{}\n{}\n", keys()[0], keys()[1]);
         let text = answer(200, "Content-Type: text/plain\r\n", &body);
         let (url, served) = serve(move |stream| stream.write_all(text.as_bytes()).unwrap());
-        assert_eq!(ask(&url, 5 * SECOND), Ok(Found { keys: keys().to_vec(), left_out: None }));
+        assert_eq!(fetch_keys(&url, 5 * SECOND), Ok(Found { keys: keys().to_vec(), left_out: None }));
         let head = served.join().unwrap().to_ascii_lowercase();
         assert!(head.starts_with("get /alice.keys http/1.1\r\n"), "{head}");
         assert!(!head.contains("authorization") && !head.contains("cookie"), "{head}");
@@ -189,7 +190,7 @@ mod tests {
                 thread::sleep(Duration::from_millis(50));
             }
         });
-        let error = ask(&url, limit).unwrap_err();
+        let error = fetch_keys(&url, limit).unwrap_err();
         assert!(error.ends_with("no complete answer within 0.5 s"), "{error}");
         assert!(began.elapsed() >= limit && began.elapsed() < limit + SECOND, "{:?}", began.elapsed());
     }
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn nobody_there_is_said_shortly() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let error = ask(&format!("http://127.0.0.1:{port}/"), SECOND).unwrap_err();
+        let error = fetch_keys(&format!("http://127.0.0.1:{port}/"), SECOND).unwrap_err();
         assert!(error.contains("refused"), "{error}");
     }
 }

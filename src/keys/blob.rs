@@ -1,12 +1,12 @@
-//! The types of public keys that are taken, and the base64 that holds one. Pure.
+//! The public key types that we accept, and the base64 form in which a file lists a key. Pure.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// Longest key, in bytes without base64: RSA's largest at sshd has 2 KiB.
+/// Longest key, in bytes after decoding. The largest RSA key that sshd accepts takes 2 KiB.
 pub(crate) const MAX_BLOB: usize = 16 << 10;
 
-/// The types of keys that are taken, as sshd(8) names them.
+/// The key types that we accept, by their names in sshd(8).
 pub(crate) const KINDS: [&str; 7] = [
     "ssh-ed25519",
     "ssh-rsa",
@@ -17,33 +17,34 @@ pub(crate) const KINDS: [&str; 7] = [
     "sk-ecdsa-sha2-nistp256@openssh.com",
 ];
 
-/// Why a text is no key of its type.
+/// Why a text is not a key of the given type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobError {
-    /// It is not base64 with its padding.
+    /// Not base64, or without its padding.
     Base64,
     /// Longer than [`MAX_BLOB`].
     TooLong,
-    /// It names another type within.
+    /// The key itself names another type.
     OtherKind,
 }
 
-/// The type of a key by its name, letter for letter.
+/// Returns the key type with exactly this name.
 #[must_use]
 pub fn kind(name: &[u8]) -> Option<&'static str> {
     KINDS.into_iter().find(|kind| kind.as_bytes() == name)
 }
 
-/// Reads the base64 of a key, which names its type once more within (RFC 4253, section 6.6). Whether its numbers make a
-/// key is sshd's to find out.
+/// Decodes the base64 form of a key, and checks that the type it names inside is `kind`
+/// (RFC 4253, section 6.6). Whether its numbers make a valid key is left to sshd.
 ///
 /// # Errors
-/// [`BlobError`].
+/// The text is not base64, too long, or a key of another type: [`BlobError`].
 pub fn decode(kind: &str, base64: &[u8]) -> Result<Vec<u8>, BlobError> {
     if base64.len() > MAX_BLOB.div_ceil(3) * 4 {
         return Err(BlobError::TooLong);
     }
-    // One key has one text: padding is asked for, and the bits that it fills are 0, as with sshd.
+    // Each key has exactly one text form: padding is required and its unused bits are 0, as in
+    // sshd.
     let blob = STANDARD.decode(base64).map_err(|_| BlobError::Base64)?;
     if blob.len() > MAX_BLOB {
         return Err(BlobError::TooLong);
@@ -53,7 +54,7 @@ pub fn decode(kind: &str, base64: &[u8]) -> Result<Vec<u8>, BlobError> {
     if named == Some(kind.as_bytes()) { Ok(blob) } else { Err(BlobError::OtherKind) }
 }
 
-/// The base64 of a key.
+/// Encodes a key as base64.
 #[must_use]
 pub(crate) fn encode(blob: &[u8]) -> String {
     STANDARD.encode(blob)
@@ -66,7 +67,7 @@ mod tests {
     use crate::examples::{ECDSA, ED25519};
     use proptest::prelude::*;
 
-    /// A blob of a type with `length` further bytes.
+    /// Makes a blob of a type with `length` further bytes.
     fn blob(kind: &str, length: usize) -> Vec<u8> {
         let mut blob = u32::try_from(kind.len()).unwrap().to_be_bytes().to_vec();
         blob.extend_from_slice(kind.as_bytes());

@@ -1,4 +1,4 @@
-//! The source `file`: a directory of the administrator's, with a file for each user.
+//! Reads keys from the source `file`: an administrator's directory with one file per user.
 
 use super::file;
 use common::UserName;
@@ -7,15 +7,17 @@ use nix::errno::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Reads the file that has the user's name. `None`: there is none. May wait for as long as the file system does.
+/// Reads the file named after the user; `None` if there is none. Blocks for as long as the file
+/// system does.
 ///
 /// # Errors
-/// One line for the log: somebody other than root could have changed it, it is a link, or this process may not read it.
+/// One line for the log: a user other than root could have changed the file, it is a symbolic link,
+/// or this process may not read it.
 pub fn read(directory: &Path, user: &UserName) -> Result<Option<Vec<u8>>, String> {
     read_as(directory, user, 0)
 }
 
-/// `owner` is root, outside of tests.
+/// Does the work of [`read`]; `owner` is root except in tests.
 fn read_as(directory: &Path, user: &UserName, owner: u32) -> Result<Option<Vec<u8>>, String> {
     let shown = format!("keys.directory {}", directory.display());
     let opened = open_dir(directory).map_err(|error| readable_by_all(&shown, error))?;
@@ -24,7 +26,8 @@ fn read_as(directory: &Path, user: &UserName, owner: u32) -> Result<Option<Vec<u
     file::read(opened.as_fd(), user.as_str(), &path, owner)
 }
 
-/// Users read it as themselves, which an administrator may not expect of a directory beneath /etc.
+/// Adds to an error that users read these files as themselves, which an administrator may not
+/// expect of a directory in /etc.
 fn readable_by_all(shown: &str, error: Errno) -> String {
     let hint = if error == Errno::EACCES { ": users need the right to enter it, chmod 755" } else { "" };
     file::failed(shown, error) + hint

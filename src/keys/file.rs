@@ -1,7 +1,9 @@
-//! Reading a file of keys, so that what was checked is what is read.
+//! Reads a file of keys safely: what is read is what was checked.
 //!
-//! Whoever can write to it can let others in, so its owner and its modes must be as sshd's StrictModes has it. Everything
-//! is opened beneath a descriptor of what was checked before, following no link.
+//! A user who can write to such a file can let others log in, so its owner and mode must satisfy
+//! the rules of sshd's StrictModes.
+//! Each step is opened beneath the descriptor of the directory checked before it, and follows no
+//! link.
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -10,15 +12,16 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Largest file, in bytes.
+/// Size limit of a file of keys, in bytes.
 pub const MAX_FILE: usize = 256 << 10;
 
-/// Reads the file `name` in a directory; `None`: there is none. `owner` is the uid that it may belong to beside root's.
-/// `shown` is its path, for messages. May wait for as long as the file system does.
+/// Reads the file `name` in a directory; `None` if there is none. The file may belong to root or to
+/// `owner`.
+/// `shown` is its path, for messages. Blocks for as long as the file system does.
 ///
 /// # Errors
-/// One line for the log: it is no regular file, others could have changed it, it is longer than [`MAX_FILE`], or the file
-/// system says no.
+/// One line for the log: not a regular file, writable by others, longer than [`MAX_FILE`], or an
+/// error of the file system.
 pub(crate) fn read(
     dir: BorrowedFd<'_>,
     name: &str,
@@ -27,7 +30,7 @@ pub(crate) fn read(
 ) -> Result<Option<Vec<u8>>, String> {
     let resolve =
         ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    // Opening a fifo would otherwise wait for whoever writes to it.
+    // Without O_NONBLOCK, opening a fifo would wait for a writer.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let file = match openat2(dir, name, OpenHow::new().flags(flags).resolve(resolve)) {
         Err(Errno::ENOENT) => return Ok(None),
@@ -39,7 +42,7 @@ pub(crate) fn read(
         return Err(format!("{shown} is not a regular file"));
     }
     let mut text = Vec::new();
-    // One byte more tells a longer file from one that just fits.
+    // One more byte shows whether the file is longer than the limit.
     let length = File::from(file).take(MAX_FILE as u64 + 1).read_to_end(&mut text);
     match length {
         Ok(length) if length <= MAX_FILE => Ok(Some(text)),
@@ -48,10 +51,10 @@ pub(crate) fn read(
     }
 }
 
-/// Checks that nobody but root and `owner` could change a file, or what is in a directory.
+/// Checks that only root and `owner` can change a file, or the entries of a directory.
 ///
 /// # Errors
-/// One line for the log.
+/// One line for the log: others could change it, or its status cannot be read.
 pub(crate) fn check(fd: BorrowedFd<'_>, shown: &str, owner: u32) -> Result<FileStat, String> {
     let found = fstat(fd).map_err(|error| failed(shown, error))?;
     if found.st_uid != 0 && found.st_uid != owner {
@@ -67,7 +70,7 @@ fn whom(owner: u32) -> String {
     if owner == 0 { "root".to_owned() } else { format!("uid {owner} or root") }
 }
 
-/// What an error on `shown` means, in one line.
+/// Describes an error on `shown` in one line.
 #[must_use]
 pub(crate) fn failed(shown: &str, error: Errno) -> String {
     match error {

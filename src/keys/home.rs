@@ -1,4 +1,4 @@
-//! The source `home`: `.ssh/authorized_keys` in the user's home on this host.
+//! Reads keys from the source `home`: `.ssh/authorized_keys` in the user's home on this host.
 
 use super::file;
 use common::UserName;
@@ -9,15 +9,17 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use wire::claim::HomeFault;
 
-/// Reads it as the process that this is, which should be the user's (`uid`): root may not be able to read it where it is
-/// on a file server. `None`: there is none. May wait for as long as the file system does.
+/// Reads the file as this process, which should run as the user (`uid`): root may not be able to
+/// read it on a file server.
+/// `None` if there is none. Blocks for as long as the file system does.
 ///
 /// # Errors
-/// One line for the log: somebody else could have changed it, a link is in the way, or the file system says no.
+/// One line for the log: others could have changed the file, a symbolic link is in the way, or an
+/// error of the file system.
 pub fn read(homes: &Homes, user: &UserName, uid: u32) -> Result<Option<Vec<u8>>, String> {
     homes::claim::look(Path::new(homes::claim::CLAIMS), homes, user).map_err(|fault| fault.detail)?;
     let home = match homes::open(homes, user, None) {
-        // It will be made at the login.
+        // The login will create it.
         Err(fault) if fault.kind == HomeFault::Missing => return Ok(None),
         opened => opened.map_err(|fault| fault.detail)?,
     };

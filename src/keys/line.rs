@@ -1,4 +1,4 @@
-//! One line of an authorized_keys file, as sshd(8) describes it. Pure.
+//! Parses one line of an authorized_keys file, as sshd(8) describes it. Pure.
 
 use super::blob;
 use super::options::{self, Judged};
@@ -6,43 +6,43 @@ pub use super::refused::Refused;
 use common::error::excerpt;
 use std::fmt;
 
-/// A key that a user has listed. Shown, it is the line for sshd, without its end.
+/// A key that a user has listed. Its `Display` form is the line for sshd, without a line end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Options that sshd is told, as they are written.
+    /// Options to pass on to sshd, as written.
     pub options: Vec<String>,
-    /// Names of options that were left out, which makes the key worth no more.
+    /// Names of the options left out; without them the key allows no more.
     pub left_out: Vec<String>,
     /// The key's type.
     pub kind: &'static str,
-    /// The key, at most 16 KiB.
+    /// The decoded key, at most 16 KiB.
     pub blob: Vec<u8>,
 }
 
-/// Reads a line, with or without its end (LF or CRLF). `None`: it is blank or a comment. What follows the key, usually the
-/// name of its owner, is dropped.
+/// Parses a line, with or without its line end (LF or CRLF). `None` for a blank line or a comment.
+/// What follows the key, usually its owner's name, is dropped.
 ///
 /// # Errors
-/// There is no key on it that a login here may use; see [`Refused`].
+/// The line has no key that a login here may use: [`Refused`].
 pub fn parse(line: &[u8]) -> Result<Option<Line>, Refused> {
     Parts::of(line)?.map(Parts::judged).transpose()
 }
 
-/// A line with a key in it, whose options nobody has judged.
+/// A line that contains a key, its options not yet judged.
 #[derive(Debug)]
 pub struct Parts<'a> {
     line: &'a [u8],
     options: Option<&'a [u8]>,
     kind: &'static str,
-    /// The key.
+    /// The decoded key.
     pub blob: Vec<u8>,
 }
 
 impl<'a> Parts<'a> {
-    /// Takes a line apart, as sshd does.
+    /// Splits a line into options, type and key, as sshd does.
     ///
     /// # Errors
-    /// There is no key on it.
+    /// The line contains no key.
     pub fn of(line: &'a [u8]) -> Result<Option<Self>, Refused> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -53,7 +53,7 @@ impl<'a> Parts<'a> {
         let (first, after) = word(line);
         let (options, kind, rest) = match blob::kind(first) {
             Some(kind) => (None, kind, after),
-            // A type that isn't taken, not options, which would be said to be unknown.
+            // A key type that we don't accept; as options it would be reported as unknown.
             None if [&b"ssh-"[..], b"ecdsa-", b"sk-"].iter().any(|start| first.starts_with(start)) => {
                 return Err(Refused::Kind(shown(first)));
             }
@@ -78,7 +78,7 @@ impl<'a> Parts<'a> {
     /// Judges the options.
     ///
     /// # Errors
-    /// The key may not be used, or the line holds what belongs in no text.
+    /// The key may not be used, or the line contains a control character.
     pub fn judged(self) -> Result<Line, Refused> {
         if self.line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
             return Err(Refused::Control);
@@ -99,12 +99,13 @@ fn blanks_skipped(text: &[u8]) -> &[u8] {
     &text[text.iter().position(|byte| !is_blank(*byte)).unwrap_or(text.len())..]
 }
 
-/// What precedes the first blank, and the rest.
+/// Splits a text at its first blank.
 fn word(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().position(|byte| is_blank(*byte)).unwrap_or(text.len()))
 }
 
-/// How far it is to the first blank outside quotation marks, or to the end; `None` if that is within them.
+/// Length of the text up to the first blank outside quotation marks, or to the end; `None` if a
+/// quotation is not closed.
 fn options_length(text: &[u8]) -> Option<usize> {
     let (mut at, mut quoted) = (0, false);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
@@ -139,7 +140,7 @@ mod tests {
     use crate::examples::{ECDSA, ED25519};
     use proptest::prelude::*;
 
-    /// The line for sshd.
+    /// Parses a line and returns the line for sshd.
     fn read(line: &str) -> String {
         parse(line.as_bytes()).unwrap().unwrap().to_string()
     }
@@ -163,7 +164,7 @@ mod tests {
             assert_eq!(read(&line), plain, "{line:?}");
         }
         assert_eq!(read(&format!("ecdsa-sha2-nistp256 {ECDSA}")), format!("ecdsa-sha2-nistp256 {ECDSA}"));
-        // A comment in some older encoding.
+        // A comment in an older encoding.
         let latin = [plain.as_bytes(), b" M\xfcller"].concat();
         assert_eq!(parse(&latin).unwrap().unwrap().to_string(), plain);
     }
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(read(&format!(r#"tunnel="1" {key}"#)), key);
         let tab = format!("from=\"a\tb\" {key}");
         assert_eq!(read(&tab), tab);
-        // Within quotation marks, a key is none.
+        // A key within quotation marks is not a key.
         assert_eq!(refused(&format!(r#"command="x {key}" "#)), Refused::NoKey);
         assert_eq!(refused(&format!(r#"command="ssh-rsa x" {key}"#)), Refused::Limited("command"));
     }

@@ -1,7 +1,9 @@
-//! The options of a key, as sshd(8) describes them in AUTHORIZED_KEYS FILE FORMAT: which of them sshd is told. Pure.
+//! Decides which options of a key are passed on to sshd (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
+//! Pure.
 //!
-//! Users write them into their own files. What only takes something away is passed on. Of the rest, an option is left
-//! out where the key is worth no more without it, and the key is refused where it would be.
+//! Users write these options into their own files. Options that only restrict are passed on. Any
+//! other option is left out
+//! if the key allows no more without it; otherwise the key is refused.
 
 use super::refused::Refused;
 use common::error::excerpt;
@@ -9,17 +11,19 @@ use common::error::excerpt;
 /// What becomes of an option, and of its key.
 #[derive(Clone, Copy)]
 enum Fate {
-    /// Passed on.
+    /// The option is passed on.
     Kept,
-    /// Left out: sessions have none of it, whoever asks, or it makes a check less strict.
+    /// The option is left out: it enables something that no connection here has, or it makes a
+    /// check less strict.
     LeftOut,
-    /// The key is for something else than a login here: without its option it would be worth more.
+    /// The key is refused: it is limited to something other than a login here, and without this
+    /// option it would allow more.
     Refused,
 }
 use Fate::{Kept, LeftOut};
 
-/// The options, whether a value in quotation marks belongs to each, and what becomes of it. sshd takes their names in any
-/// case.
+/// Each option, whether it takes a value in quotation marks, and what becomes of it. sshd ignores
+/// the case of names.
 const KNOWN: [(&str, bool, Fate); 22] = [
     ("from", true, Kept),
     ("expiry-time", true, Kept),
@@ -32,7 +36,7 @@ const KNOWN: [(&str, bool, Fate); 22] = [
     ("no-X11-forwarding", false, Kept),
     ("no-user-rc", false, Kept),
     ("verify-required", false, Kept),
-    // These undo a `restrict` before them, and no more.
+    // These only undo a `restrict` before them.
     ("pty", false, Kept),
     ("port-forwarding", false, Kept),
     ("agent-forwarding", false, Kept),
@@ -46,26 +50,26 @@ const KNOWN: [(&str, bool, Fate); 22] = [
     ("cert-authority", false, Fate::Refused),
 ];
 
-/// Options of a key that is taken.
+/// The options of an accepted key.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Judged {
-    /// Those that are passed on, as they are written.
+    /// Options to pass on, as written.
     pub kept: Vec<String>,
-    /// Names of those that are left out. Not their values: a variable may be a secret.
+    /// Names of the options left out. Not their values: a variable may hold a secret.
     pub left_out: Vec<String>,
 }
 
-/// Judges what stands before a key's type.
+/// Judges the options in front of a key's type.
 ///
 /// # Errors
-/// Why the key is refused.
+/// The key is refused, and why.
 pub(crate) fn judge(text: &[u8]) -> Result<Judged, Refused> {
     let mut rest = std::str::from_utf8(text).map_err(|_| Refused::Options)?;
     let mut judged = Judged::default();
     loop {
         let (item, after) = Item::first_of(rest)?;
         let known = KNOWN.iter().find(|(name, value, _)| {
-            // An option without the value that belongs to it, or with one, is another, which nobody knows.
+            // An option without its value, or with a value it doesn't take, counts as unknown.
             *value == item.value && name.eq_ignore_ascii_case(item.name)
         });
         match known {
@@ -84,7 +88,7 @@ pub(crate) fn judge(text: &[u8]) -> Result<Judged, Refused> {
 
 /// One option.
 struct Item<'a> {
-    /// All of it.
+    /// The option as written.
     text: &'a str,
     name: &'a str,
     /// Whether it has a value.
@@ -92,7 +96,7 @@ struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    /// The option at the start of a text, and what follows it.
+    /// Returns the first option of a text, and the rest of the text.
     fn first_of(text: &'a str) -> Result<(Self, &'a str), Refused> {
         let (name, after) = text.split_at(text.find(['=', ',']).unwrap_or(text.len()));
         let Some(value) = after.strip_prefix('=') else {
@@ -105,8 +109,8 @@ impl<'a> Item<'a> {
     }
 }
 
-/// How far it is to the quotation mark that ends a value; `None` if there is none. One after a backslash belongs to the
-/// value, and nothing else can be escaped.
+/// Position of the quotation mark that ends a value; `None` if there is none. A backslash escapes a
+/// quotation mark and nothing else.
 fn value_length(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {

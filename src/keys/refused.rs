@@ -1,4 +1,4 @@
-//! Why a line of authorized_keys is no key that a login here may use.
+//! Why a line of authorized_keys is not a key that a login here may use.
 
 use super::blob::{self, BlobError};
 use std::fmt;
@@ -6,19 +6,19 @@ use std::fmt;
 /// Why a line is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// It holds a NUL byte or another control character.
+    /// The line contains a NUL byte or another control character.
     Control,
-    /// Its options are not written as they must be.
+    /// Its options are malformed.
     Options,
-    /// It has an option that nobody knows: the name, printable and cut short.
+    /// It has an unknown option: the name, printable and cut short.
     UnknownOption(String),
-    /// The option of this name makes it a key for something else than a login here.
+    /// The option of this name limits the key to something other than a login here.
     Limited(&'static str),
-    /// Nothing follows the options, or the type.
+    /// Nothing follows the options, or the key type.
     NoKey,
-    /// The type is none of those that are taken: its name, printable and cut short.
+    /// We don't accept keys of this type: its name, printable and cut short.
     Kind(String),
-    /// What follows the type is no key of this type.
+    /// What follows the type is not a key of this type.
     Blob(BlobError),
 }
 

@@ -360,7 +360,7 @@ pub fn keys(config: &Config, http: &Http, service: Option<&Token>, login: &Login
             Source::Hub => auth_state_texts(http, service?, user, &config.keys.hub_field, PATIENCE)
                 .map(|texts| lines::read(texts.join("\n").as_bytes()))
                 .map_err(|error| error.to_string()),
-            Source::Url => url::ask(&config.keys.url.as_ref()?.for_user(user.as_str()), PATIENCE),
+            Source::Url => url::fetch_keys(&config.keys.url.as_ref()?.for_user(user.as_str()), PATIENCE),
             Source::Home | Source::File => return None,
         };
         Some((*source, found))
