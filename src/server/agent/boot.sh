@@ -1,10 +1,10 @@
-# Finds a Python and makes it src/server/agent/loader.py; docs/mux.md has what is said. Any POSIX sh.
+# Finds a Python and runs src/server/agent/loader.py in it (docs/mux.md). Any POSIX sh.
 # Arguments: nonce, the loader's text.
 set +eu
 say() { printf '\033]7730;%s;%s\033\134' "$1" "$2"; }
 say "$1" sh
-# The Jupyter server is our parent, and its Python surely works. The first mapping is of the program, and to read
-# it costs no process as readlink would.
+# The Jupyter server is our parent, and its Python surely works. The first mapping is the program;
+# reading it costs no process, as readlink would.
 python_=
 { read -r _ _ _ _ _ python_ <"/proc/$PPID/maps"; } 2>/dev/null
 case $python_ in */python*) ;; *) python_=$(readlink "/proc/$PPID/exe") ;; esac 2>/dev/null

@@ -1,7 +1,7 @@
 class Connection(Stream):
     """A connection to a host and port, or to a unix socket."""
 
-    #: What a child that connects will tell; then the connection.
+    #: The socket to the child that connects; then the connection.
     socket = None
 
     def over(self):
@@ -13,7 +13,7 @@ class Connection(Stream):
         watch(answer.fileno(), select.POLLIN, self.connected)
 
     def connected(self, events):
-        """The child has sent the connection, or why there is none."""
+        """Take the connection from the child, or the reason why there is none."""
         import _socket
         try:
             why, passed = self.socket.recvmsg(1000, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)[:2]
@@ -40,7 +40,7 @@ class Connection(Stream):
         Source(self, 1, made[1], self.window)
 
     def forget(self):
-        """The child has done its work, or isn't wanted any more."""
+        """Drop the child: it is done, or no longer wanted."""
         unwatch(self.socket.fileno())
         self.socket.close()
         self.socket = None
@@ -50,8 +50,8 @@ class Connection(Stream):
             self.pid = 0
 
     def reaped(self, status):
-        """The child is gone. What it has said, if anything, can be read."""
-        # Its number may soon be another's.
+        """The child has ended. What it has sent, if anything, can be read."""
+        # Its pid may soon be another's.
         self.pid = 0
         if self.socket and not self.sink:
             self.connected(0)
@@ -86,7 +86,7 @@ def run_connection(number, description, window, made):
     else:
         path = encoded(path)
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM, 0)
-    # A child connects: to resolve a name takes long, and nothing else may wait.
+    # A child connects: resolving a name may take long, and nothing else may wait.
     stream = Connection(number, start((), lambda: connect(theirs, host, port, path)))
     theirs.close()
     stream.connecting(ours, window)

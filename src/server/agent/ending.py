@@ -1,10 +1,10 @@
 #---
-# The end, and the other kinds of streams.
+# The end of the agent, and the rarer kinds of streams.
 from fcntl import ioctl
 
 
 def end(why):
-    """Everything ends, the guardian takes over, and so the terminal closes soon."""
+    """Say goodbye, end everything, and leave the terminal to the guardian, which closes it soon."""
     link.writing, link.notice = None, False
     link.out.clear()
     link.say(BYE, 0, why.encode()[:1000])
@@ -43,7 +43,7 @@ def finish():
 
 
 def bury(running):
-    """In a process of its own, without the terminal: who doesn't end by the hangup is made to."""
+    """In a process of its own, without the terminal: end those that the hangup didn't."""
     from time import sleep
     _signal.set_wakeup_fd(-1)
     close_all_but()
@@ -60,7 +60,7 @@ def bury(running):
 
 
 def birth(pid):
-    """When a process began: its number may become another's. Nothing if it has ended."""
+    """Return when a process started (pids are reused), or None if it has ended."""
     try:
         fields = slurp("/proc/%d/stat" % pid).rpartition(b")")[2].split()
         return None if fields[0] in (b"Z", b"X") else fields[19]
@@ -69,7 +69,7 @@ def birth(pid):
 
 
 def close_all_but(*kept):
-    """Close what a child that runs no other program has of ours, except standard input, output and error."""
+    """In a child that runs no other program: close all descriptors but stdin, stdout, stderr."""
     try:
         descriptors = sorted(map(int, posix.listdir("/proc/self/fd")))
     except OSError:

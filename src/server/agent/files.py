@@ -1,18 +1,18 @@
-# An SFTP server: version 3 (draft-ietf-secsh-filexfer-02) with the extensions of OpenSSH's PROTOCOL file, for a Jupyter
-# server that has no sftp-server of its own. Standard library, Python >= 3.6.
-# The agent runs this source in a child, connected to the client by standard input and output, with the number `umask`
-# as a global variable where the bastion has one. It is a program as well: sftp -D "python3 files.py".
-# It answers as sftp-server of OpenSSH 9 does; tests/agent_files asks both the same. It runs as the user in the user's
-# own server: what it may not do, the kernel refuses.
+# An SFTP server for a Jupyter server without sftp-server: version 3 (draft-ietf-secsh-filexfer-02)
+# with the extensions of OpenSSH's PROTOCOL file. Standard library, Python >= 3.6.
+# The agent runs this source in a child, connected to the client by standard input and output, with
+# a global variable `umask`. It is a program as well: sftp -D "python3 files.py".
+# It answers as sftp-server of OpenSSH 9 does; tests/agent_files compares them. It runs as the user
+# in the user's own server: the kernel refuses what it may not do.
 import errno, grp, os, pwd, stat, struct, time
 
-#: Sizes that OpenSSH allows (sftp-common.h, sftp-server.c), and what is read and answered at once.
+#: Bytes: OpenSSH's limits (sftp-common.h, sftp-server.c), and how much is read or answered at once.
 MAX_PACKET = 256 * 1024
 MAX_DATA = MAX_PACKET - 1024
 INPUT = 1024 * 1024
 OUTPUT = 256 * 1024
 PATH_MAX = 4096
-#: So long an answer may wait for others that it could be sent with.
+#: Seconds that an answer may wait for others to be sent with it.
 PATIENCE = 0.02
 
 INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT, OPENDIR, READDIR, REMOVE, MKDIR, RMDIR, \
@@ -39,11 +39,11 @@ MONTHS = (b"", b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b
 
 
 class Malformed(Exception):
-    """What came is no packet. There is no telling what its sender meant, so it is the end, as with OpenSSH."""
+    """The input is no packet. Nobody can tell what the sender meant, so we end, as OpenSSH does."""
 
 
 class Status(Exception):
-    """A request's answer that is no error of the system's."""
+    """A request fails with a status, not with an error of the system."""
 
     def __init__(self, code, text=None):
         Exception.__init__(self, code)
@@ -80,19 +80,19 @@ class Packet:
         return self.view[start:start + count]
 
     def text(self):
-        """A path or another string of C's."""
+        """Take a path or another string without NUL."""
         text, _, rest = bytes(self.string()).partition(b"\0")
         if rest:
             raise Malformed("a name has a null byte")
         return text
 
     def handle(self):
-        """The number of a handle; None for what can't be one."""
+        """Take the number of a handle; None if it can't be one."""
         text = self.string()
         return U32.unpack(text)[0] if len(text) == 4 else None
 
     def attributes(self):
-        """Size, owner and group, mode, times of access and modification; None for what isn't there."""
+        """Take size, owner and group, mode, access and modification times; None for absent ones."""
         flags = self.u32()
         size = self.offset() if flags & HAS_SIZE else None
         owner = (self.u32(), self.u32()) if flags & HAS_OWNER else None
@@ -119,7 +119,7 @@ class Directory:
         self.entries = self.read()
 
     def read(self):
-        """Name and lstat of each entry. Those that have gone meanwhile are left out."""
+        """Yield name and lstat of each entry, except entries that have gone meanwhile."""
         for name in b".", b"..":  # scandir leaves them out
             try:
                 found = os.lstat(os.path.join(self.path, name))
@@ -142,7 +142,7 @@ class Server:
         self.version = None
         self.parts, self.size, self.due = [], 0, 0.0
         self.handles, self.free = {}, []
-        #: OpenSSH says this in its limits@openssh.com; the few that are left are for what a request opens and closes.
+        #: As in OpenSSH's limits@openssh.com; a few others are for what a request opens and closes.
         self.most_handles = max(os.sysconf("SC_OPEN_MAX") - 5, 0)
         self.users, self.groups, self.modes = {}, {}, {}
 
@@ -166,7 +166,7 @@ class Server:
                 start, end = 0, end - start
 
     def answer_all(self, view, start, end):
-        """Answer the requests that are there as a whole. Where the rest begins."""
+        """Answer all complete requests. Return where the rest begins."""
         while end - start >= 4:
             length, = U32.unpack_from(view, start)
             if not 1 <= length <= MAX_PACKET:
@@ -184,7 +184,7 @@ class Server:
         if not self.parts:
             return
         parts, self.parts, self.size = self.parts, [], 0
-        if len(parts) > 64:  # more than 1024 at once are not allowed
+        if len(parts) > 64:  # the kernel allows 1024 at once
             parts = [b"".join(parts)]
         written = os.writev(1, parts)
         rest = memoryview(b"".join(parts))[written:] if written < sum(map(len, parts)) else b""
@@ -208,7 +208,7 @@ class Server:
         self.reply(STATUS, request, body)
 
     def names(self, request, entries):
-        """Entries: name, long name, encoded attributes."""
+        """Answer with entries: name, long name, encoded attributes."""
         body = [U32.pack(len(entries))]
         for name, long_name, attributes in entries:
             body += U32.pack(len(name)), name, U32.pack(len(long_name)), long_name, attributes
@@ -234,7 +234,7 @@ class Server:
                 handler[1](self, request, packet)
             elif kind in self.REQUESTS:
                 self.REQUESTS[kind](self, request, packet)
-            # Anything else OpenSSH doesn't answer either.
+            # OpenSSH doesn't answer anything else either.
         except Status as status:
             self.status(request, status.code, status.text)
         except OSError as error:
@@ -253,7 +253,7 @@ class Server:
     # Handles
 
     def room(self):
-        """Fails where no further handle may be opened."""
+        """Fail if no further handle may be opened."""
         if len(self.handles) >= self.most_handles:
             raise OSError(errno.EMFILE, "too many handles")
 
@@ -332,7 +332,7 @@ class Server:
             count -= 0 if to_its_end else size
             data = memoryview(os.read(source.fd, size))
             if not data:
-                # As OpenSSH: that the file ends within the last piece isn't worth a word.
+                # As OpenSSH: it is no error if the file ends within the last piece.
                 raise Status(EOF if count else OK)
             while data:
                 data = data[os.write(target.fd, data):]
@@ -355,7 +355,7 @@ class Server:
         self.reply(ATTRS, request, self.encode(os.fstat(self.file(packet.handle()).fd)))
 
     def change(self, request, what, attributes, follow=True):
-        """Changes everything that can be; of several errors the last one counts."""
+        """Change everything that can be; of several errors the last one counts."""
         size, owner, mode, times = attributes
         options = {} if follow else {"follow_symlinks": False}
         outcome = OK
@@ -424,7 +424,7 @@ class Server:
         self.names(request, entries)
 
     def long_name(self, name, found, now):
-        """A line of `ls -l`."""
+        """Return a line of `ls -l`."""
         mode, _, _, links, uid, gid, size, _, modified, _ = found
         shown = self.modes.get(mode)
         if shown is None:
@@ -449,7 +449,7 @@ class Server:
         self.status(request, OK)
 
     def rename(self, request, packet):
-        """Never replaces a file."""
+        """Rename, but never replace a file."""
         old, new = packet.text(), packet.text()
         if stat.S_ISREG(os.lstat(old).st_mode):
             try:
@@ -485,7 +485,7 @@ class Server:
         self.status(request, OK)
 
     def symlink(self, request, packet):
-        """The draft has the arguments the other way round; all clients do what OpenSSH did first."""
+        """The draft has the arguments in the other order; all clients do as OpenSSH did first."""
         old, new = packet.text(), packet.text()
         os.symlink(old, new)
         self.status(request, OK)
@@ -497,7 +497,7 @@ class Server:
         self.one_name(request, real_path(packet.text() or b"."))
 
     def expand_path(self, request, packet):
-        """Like realpath, with "~" for the directory that the session began in and "~user" for a home."""
+        """Like realpath, with "~" for the directory where we started and "~user" for a home."""
         path = packet.text()
         if path == b"~" or path[:2] == b"~/":
             path = os.getcwdb() + b"/" + path[2:]
@@ -558,7 +558,7 @@ class Server:
 
 
 def known(names, lookup, number):
-    """The name of a user or of a group, empty for none. `names` remembers."""
+    """Return the name of a user or group, empty for none. `names` is the cache."""
     name = names.get(number)
     if name is None:
         try:
@@ -572,7 +572,7 @@ def known(names, lookup, number):
 
 
 def date(seconds, now):
-    """As `ls -l` shows it: the time of day for the last half year, the year for others."""
+    """Format as `ls -l`: the time of day for the last half year, the year for others."""
     try:
         year, month, day, hour, minute = time.localtime(seconds)[:5]
     except (OSError, OverflowError, ValueError):
@@ -616,13 +616,13 @@ def real_path(path):
 
 
 def main(umask):
-    """Serve standard input. The exit status."""
+    """Serve standard input. Return the exit status."""
     if umask is not None:
         os.umask(umask)
     try:
         os.chdir(os.path.expanduser(b"~"))
     except OSError:
-        pass  # as sshd: a home that is missing is no reason to refuse
+        pass  # as sshd: a missing home is no reason to refuse
     try:
         Server().run()
         return 0
@@ -630,7 +630,7 @@ def main(umask):
         return 0  # the client is gone
     except Malformed as error:
         why, code = error, 255
-    except BaseException as error:  # whatever it is: a line, and no traceback between the client's output
+    except BaseException as error:  # a line, and no traceback in the client's output
         why, code = repr(error), 1
     try:
         os.write(2, b"sftp server: ended: %b\n" % os.fsencode(str(why)))

@@ -1,7 +1,7 @@
-# The agent: carries the streams of an SSH connection over a terminal, as docs/mux.md says. Standard library only,
-# Python >= 3.6. protocol.py comes before it in one source, loader.py runs it. The text between two lines "#---" is
-# compiled when it is needed, and a start is quick because little is: so imports are few, and modules are those
-# of C below the ones that everybody uses (posix for os, _signal for signal, …).
+# The agent: carries the streams of an SSH connection over a terminal (docs/mux.md).
+# Standard library only, Python >= 3.6. loader.py runs it, after protocol.py in one source. A
+# section between two lines "#---" is compiled when it is needed. For a quick start imports are few,
+# and the modules are those in C below the usual ones (posix for os, _signal for signal, …).
 import posix, select, sys
 from _collections import deque
 from binascii import a2b_base64, b2a_base64, crc32
@@ -28,11 +28,11 @@ def unwatch(fd):
 
 
 class Violation(Exception):
-    """The other end doesn't keep to the protocol."""
+    """The other end broke the protocol."""
 
 
 def quoted(text):
-    """A text as JSON, of ASCII."""
+    """Return a text as JSON in ASCII."""
     return '"%s"' % "".join(
         c if " " <= c <= "~" and c not in '"\\' else "\\u%04x" % (ord(c) if ord(c) < 65536 else 65533) for c in text)
 
@@ -43,17 +43,17 @@ class Link:
     def __init__(self, fd):
         self.fd = fd
         self.now = self.heard = self.progress = monotonic()
-        # What comes in: the pieces of a line that isn't complete, and how far the packets are.
+        # Input: pieces of an incomplete line, and the number of the next packet.
         self.pieces, self.size = [], 0
         self.expected = 0
         self.unsaid, self.ack_due = 0, None
         self.asked, self.asked_at = -1, 0.0
         self.noticed, self.notice = -1e9, False
-        # What goes out: lines without their "~", what is being written, what may have to be repeated.
+        # Output: lines without their "~", what is being written, what isn't acknowledged.
         self.out, self.writing, self.blocked = deque(), None, False
         self.next = 0
         self.unacknowledged, self.in_flight = deque(), 0
-        # Those who would send, but for the window: called when there is room.
+        # Called when the window has room again.
         self.waiting = deque()
         self.receivers = {}
 
@@ -67,7 +67,7 @@ class Link:
         self.out.append(self.packet(kind, number, 0, 0, payload))
 
     def send(self, kind, stream, part=0, payload=b""):
-        """Send a numbered packet. Only those who send bulk heed the window; the others' payload is small."""
+        """Send a numbered packet. Only bulk data heed the window; other payloads are small."""
         line = self.packet(kind, self.next, stream, part, payload)
         if not self.unacknowledged:
             self.progress = self.now
@@ -77,7 +77,7 @@ class Link:
         self.out.append(line)
 
     def flush(self):
-        """Write what the terminal takes."""
+        """Write as much as the terminal takes."""
         while self.writing or self.out or self.notice:
             if not self.writing:
                 if self.notice:
@@ -102,7 +102,7 @@ class Link:
             poll.modify(self.fd, select.POLLIN | select.POLLOUT if blocked else select.POLLIN)
 
     def room(self):
-        """How much bulk may be sent; nothing rather than crumbs."""
+        """Return how many bytes of bulk data may be sent; 0 rather than a few."""
         room = LINK_WINDOW - self.in_flight
         return room if room >= 8192 else 0
 
@@ -115,16 +115,16 @@ class Link:
         self.progress = self.now
         for _ in range(done):
             self.in_flight -= self.unacknowledged.popleft()[1]
-        # In turns; who finds no room any more waits again.
+        # In turns; one that finds no room left waits again.
         for _ in range(len(self.waiting) if self.room() else 0):
             self.waiting.popleft()()
 
     def repeat(self):
-        """Send again what isn't acknowledged. A line that is written in part is left so: the next "~" begins anew."""
+        """Send again what isn't acknowledged. A partial line stays: the next "~" begins anew."""
         self.writing = None
         self.out = deque(line for line, _ in self.unacknowledged)
         self.progress = self.now
-        # One may have waited to be written.
+        # An ACK may have waited in the old queue.
         self.acknowledge()
 
     def acknowledge(self):
@@ -132,13 +132,13 @@ class Link:
         self.say(ACK, self.expected)
 
     def missing(self):
-        """Something was lost: ask for it, but not again before progress or a while has passed."""
+        """Ask for what was lost, but not again before progress or a while has passed."""
         if self.asked != self.expected or self.now - self.asked_at >= RESUME_MILLISECONDS / 1000:
             self.asked, self.asked_at = self.expected, self.now
             self.say(RESUME, self.expected)
 
     def noise(self):
-        """Somebody typed: say what this is, but not all the time."""
+        """Tell somebody who typed what this is, but not all the time."""
         if self.now - self.noticed >= 5:
             self.noticed, self.notice = self.now, True
 
@@ -156,12 +156,12 @@ class Link:
                 raise EOFError("the terminal has closed")
             self.heard = self.now
             self.take(data)
-        # What is typed has no line feed, and is no line's beginning.
+        # Typed text has no line feed, and doesn't begin a line of ours.
         if self.pieces and self.pieces[0][:1] != b"~" or self.size > MAX_LINE + 1:
             self.tidy()
 
     def take(self, data):
-        """Cut what came into lines."""
+        """Split input into lines."""
         if b"\n" in data:
             first, *lines, rest = data.split(b"\n")
             if self.pieces:
@@ -178,7 +178,7 @@ class Link:
             self.size += len(rest)
 
     def tidy(self):
-        """Of an incomplete line keep what may become one."""
+        """Keep only the part of an incomplete line that may become a packet."""
         text = b"".join(self.pieces)
         start = text.rfind(b"~")
         # A lone return comes from the gateway now and then.
@@ -202,7 +202,7 @@ class Link:
             packet = a2b_base64(candidate)
         except ValueError:
             return self.missing()
-        # a2b_base64 passes over what isn't base64: then the length doesn't fit.
+        # a2b_base64 skips what isn't base64: then the length doesn't fit.
         end = len(packet) - 4
         if (not HEAD <= end <= HEAD + MAX_PAYLOAD or (end + 6) // 3 * 4 != len(candidate)
                 or crc32(memoryview(packet)[:end], SALT) != int.from_bytes(packet[end:], "big")):
@@ -240,7 +240,7 @@ class Link:
             raise Violation("no packet of kind %d was expected" % kind)
 
     def timeout(self):
-        """Seconds until there is something to do."""
+        """Return the seconds until something is due."""
         due = self.heard + AGENT_PATIENCE_SECONDS
         if self.unacknowledged:
             due = min(due, self.progress + REPEAT_SECONDS)
@@ -259,12 +259,12 @@ class Link:
 
 
 def encoded(text):
-    """A text as the system has it: names may be any bytes."""
+    """Return a text as bytes for the system: names may be any bytes."""
     return text.encode(sys.getfilesystemencoding(), "surrogateescape") if isinstance(text, str) else text
 
 
 def passwd(field):
-    """A field of the user's entry, or nothing: containers run under uids that nobody has."""
+    """Return a field of the user's entry, or nothing: a container's uid may have none."""
     try:
         import pwd
         return encoded(pwd.getpwuid(posix.getuid())[field])
@@ -273,12 +273,12 @@ def passwd(field):
 
 
 def home():
-    """Where the user's processes begin."""
+    """Return the directory in which the user's processes start."""
     return posix.environ.get(b"HOME") or passwd(5) or b"/"
 
 
 def shell():
-    """The user's shell, as the server's own terminals have it. One that only says goodbye is none."""
+    """Return the user's shell, as in the server's own terminals; nologin and false don't count."""
     for get in (lambda: posix.environ.get(b"SHELL"), lambda: passwd(6), lambda: b"/bin/bash", lambda: b"/usr/bin/bash"):
         path = get()
         if path and path[:1] == b"/" and path.rpartition(b"/")[2] not in (b"nologin", b"false"):
@@ -288,7 +288,7 @@ def shell():
 
 
 def sftp_server():
-    """The image's own SFTP server."""
+    """Return the path of the image's own SFTP server, or None."""
     for path in ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server",
                  "/usr/libexec/sftp-server", "/usr/lib/sftp-server"):
         if posix.access(path, posix.X_OK):
@@ -297,7 +297,7 @@ def sftp_server():
 
 
 def terminal():
-    """The terminal by a description of its own, so that nobody else's becomes non-blocking; else the one we have."""
+    """Open the terminal anew, so that no other process's becomes non-blocking; else dup it."""
     for path in (lambda: posix.ttyname(0), lambda: "/proc/self/fd/0"):
         try:
             return posix.open(path(), posix.O_RDWR | posix.O_NOCTTY | posix.O_NONBLOCK)

@@ -7,7 +7,7 @@ def say(text, around=""):
     posix.write(0, ("%s\33]7730;%s;%s\33\\%s" % (around, sys.argv[1], text, around)).encode())
 
 def guard(ear):
-    # In a session of its own no signal of the terminal or to its process group finds it, and it may read.
+    # In a process session of its own no signal of the terminal reaches it, and it may read.
     posix.setsid()
     posix.chdir("/")
     import select
@@ -19,7 +19,7 @@ def guard(ear):
         why += word
     if why != b"." and select.select([], [0], [], 1)[1]:
         why = why.decode("ascii", "replace") or "it was killed"
-        # The agent may have left a part of a line.
+        # The agent may have written part of a line.
         say("gone;" + "".join(c if " " <= c <= "~" else "?" for c in why[:200]), "\n")
     poll = select.poll()
     poll.register(0, select.POLLIN)
@@ -39,7 +39,7 @@ for fd in strangers:
     if fd > 2:
         posix.closerange(fd, fd + 1)
 ear, mouth = posix.pipe()
-# Blocked from the first: we may end, and so hang up, before it has run.
+# Blocked before the fork: we may end, and so hang up, before the guardian runs.
 signals = 1, 2, 3, 13, 15, 20, 21, 22
 _signal.pthread_sigmask(_signal.SIG_BLOCK, signals)
 if posix.fork() == 0:
@@ -57,7 +57,7 @@ try:
 except OSError:
     pass
 say("loader")
-# Whoever was to send it may be gone.
+# The sender may be gone.
 _signal.alarm(100)
 text = b""
 while 1:
@@ -75,7 +75,7 @@ while 1:
 _signal.alarm(0)
 gc.disable()
 try:
-    # Compiled by sections, each when it is needed: HELLO needs the first.
+    # Each section is compiled when it is needed; HELLO needs the first.
     line = line[line.rfind(b"~") + 1:] + b"\n"
     source = a2b_base64(line)
     if b2a_base64(source) != line or not source:

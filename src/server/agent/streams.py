@@ -8,7 +8,7 @@ WINDOW = 524288
 F_SETPIPE_SZ = 1031
 streams = {}
 opening = {}
-# Children, each with its stream, or with nothing when nobody waits for its status.
+# Children by pid, with their streams; None if nothing waits for the status.
 children = {}
 last = -1
 SIGNALS = {}
@@ -20,18 +20,18 @@ def set_nonblocking(*descriptors):
 
 
 class Source:
-    """A part that the agent sends: what a descriptor has to be read."""
+    """A part that the agent sends: what is read from a descriptor."""
 
     def __init__(self, stream, part, fd, credit):
         self.stream, self.part, self.fd, self.credit = stream, part, fd, credit
         self.watched = self.queued = False
-        # The process behind a terminal has ended: what can be read now is all.
+        # True when the terminal's process has ended: what can be read now is all.
         self.final = False
         stream.sources[part] = self
         self.resume()
 
     def resume(self):
-        """There is room in the window again, or credit."""
+        """Go on: there is room in the window again, or credit."""
         self.queued = False
         if self.fd >= 0 and self.credit and not self.watched:
             self.watched = True
@@ -49,7 +49,7 @@ class Source:
             pass
 
     def read(self):
-        """Read once and send it. False: that was all for now."""
+        """Read once and send it. Return False if that was all for now."""
         room = link.room()
         if not room:
             self.pause()
@@ -88,7 +88,7 @@ class Source:
             self.fd = -1
 
     def end(self):
-        """There is no more."""
+        """Tell the other end that there is no more."""
         self.close()
         del self.stream.sources[self.part]
         link.send(EOF, self.stream.number, self.part)
@@ -96,7 +96,7 @@ class Source:
 
 
 class Sink:
-    """The part that the agent receives: a descriptor to be written to."""
+    """The part that the agent receives and writes to a descriptor."""
 
     def __init__(self, stream, fd):
         self.stream, self.fd = stream, fd
@@ -121,7 +121,7 @@ class Sink:
             self.pending.append(payload)
 
     def write(self, data):
-        """Write, and return the rest; nothing when the reader is gone."""
+        """Write, and return the rest; None if the reader is gone."""
         try:
             n = posix.write(self.fd, data)
         except BlockingIOError:
@@ -154,12 +154,12 @@ class Sink:
             self.finish()
 
     def finish(self):
-        """All is written."""
+        """Everything is written: close."""
         self.stream.half_close(self)
         self.stream.settle()
 
     def stop(self):
-        """Its reader is gone."""
+        """The reader is gone: ask for no more."""
         if self.fd >= 0:
             self.close()
             if not self.complete:
@@ -175,9 +175,9 @@ class Sink:
 
 
 class Stream:
-    """What all kinds of streams have in common, and what processes have."""
+    """The base of all streams, and the stream of a process."""
 
-    #: Its terminal's other side, if it has one.
+    #: The terminal's master side, or -1.
     tty = -1
 
     def __init__(self, number, pid=0):
@@ -194,13 +194,13 @@ class Stream:
         sink.close()
 
     def reaped(self, status):
-        """The process has ended. What it wrote comes still."""
+        """The process has ended. What it wrote is still sent."""
         self.pid = 0
         link.send(EXIT, self.number, 0, outcome(status).encode())
         if self.sink:
             self.sink.stop()
         if self.tty >= 0:
-            # Its descendants may hold the terminal, and sshd doesn't wait for them either.
+            # Descendants may hold the terminal; sshd doesn't wait for them either.
             for source in list(self.sources.values()):
                 source.final = True
                 if source.watched:
@@ -208,7 +208,7 @@ class Stream:
         self.settle()
 
     def stop(self, source):
-        """The other end wants no more of a part. Of a terminal's nothing is read then, as with sshd."""
+        """The other end wants no more of a part. A terminal is then not read, as with sshd."""
         source.close()
         del self.sources[source.part]
         self.settle()
@@ -217,13 +217,13 @@ class Stream:
         return not self.pid and not self.sources
 
     def settle(self):
-        """The last word, when everything else has been said."""
+        """Close the stream if everything else has been sent."""
         if self.number in streams and self.over():
             self.release()
             link.send(CLOSE, self.number)
 
     def release(self):
-        """Close everything."""
+        """Close all descriptors."""
         for source in self.sources.values():
             source.close()
         if self.sink:
@@ -233,7 +233,7 @@ class Stream:
         streams.pop(self.number, None)
 
     def abandon(self):
-        """Nobody is interested any more."""
+        """The other end has closed the stream."""
         self.release()
         if self.pid:
             children[self.pid] = None
@@ -242,7 +242,7 @@ class Stream:
 
 
 def outcome(status):
-    """A status of waitpid as JSON."""
+    """Return a status of waitpid as JSON."""
     if posix.WIFSIGNALED(status):
         number = posix.WTERMSIG(status)
         names()
@@ -251,7 +251,7 @@ def outcome(status):
 
 
 def names():
-    """Signals' names by number."""
+    """Fill SIGNALS: names by number."""
     if not SIGNALS:
         for name in dir(_signal):
             if name[:3] == "SIG" and name.isalnum() and name not in ("SIGCLD", "SIGIOT", "SIGPOLL"):
@@ -267,7 +267,7 @@ def send(pid, number):
 
 
 def send_group(pid, number):
-    """To the group of a child that runs; it may not have made it yet."""
+    """Signal a child's process group, or the child if it has none yet."""
     return send(-pid, number) or send(pid, number)
 
 
@@ -277,7 +277,7 @@ def hang_up(pid):
 
 
 def parse(text):
-    """JSON. The module json takes longer to import than all of us; what it stands on doesn't."""
+    """Parse JSON. Importing json takes longer than all of the agent; its C part doesn't."""
     try:
         from _json import make_scanner
 
@@ -326,7 +326,7 @@ def receive_open(number, part, payload):
 
 
 def reason(error):
-    """An error for people."""
+    """Return an error as text for people."""
     return (isinstance(error, OSError) and error.strerror or
             "the description of the stream is malformed (%s: %s)" % (type(error).__name__, error))
 
@@ -336,7 +336,7 @@ def refuse(number, why):
 
 
 def pipe(made, ours):
-    """A pipe whose end `ours` doesn't block: (to read, to write)."""
+    """Make a pipe (to read, to write) whose end `ours` doesn't block."""
     ends = posix.pipe()
     made.extend(ends)
     try:
@@ -348,7 +348,7 @@ def pipe(made, ours):
 
 
 def command_of(description):
-    """What the shell is to run; nothing for a login shell."""
+    """Return what the shell is to run; None for a login shell."""
     command = description.get("command")
     if command is not None:
         command = a2b_base64(command)
@@ -375,9 +375,9 @@ def run_process(number, description, window, made):
 
 
 def start(descriptors, run):
-    """Fork; the child calls `run` in a session of its own, with these as standard input, output and error."""
+    """Fork; the child calls `run` in a new process session, with these as stdin, stdout, stderr."""
     # A signal that comes before the child is ready for it is kept, not lost.
-    # 32 to 34 may be the C library's own (signal(7)), and Python before 3.6.6 says so by an exception.
+    # 32 to 34 may be the C library's own (signal(7)); Python before 3.6.6 raises for them.
     _signal.pthread_sigmask(_signal.SIG_BLOCK, [n for n in range(1, _signal.NSIG) if not 31 < n < 35])
     pid = -1
     try:
@@ -430,7 +430,7 @@ LOCALES = (b"LANG", b"LC_ALL", b"LC_ADDRESS", b"LC_COLLATE", b"LC_CTYPE", b"LC_I
 
 
 def surroundings(wanted, tty):
-    """The environment of a process: that of the server's terminals, and what the client said. In the child."""
+    """In the child: return the environment, the server's terminals' own plus the client's."""
     try:
         # Python itself sets LC_CTYPE where there is no locale.
         with_nul = slurp("/proc/self/environ")
@@ -450,7 +450,7 @@ def surroundings(wanted, tty):
             need(2)
             value = terminal_type(value, environment)
         elif name in LOCALES:
-            # A locale that this host lacks would turn UTF-8 off; and the server's own LC_ALL would hide it.
+            # A missing locale would turn UTF-8 off; the server's LC_ALL would hide the client's.
             if value != good:
                 try:
                     import _locale
@@ -474,7 +474,7 @@ def slurp(path):
 
 
 def known(number):
-    """The stream of a packet; nothing if it is over."""
+    """Return the stream of a packet; None if it is over."""
     if number > last or number % 2 == 0:
         raise Violation("stream %d was never opened" % number)
     return streams.get(number)
@@ -573,7 +573,7 @@ def serve():
             ready = poll.poll(link.timeout() * 1000 + 1)
             link.now = monotonic()
             for fd, events in ready:
-                # It may have been closed a moment ago.
+                # Another handler may have closed it just now.
                 handler = handlers.get(fd)
                 if handler:
                     handler(events)

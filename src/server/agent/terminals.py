@@ -22,7 +22,7 @@ UNNAMED = {"IUCLC": 0o1000, "IUTF8": 0o40000, "OLCUC": 2, "XCASE": 4, "VSWTC": 7
 
 
 def set_modes(fd, modes):
-    """Set a terminal's modes as those of the client's."""
+    """Set a terminal's modes to those of the client's."""
     import termios
     attributes = termios.tcgetattr(fd)
     attributes[0] |= UNNAMED["IUTF8"]
@@ -43,7 +43,7 @@ def set_modes(fd, modes):
 
 
 def described(name, environment):
-    """Whether this host can describe a terminal type: else curses programs refuse to start."""
+    """True if a terminal type has a description here: else curses programs refuse to start."""
     if not name or b"/" in name or b"\0" in name:
         return False
     places = [environment.get(b"HOME", b"") + b"/.terminfo", environment.get(b"TERMINFO", b""),
@@ -57,7 +57,7 @@ def described(name, environment):
 
 
 def terminal_type(name, environment):
-    """The client's type, or the nearest that this host can describe."""
+    """Return the client's type, or the nearest that has a description here."""
     types = [name]
     if name.startswith((b"screen", b"tmux")):
         types += [b"screen-256color", b"screen", b"xterm-256color"]
@@ -70,12 +70,12 @@ def terminal_type(name, environment):
 
 
 def type_ahead(master, slave, typed):
-    """Put in what was typed before there was a program, without an echo: the client's terminal has echoed it."""
+    """Type what came before the program, without an echo: the client's terminal has echoed it."""
     import termios
     if not typed:
         return
     before = termios.tcgetattr(slave)
-    # That terminal has also erased, translated and so on: only the ends of lines and files mean something again.
+    # That terminal has also erased, translated and so on: only ends of lines and files still count.
     characters = list(before[6])
     for name in ("VERASE", "VKILL", "VEOL", "VEOL2"):
         characters[getattr(termios, name)] = b"\0"
@@ -83,8 +83,8 @@ def type_ahead(master, slave, typed):
     termios.tcsetattr(slave, termios.TCSANOW, [0] + before[1:3] + [canonical] + before[4:6] + [characters])
     try:
         posix.write(master, typed)
-        # The kernel takes it in its own time. A look for input helps, and when there is as much as will be, it has:
-        # whole lines, without the marks of their ends (n_tty.c, inq_canon), or everything.
+        # The kernel takes it in its own time; polling helps. It is done when it counts everything,
+        # or in canonical mode all whole lines without EOF characters (n_tty.c, inq_canon).
         expected = typed
         if canonical:
             end = before[6][termios.VEOF]
@@ -111,7 +111,7 @@ def run_in_terminal(number, description, window, made):
     wanted[b"SSH_TTY"] = encoded(posix.ttyname(slave))
     posix.set_blocking(master, False)
     type_ahead(master, slave, a2b_base64(tty.get("typed", "")))
-    # One descriptor for each purpose, as sshd has it: they are watched and closed apart.
+    # One descriptor for each purpose, as in sshd: they are watched and closed apart.
     for _ in range(2):
         made.append(posix.dup(master))
 

@@ -1,11 +1,12 @@
-# Watches the tty of another terminal for the one who types into it from afar. Standard library, Python >= 3.6.
+# Watches the tty of another terminal, for the gateway that types into it. Standard library only,
+# Python >= 3.6.
 # Arguments: nonce, path of the tty (/dev/pts/N), process id of its session's leader.
 # A request is a line "ID COMMAND"; its answer a line "NONCE ID ANSWER":
-#   ?      r N | c N   N bytes unread in raw or in canonical mode (there: in complete lines), after a short
-#                      wait for none
-#   stop   ok          the terminal's output is suspended; undone by `go` and by our end, which 12 s of silence bring
+#   ?      r N | c N   N bytes are unread in raw mode, or in complete lines in canonical mode, after
+#                      a short wait for none
+#   stop   ok          the terminal's output is suspended, until `go` or our end (12 s of silence)
 #   go     ok          it is resumed
-#   drain  ok          unread input is thrown away
+#   drain  ok          unread input is discarded
 # or "gone" (that terminal has ended) or "error".
 import fcntl, os, select, signal, struct, sys, termios, time, tty
 
@@ -14,7 +15,7 @@ stopped = False
 
 
 def owner():
-    """Start time and tty of the leader: a tty's number is used again, this pair isn't."""
+    """Return start time and tty of the leader: a tty's number is reused, this pair isn't."""
     with open("/proc/%s/stat" % leader, "rb") as f:
         fields = f.read().rpartition(b")")[2].split()
     number = int(fields[4])
@@ -26,7 +27,7 @@ class Gone(Exception):
 
 
 class Tty:
-    """Opened for each request only: a descriptor kept open would hide the terminal's end from its server."""
+    """Opened for each request only: an open descriptor would hide the terminal's end."""
 
     def __enter__(self):
         try:
@@ -52,8 +53,8 @@ def unread():
     end = time.monotonic() + 0.02
     while True:
         with Tty() as fd:
-            # FIONREAD waits for a read in progress; polling a tty without input moves to it what the kernel
-            # still has in its flip buffer. So two zeros mean none anywhere.
+            # FIONREAD waits for a read in progress; polling a tty without input moves the kernel's
+            # flip buffer to it. So two zeros mean that nothing is unread anywhere.
             poll = select.poll()
             poll.register(fd, select.POLLIN)
             n = waiting(fd)
@@ -112,7 +113,7 @@ try:
     say("0 hello")
     rest = b""
     while True:
-        # Silence means that nobody is there any more: a gateway that was killed can't delete us.
+        # After such a silence the gateway is gone: if it was killed, it can't delete us.
         if not select.select([0], [], [], 12)[0]:
             break
         data = os.read(0, 4096)

@@ -1,5 +1,5 @@
-# Runs the user's shell as the Jupyter server itself would, and says on the terminal which tty that is and how the
-# shell ended: messages that the other end takes out of the output. Any POSIX sh.
+# Runs the user's shell as the Jupyter server itself would, and tells on the terminal which tty it
+# is and how the shell ended: messages that the gateway takes out of the output. Any POSIX sh.
 # Arguments: nonce rows columns [NAME=value ...]
 n=$1 r=$2 c=$3
 shift 3
@@ -28,7 +28,7 @@ term() {
   [ "$TERM" != "$1" ] || described "$1" || TERM=${2:-$1}
   export TERM
 }
-# A locale that this host lacks would turn UTF-8 off, and be complained about: the server's own is better then.
+# A missing locale would turn UTF-8 off and cause complaints: the server's own is better.
 locale_ok() {
   [ "$1" = "$good" ] && return
   if command -v locale >/dev/null; then
@@ -60,9 +60,10 @@ s=${SHELL:-}
 case $s in */nologin | */false) s= ;; esac
 [ -x "$s" ] || s=$(command -v bash) || s=/bin/sh
 
-# To delete a terminal the server signals this process only, so it must not wait in the foreground, where a shell
-# can't hear signals, but pass the hangup on. A background command would have SIGINT and SIGQUIT ignored for good
-# (POSIX, 2.9.3.1), and a hub that was started by nohup hands an ignored SIGHUP down: hence the helpers that undo it.
+# To delete a terminal the server signals only this process, which must pass the hangup on. So it
+# can't wait for a foreground command, which delays traps. A background command has SIGINT and
+# SIGQUIT ignored for good (POSIX, 2.9.3.1), and a hub started by nohup passes on an ignored SIGHUP:
+# the helpers undo that.
 trap 'i=1' INT QUIT
 trap 'i=1; kill -HUP "$p"; kill -CONT "$p"' HUP
 trap 'i=1; kill -KILL "$p"' TERM
