@@ -23,11 +23,11 @@ pub fn ids() -> Result<(u32, u32), Failure> {
 pub fn connect(request: &Request, gateway_uid: u32) -> Result<OwnedFd, Failure> {
     let gateway = socket::connect_abstract(&request.handle.socket_name())
         .map_err(why("the gateway that verified the token is gone"))?;
-    let peer = socket::peer(gateway.as_fd()).map_err(why("cannot tell who the gateway is"))?;
+    let credentials = socket::peer(gateway.as_fd()).map_err(why("cannot tell who the gateway is"))?;
     // It listens as root, before it gives up root; its own user is as good.
-    if peer.uid() == 0 || peer.uid() == gateway_uid {
+    if credentials.uid() == 0 || credentials.uid() == gateway_uid {
         Ok(gateway)
     } else {
-        Err(format!("uid {} listens in the gateway's place", peer.uid()))
+        Err(format!("uid {} listens in the gateway's place", credentials.uid()))
     }
 }

@@ -46,6 +46,10 @@ impl Stream {
         }
     }
 
+    /// Takes the credit of the agent's OPENED.
+    ///
+    /// # Errors
+    /// Fails if the stream was opened before.
     pub(crate) fn opened(&mut self, window: usize) -> Result<(), Violation> {
         if self.credit.replace(window).is_some() {
             return Err(Violation("a stream was opened twice"));
@@ -54,6 +58,9 @@ impl Stream {
     }
 
     /// Counts data of a part against its credit; returns whether there is a reader for it.
+    ///
+    /// # Errors
+    /// Fails if the part has ended, or if its credit is exceeded.
     pub(crate) fn data(&mut self, part: Part, bytes: usize) -> Result<bool, Violation> {
         let abandoned = self.abandoned;
         let incoming = self.part(part);
@@ -65,6 +72,10 @@ impl Stream {
         Ok(!incoming.stopped && !abandoned && bytes > 0)
     }
 
+    /// Notes the end of a part.
+    ///
+    /// # Errors
+    /// Fails if the part has ended before.
     pub(crate) fn eof(&mut self, part: Part) -> Result<(), Violation> {
         if std::mem::replace(&mut self.part(part).ended, true) {
             return Err(Violation("an end after the end"));
@@ -72,6 +83,10 @@ impl Stream {
         Ok(())
     }
 
+    /// Notes the end of the process.
+    ///
+    /// # Errors
+    /// Fails if the process has ended before.
     pub(crate) fn exit(&mut self) -> Result<(), Violation> {
         if std::mem::replace(&mut self.exited, true) {
             return Err(Violation("a process that ended twice"));
@@ -79,6 +94,10 @@ impl Stream {
         Ok(())
     }
 
+    /// Adds to the credit for input, in bytes.
+    ///
+    /// # Errors
+    /// Fails if there is no such part, if the stream isn't open, or above [`MAX_CREDIT`].
     pub(crate) fn credit(&mut self, part: u8, bytes: usize) -> Result<(), Violation> {
         let (Some(credit), 0) = (&mut self.credit, part) else {
             return Err(Violation("credit for what does not exist"));
@@ -96,10 +115,12 @@ impl Stream {
         !std::mem::replace(&mut self.refused, true)
     }
 
+    /// Returns how many bytes of input may be sent.
     pub(crate) fn room(&self) -> usize {
         if self.input_ended || self.abandoned { 0 } else { self.credit.unwrap_or(0) }
     }
 
+    /// Counts input against the credit.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.credit = self.credit.map(|credit| credit.saturating_sub(bytes));
     }
@@ -109,16 +130,19 @@ impl Stream {
         !std::mem::replace(&mut self.input_ended, true) && !self.abandoned
     }
 
+    /// Stops a part whose reader is gone; returns whether the agent must be told.
     pub(crate) fn stop(&mut self, part: Part) -> bool {
         let abandoned = self.abandoned;
         let incoming = self.part(part);
         !std::mem::replace(&mut incoming.stopped, true) && !incoming.ended && !abandoned
     }
 
+    /// Abandons the stream; returns whether the agent must be told.
     pub(crate) fn abandon(&mut self) -> bool {
         !std::mem::replace(&mut self.abandoned, true)
     }
 
+    /// Counts bytes that were read; returns the credit to grant again, if it is time.
     pub(crate) fn consumed(&mut self, part: Part, bytes: usize) -> Option<u32> {
         let (least, abandoned) = (self.window / GRANT, self.abandoned);
         let incoming = self.part(part);

@@ -103,7 +103,7 @@ fn a_whole_stream() {
         ]
     );
     assert!(!mux.has_streams());
-    // What arrives late for it is ignored.
+    // Packets that come too late for the stream are ignored.
     mux.receive(agent.say(kind::DATA, 1, 1, b"late").as_bytes(), now).unwrap();
     assert_eq!(events(&mut mux), []);
 }
