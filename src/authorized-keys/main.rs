@@ -12,7 +12,7 @@
 //! | module | concern |
 //! |---|---|
 //! | [`offered`] | the offered key, and the search for it in a text (pure) |
-//! | [`search`] | which source lists the key (pure) |
+//! | [`mod@search`] | which source lists the key (pure) |
 //! | [`network`] | runs `hub-keys`, which asks the sources `hub` and `url` |
 
 mod network;

@@ -1,4 +1,4 @@
-//! How one call to the hub can fail before its answer can be judged.
+//! How one request to the hub can fail before its answer can be judged.
 
 use super::text::printable;
 use std::error::Error as _;
@@ -9,21 +9,22 @@ use std::time::Duration;
 /// Longest foreign text in an error, in characters.
 const MAX_DETAIL: usize = 300;
 
-/// A call that brought no usable answer: what was tried, and what happened. Never holds the token.
+/// A request without a usable answer: what was tried, and what happened. Never contains the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpError {
-    /// Method and URL path, such as `GET /hub/api/user`; for [`Fault::Setup`] what was being set up.
+    /// Method and URL path, such as `GET /hub/api/user`; for [`Fault::Setup`] what was being set
+    /// up.
     pub tried: String,
     /// What happened.
     pub fault: Fault,
 }
 
-/// What happened to a call.
+/// What happened to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The client could not be made: bad URL, unreadable or empty CA file.
     Setup(String),
-    /// No complete answer; given up after this time (for a connection earlier than for the answer).
+    /// No complete answer within this time (connecting has a shorter limit than the whole request).
     Timeout(Duration),
     /// The hub's host name did not resolve.
     Resolve(String),
@@ -31,18 +32,19 @@ pub enum Fault {
     Connect(String),
     /// The TLS handshake failed, or the certificate is not trusted.
     Tls(String),
-    /// The answer points elsewhere. It was not followed, so the token went nowhere else.
+    /// The answer redirects elsewhere. We don't follow it, so the token goes nowhere else.
     Redirect { status: u16, target: String },
-    /// The answer's body is longer than this many bytes.
+    /// The body is longer than this many bytes.
     TooLarge(usize),
-    /// The connection broke, or what came was no HTTP.
+    /// The connection broke, or the answer is not HTTP.
     Broken(String),
-    /// An answer that is none to what was asked: a hub in trouble, or a proxy before it.
+    /// An answer to something else than the request: a hub in trouble, or a proxy in front of it.
     Trouble(String),
 }
 
 impl HttpError {
-    /// Sorts reqwest's error, which says "error sending request" and hides the rest in its sources.
+    /// Classifies an error of reqwest, which says "error sending request" and hides the rest in its
+    /// sources.
     pub(super) fn from_reqwest(tried: &str, spent: Duration, error: &reqwest::Error) -> Self {
         let cause = root_cause(error);
         let fault = if error.is_timeout() {
@@ -61,7 +63,7 @@ impl HttpError {
         Self { tried: tried.to_owned(), fault }
     }
 
-    /// Sorts an error of reading a body; reqwest wraps its own error in an I/O error.
+    /// Classifies an error while reading a body; reqwest wraps its own error in an I/O error.
     pub(super) fn from_read(tried: &str, spent: Duration, error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>()) {
             Some(inner) => Self::from_reqwest(tried, spent, inner),
@@ -72,8 +74,8 @@ impl HttpError {
         }
     }
 
-    /// Whether the same call may well succeed a moment later: a hub or proxy that restarts, a full queue.
-    /// A wrong URL, an untrusted certificate or a redirect stays what it is.
+    /// True if the same request may succeed a moment later: a hub or proxy is restarting, or a
+    /// queue is full. A wrong URL, an untrusted certificate and a redirect are permanent.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         matches!(
@@ -82,18 +84,18 @@ impl HttpError {
         )
     }
 
-    /// Whether the host could not be reached as such: its name, its port, its certificate.
+    /// True if the host itself could not be reached: its name, its port, its certificate.
     #[must_use]
     pub fn is_about_the_host(&self) -> bool {
         matches!(self.fault, Fault::Resolve(_) | Fault::Connect(_) | Fault::Tls(_))
     }
 
-    /// Whether the call may have got to its end all the same, and only its answer did not.
+    /// True if the hub may have carried out the request although its answer was lost.
     #[must_use]
     pub(crate) fn may_have_arrived(&self) -> bool {
         match self.fault {
             Fault::Timeout(_) | Fault::TooLarge(_) | Fault::Broken(_) | Fault::Trouble(_) => true,
-            // A redirect is the answer of something that did nothing else.
+            // Whatever sends a redirect does nothing else.
             Fault::Setup(_)
             | Fault::Resolve(_)
             | Fault::Connect(_)
@@ -102,8 +104,8 @@ impl HttpError {
         }
     }
 
-    /// Two lines for the person at the prompt: what happened, what to do. Names no host, address or path:
-    /// before the login nobody needs them, and the log has them.
+    /// Two lines for the user at the prompt: what happened, what to do. They name no host, address
+    /// or path: nobody needs those before the login, and the log has them.
     #[must_use]
     pub fn for_user(&self) -> String {
         let (what, todo) = match self.fault {
@@ -160,8 +162,8 @@ fn is_tls(error: &reqwest::Error) -> bool {
     false
 }
 
-/// The innermost cause in words. For TLS the outer of the two messages says more (it has the reason that the
-/// certificate check gave), so the walk ends there.
+/// Describes the innermost cause. For TLS the outer of the two messages says more (it contains the
+/// reason why the certificate was rejected), so the walk ends there.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut text = None;
     let mut source = error.source();

@@ -1,4 +1,5 @@
-//! A hub that misbehaves on demand: the tests' HTTP server, for faults that a real one shows too seldom.
+//! The tests' HTTP server: a hub that misbehaves on demand, for faults that a real hub shows too
+//! rarely.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
@@ -6,13 +7,14 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Answers one connection per request with what the script gives, and remembers the requests.
+/// Answers one request per connection as its script says, and records the requests.
 pub struct Fake {
     pub base: String,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-/// Sends an answer; gets the request's head and how many such requests (first line) came before.
+/// Sends an answer, given the request's head and the number of earlier requests with the same first
+/// line.
 pub(crate) type Script = dyn Fn(&mut TcpStream, &str, usize) + Send + Sync;
 
 impl Fake {
@@ -40,25 +42,25 @@ impl Fake {
         Self { base, requests }
     }
 
-    /// A server that always says the same.
+    /// Starts a server that always gives the same answer.
     pub fn saying(status: u16, headers: &str, body: &str) -> Self {
         let answer = answer(status, headers, body);
         Self::new(move |stream, _, _| send(stream, answer.as_bytes()))
     }
 
-    /// The heads of all requests so far.
+    /// Returns the heads of all requests so far.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 
-    /// The first lines of all requests so far, without the protocol.
+    /// Returns the first lines of all requests so far, without the protocol.
     pub fn lines(&self) -> Vec<String> {
         let first = |head: &String| head.lines().next().unwrap_or_default().replace(" HTTP/1.1", "");
         self.requests().iter().map(first).collect()
     }
 }
 
-/// An answer; `headers` are lines ended by CR LF.
+/// Formats an answer; each line of `headers` ends with CR LF.
 pub fn answer(status: u16, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
@@ -66,12 +68,12 @@ pub fn answer(status: u16, headers: &str, body: &str) -> String {
     )
 }
 
-/// An error as the hub sends it.
+/// Formats an error as the hub sends it.
 pub fn hub_error(status: u16, headers: &str, message: &str) -> String {
     answer(status, headers, &serde_json::json!({"status": status, "message": message}).to_string())
 }
 
-/// An event stream that ends after these events.
+/// Formats an event stream that ends after these events.
 pub fn events(events: &[&str]) -> String {
     let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
     format!("HTTP/1.1 200 X\r\nConnection: close\r\nContent-Type: text/event-stream\r\n\r\n\n\n{body}")
@@ -81,7 +83,7 @@ pub fn send(stream: &mut TcpStream, bytes: &[u8]) {
     let _ = stream.write_all(bytes).and_then(|()| stream.flush());
 }
 
-/// Sends these bytes one at a time.
+/// Sends the bytes one at a time.
 #[cfg(test)]
 pub(crate) fn drip(stream: &mut TcpStream, bytes: &[u8], pause: std::time::Duration) {
     for byte in bytes {
@@ -99,7 +101,7 @@ fn read_head(stream: &mut TcpStream) -> String {
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).unwrap();
-    // Closing before the body has been read would reset what was answered.
+    // Closing before the body has been read would reset the connection and lose the answer.
     let length =
         head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let _ = stream.read_exact(&mut vec![0; length.unwrap_or(0)]);

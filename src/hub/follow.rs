@@ -1,5 +1,6 @@
-//! Calls that run beside the one who waits: an answer may take the hub 10 s and an event stream minutes, and
-//! a user who has gone away must be noticed meanwhile. Each call has a thread of its own, which ends with the call.
+//! Runs requests in the background. An answer may take the hub 10 s and an event stream minutes,
+//! and meanwhile the caller must notice a user who has gone away. Each request has a thread of its
+//! own, which ends with it.
 
 use super::error::{Fault, HttpError};
 use super::http::{Call, Http, Reply, Stream};
@@ -12,15 +13,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A stream from which nothing has come for this long is dead: the hub sends blank lines every 8 s.
+/// A stream without any byte for this long is dead: the hub sends blank lines every 8 s.
 const SILENCE: Duration = Duration::from_secs(25);
-/// Messages that wait to be taken; a flood of events waits in the socket.
+/// Most messages in the queue; further events wait in the socket.
 const QUEUE: usize = 32;
 
-/// What came in.
+/// What the background requests have brought.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// The answer to [`Background::ask`].
+    /// The answer to [`Background::request`].
     Answer(Result<Reply, HttpError>),
     /// An event of the stream.
     Event(Event),
@@ -31,12 +32,12 @@ pub(super) enum Message {
 #[derive(Debug)]
 enum Raw {
     Answer(Result<Reply, HttpError>),
-    /// From the stream with this number; `None`: a sign of life.
+    /// From the stream with this number; `None` is a sign of life.
     Event(u64, Option<Event>),
     StreamEnd(u64),
 }
 
-/// The calls under way for one start: at most one answer and one event stream at a time.
+/// The background requests of one start: at most one request and one event stream at a time.
 pub(super) struct Background<'a> {
     http: &'a Http,
     token: &'a Token,
@@ -48,7 +49,8 @@ pub(super) struct Background<'a> {
 
 struct Open {
     heard: Instant,
-    /// Tells the thread to end at the next bytes; without it a dropped stream would be read to its end.
+    /// Tells the thread to end at the next bytes; without it a dropped stream would be read to its
+    /// end.
     stop: Arc<AtomicBool>,
 }
 
@@ -64,25 +66,25 @@ impl<'a> Background<'a> {
         Self { http, token, sender, receiver, streams: 0, stream: None }
     }
 
-    /// Whether an event stream is open.
+    /// True while an event stream is open.
     pub(super) fn is_streaming(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Starts a call; its answer comes as [`Message::Answer`].
-    pub(super) fn ask(&self, method: Method, path: &[&str], timeout: Duration) -> Result<(), HttpError> {
+    /// Starts a request; its answer arrives as [`Message::Answer`].
+    pub(super) fn request(&self, method: Method, path: &[&str], timeout: Duration) -> Result<(), HttpError> {
         let tried = method.to_string();
         let path: Vec<String> = path.iter().map(ToString::to_string).collect();
         let (http, token, sender) = (self.http.clone(), self.token.clone(), self.sender.clone());
         spawn(&tried, move || {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             let answer = http.call(&token, Call { method, path: &path, body: None, timeout });
-            // Nobody there any more: the start was cancelled.
+            // The receiver is gone: the start was cancelled.
             let _ = sender.send(Raw::Answer(answer));
         })
     }
 
-    /// Opens an event stream in place of the one before.
+    /// Opens an event stream, in place of the previous one.
     pub(super) fn open_stream(&mut self, path: &[&str], timeout: Duration) -> Result<(), HttpError> {
         self.streams += 1;
         let number = self.streams;
@@ -99,12 +101,12 @@ impl<'a> Background<'a> {
         })
     }
 
-    /// Forgets the event stream.
+    /// Closes the event stream.
     pub(super) fn close_stream(&mut self) {
         self.stream = None;
     }
 
-    /// The next message, if one comes within `wait`.
+    /// Returns the next message, if one arrives within `wait`.
     pub(super) fn next(&mut self, wait: Duration) -> Option<Message> {
         let until = Instant::now() + wait;
         loop {
@@ -115,14 +117,14 @@ impl<'a> Background<'a> {
             let left = until.saturating_duration_since(Instant::now());
             match self.receiver.recv_timeout(left).ok()? {
                 Raw::Answer(answer) => return Some(Message::Answer(answer)),
-                // Of an earlier stream.
+                // From an earlier stream.
                 Raw::Event(number, _) | Raw::StreamEnd(number) if number != self.streams => {}
                 Raw::StreamEnd(_) => {
                     self.close_stream();
                     return Some(Message::StreamEnd);
                 }
                 Raw::Event(_, event) => {
-                    // A closed stream may still have messages on the way; they count for nothing.
+                    // A closed stream may still have messages on the way; they are ignored.
                     let Some(stream) = &mut self.stream else { continue };
                     stream.heard = Instant::now();
                     if let Some(event) = event {
@@ -134,7 +136,7 @@ impl<'a> Background<'a> {
     }
 }
 
-/// Reads the stream until its end, an error, or nobody listens.
+/// Reads the stream until it ends or fails, or the receiver is gone.
 fn pump(mut stream: Stream, number: u64, sender: &SyncSender<Raw>, stop: &AtomicBool) {
     if !stream.is_success() {
         return;

@@ -1,4 +1,4 @@
-//! One HTTP call to the hub: bounded in time and size, never redirected.
+//! One HTTP request to the hub: limited in time and size, never redirected.
 
 use super::error::{Fault, HttpError};
 use super::text::printable;
@@ -17,98 +17,103 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longest body of a successful answer, in bytes. A user model with hundreds of servers has some 200 KB.
+/// Longest body of a successful answer, in bytes. A user model with hundreds of servers has about
+/// 200 KB.
 pub(crate) const MAX_BODY: usize = 1 << 20;
-/// How much of an error's body is kept, in bytes; the rest is cut off.
+/// How many bytes of an error's body are kept.
 pub(crate) const MAX_ERROR_BODY: usize = 64 << 10;
-/// Time for one TCP connection and TLS handshake.
+/// Time limit for one TCP connection and TLS handshake.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest time for one call; more would overflow the clock's arithmetic some day.
+/// Longest time limit of a request: larger values could overflow the clock's arithmetic.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// Longest CA file, in bytes (Debian's bundle of all public ones has 220 KB).
+/// Longest CA file, in bytes (Debian's bundle of all public CAs has 220 KB).
 const MAX_CA_FILE: u64 = 4 << 20;
-/// `User-Agent`, so that the hub's administrator can tell our calls from others in the proxy's log.
+/// `User-Agent`, by which the hub's administrator can tell our requests from others in the proxy's
+/// log.
 const USER_AGENT: &str = concat!("jupyterhub-openssh/", env!("CARGO_PKG_VERSION"));
 
-/// A client for one hub. Clones share its connections.
+/// An HTTP client for one hub. Clones share its connections.
 ///
-/// Each has a thread with an event loop in it, so make one after the last `fork`, and drop it when nothing
-/// is to be asked for long. Making one takes about 1 ms when the system's trusted certificates are looked up
-/// by their hash in `/etc/ssl/certs`, and some 50 ms and 1.6 MB of memory more when OpenSSL's file of all of them
-/// is parsed, which native-tls does unless the process was started with `SSL_CERT_FILE=/dev/null`.
+/// Each client has a thread with an event loop, so make one after the last `fork`, and drop it when
+/// no request is expected for long. Making one takes about 1 ms
+/// if the system's trusted certificates are looked up by their hash in `/etc/ssl/certs`; some 50 ms
+/// and 1.6 MB more if OpenSSL parses the file of all of them,
+/// which native-tls makes it do unless the process was started with `SSL_CERT_FILE=/dev/null`.
 #[derive(Clone, Debug)]
 pub struct Http {
     inner: Arc<Inner>,
     base: Url,
-    /// The base is not the hub's own: errors name it.
+    /// The base URL is not the hub's own; errors name it.
     elsewhere: bool,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// Taken only by `drop`.
+    /// `None` only while being dropped.
     client: Option<Client>,
-    /// A call timed out, so a name lookup may still hang in a thread of the event loop.
+    /// A request timed out, so a name lookup may still hang in a thread of the event loop.
     stuck: AtomicBool,
 }
 
 impl Drop for Inner {
-    /// Dropping the client joins its thread, and that waits for a name lookup under way, which can take the
-    /// resolver's 30 s and more: nobody should have to wait for it.
+    /// Dropping the client joins its thread, which waits for a name lookup in progress. That can
+    /// take the resolver's 30 s and more, so another thread does it.
     fn drop(&mut self) {
         if let (Some(client), true) = (self.client.take(), *self.stuck.get_mut()) {
-            // If no thread can be started the closure, and with it the client, is dropped here after all.
+            // If no thread can be started, the closure and the client in it are dropped here after
+            // all.
             let _ = thread::Builder::new().spawn(move || drop(client));
         }
     }
 }
 
-/// What was asked, apart from the token.
+/// A request, without the token.
 #[derive(Debug)]
 pub struct Call<'a> {
     /// The HTTP method.
     pub method: Method,
-    /// Path below the base URL, one segment each; they are percent-encoded here, as JupyterHub does it.
+    /// The path below the base URL as segments; they are percent-encoded here, as JupyterHub does
+    /// it.
     pub path: &'a [&'a str],
     /// A JSON body.
     pub body: Option<Vec<u8>>,
-    /// Time for everything, from the connection to the last byte of the answer.
+    /// Time limit for everything, from connecting to the last byte of the answer.
     pub timeout: Duration,
 }
 
 impl<'a> Call<'a> {
-    /// A GET.
+    /// Makes a GET request.
     #[must_use]
     pub fn get(path: &'a [&'a str], timeout: Duration) -> Self {
         Self { method: Method::GET, path, body: None, timeout }
     }
 
-    /// A POST without a body.
+    /// Makes a POST request without a body.
     #[must_use]
     pub fn post(path: &'a [&'a str], timeout: Duration) -> Self {
         Self { method: Method::POST, path, body: None, timeout }
     }
 }
 
-/// An answer, whatever its status, except redirects.
+/// An answer with any status except a redirect's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
     /// `Retry-After` as written.
     pub retry_after: Option<String>,
-    /// The body; of an error at most [`MAX_ERROR_BODY`] bytes of it.
+    /// The body; of an error, its first 64 KiB.
     pub body: Vec<u8>,
 }
 
 impl Http {
-    /// A client for the hub at `base` (`https://hub.example.org/base/`, with the slash).
+    /// Makes a client for the hub at `base` (`https://hub.example.org/base/`, with the slash).
     ///
-    /// `ca_file` holds PEM certificates, which are then the only ones trusted. The connection is
-    /// direct, whatever the environment says.
+    /// If `ca_file` is given, only its PEM certificates are trusted. The client connects directly,
+    /// whatever proxy the environment names.
     ///
     /// # Errors
-    /// [`Fault::Setup`] says which of the two is not usable.
+    /// [`Fault::Setup`]: the URL or the CA file is not usable.
     pub fn new(base: &str, ca_file: Option<&Path>) -> Result<Self, HttpError> {
         let failed = |what: &str, why: String| HttpError { tried: what.to_owned(), fault: Fault::Setup(why) };
         let base = Url::parse(base).map_err(|why| failed("hub.url", why.to_string()))?;
@@ -121,7 +126,7 @@ impl Http {
             .referer(false)
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            // The next call comes at once or much later.
+            // The next request comes at once or much later.
             .pool_idle_timeout(Duration::from_secs(15))
             .pool_max_idle_per_host(2);
         if let Some(path) = ca_file {
@@ -137,7 +142,7 @@ impl Http {
         Ok(Self { inner: Arc::new(inner), base, elsewhere: false })
     }
 
-    /// The same client, for another host of the hub: see [`HubUrl::at_host_of`].
+    /// Returns the same client for another host of the hub: see [`HubUrl::at_host_of`].
     ///
     /// # Errors
     /// [`Fault::Setup`]: the address is not usable.
@@ -150,22 +155,23 @@ impl Http {
         Ok(Self { inner: Arc::clone(&self.inner), base, elsewhere })
     }
 
-    /// The base URL.
+    /// Returns the base URL.
     #[must_use]
     pub fn base(&self) -> &Url {
         &self.base
     }
 
-    /// Where users make tokens: `https://hub.example.org/base/hub/token`.
+    /// Returns the address where users make tokens: `https://hub.example.org/base/hub/token`.
     #[must_use]
     pub fn token_page(&self) -> String {
         format!("{}hub/token", self.base)
     }
 
-    /// Makes a call and reads the whole answer.
+    /// Sends a request and reads the whole answer.
     ///
     /// # Errors
-    /// See [`Fault`]. A status like 403 or 500 is an answer, not an error; 3xx is one.
+    /// No usable answer: [`Fault`] says why. A status like 403 or 500 is an answer, not an error; a
+    /// redirect (3xx) is an error.
     pub fn call(&self, token: &Token, call: Call<'_>) -> Result<Reply, HttpError> {
         let mut stream = self.open(token, call)?;
         let limit = if stream.is_success() { MAX_BODY } else { MAX_ERROR_BODY };
@@ -186,10 +192,10 @@ impl Http {
         Ok(Reply { status: stream.status, retry_after: stream.retry_after, body })
     }
 
-    /// Makes a call and returns as soon as the head of the answer is there.
+    /// Sends a request and returns as soon as the head of the answer has arrived.
     ///
     /// # Errors
-    /// As [`Self::call`].
+    /// The same as for [`Self::call`].
     pub(crate) fn open(&self, token: &Token, call: Call<'_>) -> Result<Stream, HttpError> {
         let Call { method, path, body, timeout } = call;
         let timeout = timeout.min(MAX_TIMEOUT);
@@ -206,13 +212,13 @@ impl Http {
         let Some(client) = &self.inner.client else {
             return Err(HttpError { tried, fault: Fault::Setup("the client is closed".to_owned()) });
         };
-        // "Sensitive": hyper and reqwest leave it out of their debug output.
+        // A "sensitive" header: hyper and reqwest leave it out of their debug output.
         let mut header = HeaderValue::try_from(format!("token {}", token.expose())).map_err(|_| {
             HttpError { tried: tried.clone(), fault: Fault::Setup("the token is no header text".to_owned()) }
         })?;
         header.set_sensitive(true);
-        // The timeout of the request, unlike that of the client, covers the body as a whole: a hub that
-        // sends one byte a second doesn't get more time by it.
+        // The timeout of the request, unlike the client's, includes the body: a hub that sends one
+        // byte per second gets no more time.
         let is_post = method == Method::POST;
         let mut request = client
             .request(method, url)
@@ -224,7 +230,7 @@ impl Http {
                 request =
                     request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
             }
-            // Says "Content-Length: 0": some proxies refuse a POST without it (411).
+            // Sends "Content-Length: 0": some proxies refuse a POST without it (411).
             None if is_post => request = request.body(Vec::new()),
             None => {}
         }
@@ -243,18 +249,19 @@ impl Http {
         Ok(Stream { status, retry_after, response, tried, began, deadline, http: self.clone() })
     }
 
-    /// The URL of a path below the base; nothing for segments that a URL could not hold as they are.
+    /// Returns the URL of a path below the base; `None` if a segment cannot be represented in a
+    /// URL.
     #[must_use]
     pub(crate) fn url(&self, path: &[&str]) -> Option<Url> {
-        // The URL standard takes `.` and `..`, also when written %2e, for steps through the tree.
+        // The URL standard treats `.` and `..`, even written as %2e, as steps through the tree.
         let is_step = |segment: &str| {
             matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "" | "." | "..")
         };
         if path.iter().any(|segment| is_step(segment)) {
             return None;
         }
-        // Not by `path_segments_mut`, which leaves `+` and others as they are: a user's server compares the path
-        // with what JupyterHub wrote, byte for byte.
+        // `path_segments_mut` would leave `+` and others unencoded, but a user's server compares
+        // the path with JupyterHub's spelling, byte for byte.
         let path: Vec<String> = path.iter().map(|segment| quote(segment)).collect();
         self.base.join(&path.join("/")).ok()
     }
@@ -266,7 +273,7 @@ impl Http {
     }
 }
 
-/// An answer whose body is still coming in.
+/// An answer whose body is still being received.
 #[derive(Debug)]
 pub(crate) struct Stream {
     /// The HTTP status.
@@ -281,16 +288,16 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Whether the status is 2xx.
+    /// True if the status is 2xx.
     #[must_use]
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// Reads some of the body; 0 is its end.
+    /// Reads part of the body; 0 at its end.
     ///
     /// # Errors
-    /// The call's time is over, or the connection broke.
+    /// The request's time limit has passed, or the connection broke.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, HttpError> {
         if Instant::now() >= self.deadline {
             return Err(self.failed(Fault::Timeout(self.began.elapsed())));
@@ -307,7 +314,7 @@ impl Stream {
     }
 }
 
-/// Where a redirect points to, without its query, which could hold anything.
+/// Returns a redirect's target without its query, which could contain anything.
 fn redirect_target(response: &Response) -> String {
     let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) else {
         return "nowhere".to_owned();
@@ -329,10 +336,10 @@ fn read_ca(path: &Path) -> Result<Vec<Certificate>, String> {
     }
 }
 
-/// A client as the configuration wants it.
+/// Makes a client with the configured CA file.
 ///
 /// # Errors
-/// Its CA file is not usable.
+/// The CA file is not usable.
 pub fn new_http(config: &Config, hub: &HubUrl) -> Result<Http, HttpError> {
     let settings = &config.settings.hub;
     Http::new(&format!("{}/", hub.base()), settings.ca_file.as_deref())

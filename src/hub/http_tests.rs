@@ -1,4 +1,4 @@
-//! Bounds and faults of a single call.
+//! Limits and faults of a single request.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::super::fake::{Fake, answer, drip, send};
@@ -49,7 +49,8 @@ fn paths_are_encoded_and_never_climb() {
     assert_eq!(http.token_page(), "https://hub.example.org/base/hub/token");
 }
 
-/// `quote` is compared with JupyterHub's own in src/common/tests/vectors.rs. Here: nothing changes it on its way.
+/// Checks that nothing changes the path on its way; src/common/tests/vectors.rs compares `quote`
+/// with JupyterHub's own.
 #[test]
 fn a_name_is_written_as_jupyterhub_writes_it() {
     let http = Http::new("https://hub.example.org/", None).unwrap();
@@ -96,7 +97,7 @@ fn bodies_are_bounded() {
     let exact = "x".repeat(MAX_BODY);
     assert_eq!(get(&Fake::saying(200, "", &exact), 9 * SECOND).unwrap().body.len(), MAX_BODY);
     assert_eq!(fault(&Fake::saying(200, "", &format!("{exact}x"))), Fault::TooLarge(MAX_BODY));
-    // No length given and no end.
+    // Without a length, and without an end.
     let endless = Fake::new(|stream, _, _| {
         send(stream, b"HTTP/1.1 200 X\r\n\r\n");
         while stream.write_all(&[b'x'; 65536]).is_ok() {}
@@ -108,7 +109,7 @@ fn bodies_are_bounded() {
 
 use std::io::Write;
 
-/// Returns at its deadline whatever the other side does.
+/// A request returns at its deadline whatever the server does.
 #[test]
 fn deadlines_hold() {
     let limit = Duration::from_millis(700);
@@ -159,7 +160,7 @@ fn broken_connections() {
     assert!(matches!(error.fault, Fault::Resolve(_) | Fault::Timeout(_)), "{error}");
 }
 
-/// Plain HTTP where TLS is expected: an error of TLS, which stays, and the token was not sent.
+/// Plain HTTP where TLS is expected is a permanent TLS error, and the token is not sent.
 #[test]
 fn no_tls_where_tls_is_expected() {
     let fake = Fake::saying(200, "", "{}");

@@ -1,14 +1,14 @@
-//! JSON of the hub, read strictly.
+//! Parses the hub's JSON strictly.
 
 use serde::de::{DeserializeOwned, Error as _};
 
-/// Reads a JSON object.
+/// Parses a JSON object.
 ///
-/// serde alone would take an array for a struct (its values in the order of the fields), and would not
-/// look at the encoding of what it skips.
+/// serde alone would accept an array for a struct (its values in the order of the fields), and
+/// would not check the encoding of what it skips.
 ///
 /// # Errors
-/// Not UTF-8, not an object, or not the one expected.
+/// The bytes are not UTF-8, not an object, or not the expected object.
 pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let text = std::str::from_utf8(bytes).map_err(serde_json::Error::custom)?;
     if !text.trim_start().starts_with('{') {

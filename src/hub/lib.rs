@@ -1,24 +1,28 @@
-//! JupyterHub's REST API: who a token belongs to, and bringing that user's server up; and what the hub's service may do
-//! for users who log in by key.
+//! JupyterHub's REST API: it tells who a token belongs to, starts a user's server, and lets the
+//! hub's service make tokens for users who log in by key.
 //!
-//! | file | concern |
+//! The hub is trusted to say who a token belongs to, and for nothing else: its answers are limited
+//! in size and time, its texts are cleaned before anybody sees them, and an answer that we don't
+//! understand never grants anything.
+//!
+//! | module | concern |
 //! |---|---|
-//! | [`model`] | what `GET /hub/api/user` says, and whether it lets the login in (pure) |
+//! | [`model`] | what `GET /hub/api/user` says, and whether it lets the user log in (pure) |
 //! | [`scopes`] | which servers a list of scopes covers (pure) |
 //! | [`progress`] | the event stream of a starting server (pure) |
 //! | [`reply`] | what the hub's answer to "start the server" means (pure) |
-//! | [`json`] | JSON objects, read strictly (pure) |
+//! | [`json`] | JSON objects, parsed strictly (pure) |
 //! | [`text`] | foreign text made fit for a terminal or a log line (pure) |
-//! | [`http`], [`error`] | one bounded HTTP call, and how it can fail |
+//! | [`http`], [`error`] | one limited HTTP request, and how it can fail |
 //! | [`mod@verify`] | token → [`model::Verified`], within a deadline |
 //! | [`mod@locate`] | where the user's server is |
-//! | [`start`], [`follow`] | start the server and wait until it is ready |
-//! | [`tokens`] | make a token for a user, and take it back |
+//! | [`start`], [`follow`] | starting the server and waiting until it is ready |
+//! | [`tokens`] | making a token for a user, and revoking it |
 //! | [`service_token`] | the token of the hub's service, which makes tokens for users |
-//! | [`users`] | what the hub keeps for a user |
-//!
-//! The hub is trusted to say who a token belongs to, for nothing else: its answers are bounded in size and
-//! time, its texts are cleaned before anybody sees them, and whatever is not understood never grants anything.
+//! | [`users`] | the auth_state that the hub keeps for a user |
+
+// The map above is for `cargo doc --document-private-items`: some of these modules are private.
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod error;
 pub(crate) mod follow;

@@ -1,8 +1,9 @@
-//! Where a user's server is, in the hub's words: a path on the hub's own host, or an address on the user's own
-//! (`subdomain_host`).
+//! Asks the hub where a user's server is: at a path on the hub's own host, or at an address on the
+//! user's own host (`subdomain_host`).
 //!
-//! Every JupyterHub tells it as a server's `url`, once the server is active. A token that may not read servers learns
-//! it from the hub's redirect to the server. Either is only what somebody says: see [`common::HubUrl::at_host_of`].
+//! Every JupyterHub names it as a server's `url`, once the server is active. A token that may not
+//! read servers learns it from the hub's redirect to the server.
+//! Neither is trusted as it is: see [`common::HubUrl::at_host_of`].
 
 use super::error::{Fault, HttpError};
 use super::http::{Call, Http};
@@ -10,8 +11,8 @@ use super::model::{self, ServerState};
 use host::secret::Token;
 use std::time::Duration;
 
-/// Asks the hub where the server is; `server` is empty for the default server. `None`: it does not say, as the server
-/// is not active.
+/// Asks the hub for the server's address; `server` is empty for the default server. `None` if the
+/// hub doesn't say, because the server is not active.
 #[must_use]
 pub fn locate(http: &Http, token: &Token, user: &str, server: &str, timeout: Duration) -> Option<String> {
     let reply = http.call(token, Call::get(&["hub", "api", "user"], timeout)).ok()?;
@@ -30,7 +31,8 @@ pub fn locate(http: &Http, token: &Token, user: &str, server: &str, timeout: Dur
     }
 }
 
-/// A redirect's target, if it is a server and not one of the hub's pages. `base` is the hub's path, with its slash.
+/// Returns a redirect's target if it is a server and not a page of the hub. `base` is the hub's
+/// path, with its slash.
 fn to_server(target: &str, base: &str) -> Option<String> {
     let (_, rest) = target.split_once("://")?;
     let path = rest.get(rest.find('/')?..)?;
@@ -49,7 +51,7 @@ mod tests {
         format!(r#"{{"kind":"user","name":"alice","scopes":[{scopes}]{servers}}}"#)
     }
 
-    /// What is found, and what was asked for it.
+    /// Returns the address found, and the requests made for it.
     fn found(model: &str, location: &str) -> (Option<String>, Vec<String>) {
         let model = answer(200, "", model);
         let moved = answer(302, &format!("Location: {location}\r\n"), "");

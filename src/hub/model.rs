@@ -1,7 +1,7 @@
-//! What the hub says about a token, and the rule that lets a login in. Pure.
+//! What the hub says about a token, and the rule that lets its user log in. Pure.
 //!
-//! `GET /hub/api/user` answers for *every* valid token, also one without any scope, and for services. So
-//! the answer alone grants nothing: see [`verify`].
+//! `GET /hub/api/user` succeeds for *every* valid token, even for a service's and for one without
+//! any scope. So a successful answer alone grants nothing: see [`verify`].
 
 use super::json;
 use super::scopes::Target;
@@ -12,36 +12,36 @@ use std::collections::BTreeMap;
 /// Longest name or id repeated in a log line, in characters.
 const MAX_NAME: usize = 128;
 
-/// The part of the hub's user model that counts. Unknown keys are ignored: every release adds some.
+/// The part of the hub's user model that we use. Unknown keys are ignored: every release adds some.
 #[derive(Debug, Deserialize)]
 struct User {
     kind: String,
     name: String,
-    /// Absent before JupyterHub 2.0 and for nobody since.
+    /// Absent before JupyterHub 2.0.
     scopes: Option<Vec<String>>,
-    /// Absent when the token may not read them (scope `read:users:groups`).
+    /// Absent if the token may not read them (scope `read:users:groups`).
     groups: Option<Vec<String>>,
-    /// Absent when there is none that the token may read.
+    /// Absent if there are no servers that the token may read.
     servers: Option<BTreeMap<String, Server>>,
     /// Absent before JupyterHub 5.0.
     token_id: Option<String>,
-    /// Of a token that the hub gave out by OAuth: the browser's session. `null` for all others.
+    /// The browser session of a token that the hub issued by OAuth; `null` for all others.
     session_id: Option<String>,
 }
 
-/// A server in the user model. Without `include_stopped_servers` the hub lists active ones only.
+/// A server in the user model. Without `include_stopped_servers` the hub lists only active ones.
 #[derive(Debug, Deserialize)]
 struct Server {
     #[serde(default)]
     ready: bool,
     #[serde(default)]
     pending: Option<Pending>,
-    /// A path, or a whole address where each user has a host of their own (`subdomain_host`).
+    /// A path, or a full URL where each user has a host of their own (`subdomain_host`).
     #[serde(default)]
     url: Option<String>,
 }
 
-/// `null`, `false` (some releases) or the name of what is under way.
+/// What is in progress: its name, `null`, or `false` (some releases).
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Pending {
@@ -49,79 +49,82 @@ enum Pending {
     Action(String),
 }
 
-/// A token that may open the server it was presented for.
+/// What a token may do that may open the server it was presented for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// The hub's id of the token (not the token), for the log. Absent before JupyterHub 5.0.
+    /// The hub's id of the token (not the token itself), for the log. Absent before JupyterHub 5.0.
     pub token_id: Option<String>,
     /// Whether the token may start the server.
     pub may_start: bool,
     /// What the server was doing when the hub answered.
     pub state: ServerState,
-    /// Where the user's servers are, in the hub's words: see [`common::HubUrl::at_host_of`]. `None`: none of them is
-    /// active, or the token may not read them.
+    /// Where the user's servers are, in the hub's words: see [`common::HubUrl::at_host_of`]. `None`
+    /// if none of them is active or the token may not read them.
     pub address: Option<String>,
-    /// The groups that the user is a member of; `None`: the token may not read them.
+    /// The groups that the user is a member of; `None` if the token may not read them.
     pub groups: Option<Vec<String>>,
     /// Who has the token.
     pub holder: Holder,
-    /// Whether the token may make others for its user.
+    /// Whether the token may make other tokens for its user.
     pub may_make_tokens: bool,
 }
 
-/// Whom the hub has given a token to. All three are tokens of the user, and may open the user's
+/// Whom the hub has given a token to. All three are tokens of the user and may open the user's
 /// server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// The user, or whoever made it for the user.
+    /// The user, or somebody who made it for the user.
     User,
-    /// The user's server, or one that was made to be shown to it: whoever runs something there has it.
+    /// The user's server, or a token made to be shown to it: every program running there can read
+    /// it.
     Server,
     /// A server or service that the user has signed in to in the browser (OAuth).
     Program,
 }
 
-/// What the hub believes a server is doing. A crashed server can still be `Ready` for a while.
+/// The state of a server, as the hub believes. A crashed server can still be `Ready` for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerState {
-    /// Up, in the hub's belief.
+    /// Running, as far as the hub knows.
     Ready,
-    /// Coming up.
+    /// Starting.
     Starting,
-    /// On its way down: it must be down before it can be started again.
+    /// Stopping: it must have stopped before it can be started again.
     Stopping,
     /// Not running.
     Stopped,
-    /// Something else is under way (`check`, `rename`): ask again soon.
+    /// Something else is in progress (`check`, `rename`): ask again soon.
     Busy,
-    /// The token may not read it.
+    /// The token may not read the state.
     Unknown,
 }
 
-/// Why a token does not open a login. Never holds the token.
+/// Why a token does not let its user log in. Never contains the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// The hub does not accept the token: wrong, expired, revoked. Status 401 or 403 and its message.
+    /// The hub does not accept the token: wrong, expired or revoked. Status 401 or 403, and its
+    /// message.
     WrongToken { status: u16, message: String },
-    /// The token belongs to a service, or to something newer.
+    /// The token belongs to a service, or to a kind of holder that we don't know.
     NotAUser { kind: String, name: String },
-    /// The token belongs to somebody else, who may well be an administrator.
+    /// The token belongs to another user, who may well be an administrator.
     OtherUser { name: String, token_id: Option<String> },
-    /// The token belongs to somebody whose name differs in its capitals only: on this hub they count.
+    /// The token belongs to a user whose name differs only in case, which is significant on this
+    /// hub.
     Capitals { name: String, token_id: Option<String> },
-    /// The right user's, but it cannot open the server.
+    /// The token belongs to the right user, but cannot open the server.
     NoAccessScope { server: String, token_id: Option<String> },
-    /// The right user's, but the hub has given it to a server or a program.
+    /// The token belongs to the right user, but the hub has given it to a server or a program.
     NotTheUsersOwn { holder: Holder, token_id: Option<String> },
-    /// Not an answer that a JupyterHub ≥ 2.0 gives. An outage, not a verdict on the token.
+    /// Not an answer of JupyterHub 2.0 or later. An outage, not a verdict on the token.
     NotUnderstood(String),
 }
 
 impl Refusal {
-    /// Two lines for the person at the prompt: what happened, what to do.
+    /// Two lines for the user at the prompt: what happened, what to do.
     ///
-    /// They tell nobody whose token it was, nor anything else about accounts. `user` is who wants to log in, `token_page`
-    /// the address of the hub's token page.
+    /// They reveal neither whose token it was nor anything else about accounts. `user` is the login
+    /// name, `token_page` the address of the hub's token page.
     #[must_use]
     pub fn for_user(&self, user: &str, token_page: &str) -> String {
         match self {
@@ -151,7 +154,7 @@ impl Refusal {
         }
     }
 
-    /// One line for the administrator, with the owner and the id of the token where they are known.
+    /// One line for the administrator, with the owner and the id of the token if known.
     #[must_use]
     pub fn for_log(&self) -> String {
         let id = |token_id: &Option<String>| match token_id {
@@ -199,10 +202,11 @@ impl Refusal {
 }
 
 impl Verified {
-    /// Refuses a token that the hub has given to a server or a program: who else can run something there could use it.
+    /// Refuses a token that the hub has given to a server or a program: others who can run
+    /// something there could use it.
     ///
     /// # Errors
-    /// [`Refusal::NotTheUsersOwn`].
+    /// The token is not the user's own: [`Refusal::NotTheUsersOwn`].
     pub fn only_the_users_own(&self) -> Result<(), Refusal> {
         match self.holder {
             Holder::User => Ok(()),
@@ -211,13 +215,15 @@ impl Verified {
     }
 }
 
-/// Judges the hub's answer to `GET /hub/api/user` for a login of `user` to the server `server` ("" = default).
+/// Judges the hub's answer to `GET /hub/api/user` for a login of `user` to the server `server` (""
+/// = default).
 ///
-/// A token is good when the answer is a user (not a service), its name is exactly `user`, and its scopes
-/// cover access to exactly that server.
+/// A token is good if the answer is a user (not a service), its name is exactly `user`, and its
+/// scopes cover access to exactly that server.
 ///
 /// # Errors
-/// The [`Refusal`]; whatever is not such an answer is [`Refusal::NotUnderstood`], never a grant.
+/// The token is refused, and why. An answer that we don't understand is [`Refusal::NotUnderstood`],
+/// never a grant.
 pub(crate) fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified, Refusal> {
     let model = parse(answer)?;
     let token_id = model.token_id.as_deref().map(|id| printable(id, MAX_NAME));
@@ -254,10 +260,10 @@ pub(crate) fn verify(answer: &[u8], user: &str, server: &str) -> Result<Verified
     })
 }
 
-/// Who has this token. All hubs from 2.0 on tell it in the same way: one that was given out by
-/// OAuth has a session, and a server's own may say that the server is in use (`users:activity`).
-/// The user's own may say so too, but then it may also make tokens; a server's that may do that
-/// could make one that looks like the user's own.
+/// Tells who has this token. All hubs from 2.0 on show it the same way: a token issued by OAuth has
+/// a session, and a server's own token may report that the server is in use (`users:activity`).
+/// The user's own token may report that too, but it may also make tokens; a server's token that may
+/// make tokens could make one that looks like the user's own.
 fn holder(session: Option<&str>, scopes: &[String], target: &Target<'_>) -> Holder {
     let activity =
         |scope: &String| scope.split_once('!').map_or(scope.as_str(), |(name, _)| name) == "users:activity";
@@ -270,14 +276,14 @@ fn holder(session: Option<&str>, scopes: &[String], target: &Target<'_>) -> Hold
     }
 }
 
-/// All of a user's servers are on one host. The one that is meant comes first, all the same.
+/// Returns the address of the user's servers, preferably of this one. All of them are on one host.
 fn address(model: &User, server: &str) -> Option<String> {
     let servers = model.servers.as_ref()?;
     servers.get(server).into_iter().chain(servers.values()).find_map(|server| server.url.clone())
 }
 
 fn parse(answer: &[u8]) -> Result<User, Refusal> {
-    // serde's message names the line and the kind of the fault; it may repeat a piece of the answer.
+    // serde's message names the line and the kind of error; it may repeat a piece of the answer.
     json::object(answer).map_err(|fault| Refusal::NotUnderstood(printable(&fault.to_string(), 200)))
 }
 
@@ -291,8 +297,8 @@ fn state(model: &User, scopes: &[String], target: &Target<'_>) -> ServerState {
         Some(Server { pending: Some(Pending::Flag(true)), .. }) => ServerState::Busy,
         Some(Server { ready: true, .. }) => ServerState::Ready,
         Some(_) => ServerState::Stopped,
-        // Not listed is "not running" only when the token could have seen it. The whole list is absent for a token
-        // that may read just one server which is not running.
+        // A server that is not listed is stopped only if the token could have seen it. The whole
+        // list is absent for a token that may read just one server which is not running.
         None if target.has_any(scopes, &["read:servers", "servers", "admin:servers"]) => ServerState::Stopped,
         None => ServerState::Unknown,
     }

@@ -1,4 +1,5 @@
-//! The rule that lets a login in, against answers of real hubs and against the worst ones imaginable.
+//! The rule that lets a user log in, against answers of real hubs and against the worst ones
+//! imaginable.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
@@ -57,7 +58,7 @@ fn smallest_scopes() {
     assert!(!judge(&blind, "").unwrap().may_start);
     assert!(judge(&blind, "gpu").unwrap().may_start);
     assert_eq!(judge(&blind, "gpu").unwrap().state, ServerState::Stopped);
-    // The list is there, but holds only what the token may see: absent does not mean stopped.
+    // The list exists, but holds only what the token may see: absent does not mean stopped.
     blind["servers"] = json!({});
     assert_eq!(judge(&blind, "").unwrap().state, ServerState::Unknown);
     assert_eq!(judge(&blind, "gpu").unwrap().state, ServerState::Stopped);
@@ -112,7 +113,7 @@ fn refused_each_for_its_reason() {
         verify(with("name", json!("")).to_string().as_bytes(), "", ""),
         Err(Refusal::OtherUser { .. })
     ));
-    // A group counts only while the user is in it.
+    // A group counts only while the user is a member.
     let mut left = with("scopes", json!(["access:servers!group=staff"]));
     left["groups"] = json!([]);
     assert!(judge(&left, "").is_err());
@@ -149,7 +150,7 @@ fn worst_answers_are_outages() {
         [b"{\"kind\":\"user\",\"name\":\"alice\",\"x\":".to_vec(), vec![b'['; 1 << 20]].concat(),
         [b"{\"kind\":\"user\",\"name\":\"alice\",\"servers\":{\"\":".to_vec(), b"{\"a\":".repeat(200_000)]
             .concat(),
-        // Which of two would count is a matter of taste, so neither does.
+        // With a duplicate key neither value counts.
         br#"{"kind":"user","name":"bob","name":"alice","scopes":["access:servers"]}"#.to_vec(),
         br#"{"kind":"service","kind":"user","name":"alice","scopes":["access:servers"]}"#.to_vec(),
         br#"{"kind":"user","name":"alice","scopes":[],"scopes":["access:servers"]}"#.to_vec(),
@@ -221,7 +222,7 @@ proptest! {
         prop_assert!(verify(&answer, "alice", "").is_err());
     }
 
-    /// One byte of a good answer changed: still a grant only if it still says all that is required.
+    /// A good answer with one byte changed grants only if it still says everything required.
     #[test]
     fn a_changed_byte_grants_nothing_more(at in 0usize..600, byte: u8) {
         let mut answer = alice().to_string().into_bytes();
@@ -243,7 +244,7 @@ proptest! {
     }
 }
 
-/// What hubs 2.3 and 6.1 say of each kind of token.
+/// What hubs 2.3 and 6.1 say about each kind of token.
 #[test]
 fn a_servers_token_and_a_programs_are_told_from_the_users() {
     const SERVER: &str = "access:servers!server=alice/";
@@ -258,7 +259,7 @@ fn a_servers_token_and_a_programs_are_told_from_the_users() {
         (vec!["access:servers", "users:activity", "tokens!group=staff"], None, Holder::User),
         (vec![SERVER], None, Holder::User),
         ([&[SERVER, "servers!server=alice/"][..], &IDENTITY].concat(), None, Holder::User),
-        // A server's own: of hub 6.1, of 2.3, of one that gets more.
+        // A server's own token: of hub 6.1, of 2.3, and one with further scopes.
         ([&[SERVER][..], &ACTIVITY, &IDENTITY].concat(), None, Holder::Server),
         ([&["access:servers!user=alice"][..], &ACTIVITY].concat(), None, Holder::Server),
         (
@@ -268,7 +269,7 @@ fn a_servers_token_and_a_programs_are_told_from_the_users() {
         ),
         (vec![SERVER, "users:activity"], None, Holder::Server),
         (vec![SERVER, "users:activity!group=staff", "tokens!user=bob", "tokens!"], None, Holder::Server),
-        // What the server, or a service, has of the user's browser.
+        // The token that a server or service gets from the user's browser.
         ([&[SERVER][..], &IDENTITY].concat(), Some(session), Holder::Program),
         (vec![SERVER], Some(session), Holder::Program),
         (own, Some(session), Holder::Program),
@@ -292,7 +293,7 @@ fn a_servers_token_and_a_programs_are_told_from_the_users() {
             );
         }
     }
-    // Whatever else stands there is no answer of a hub's.
+    // Any other value is not an answer of a hub.
     assert!(matches!(judge(&with("session_id", json!(7)), ""), Err(Refusal::NotUnderstood(_))));
     let mut without = alice();
     without.as_object_mut().unwrap().remove("session_id");

@@ -1,38 +1,40 @@
-//! The event stream of a starting server (`GET …/server/progress`). Pure.
+//! Parses the event stream of a starting server (`GET …/server/progress`). Pure.
 //!
-//! The format is HTML's "Server-sent events": lines ended by LF, CR LF or CR; `data:` lines make up an event
-//! that a blank line ends; comments and other fields are skipped. JupyterHub sends one JSON object per event,
-//! and blank lines every 8 s so that proxies keep the connection.
+//! The format is HTML's "Server-sent events": lines end with LF, CR LF or CR; `data:` lines make up
+//! an event, which a blank line ends; comments and other fields are skipped.
+//! JupyterHub sends one JSON object per event, and blank lines every 8 s so that proxies keep the
+//! connection.
 
 use super::json;
 use super::text::{MAX_MESSAGE, printable};
 use serde::Deserialize;
 use std::mem;
 
-/// Longest event, in bytes. Kubernetes' raw events have a few KB; what is longer is skipped whole.
+/// Longest event, in bytes. Kubernetes' raw events have a few KB; a longer event is skipped.
 const MAX_EVENT: usize = 64 << 10;
 
-/// One step on the way, fit to be shown.
+/// One step of a start, cleaned for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// How far it is, 0–100, by the spawner's own estimate.
+    /// Progress in percent, 0–100, by the spawner's own estimate.
     pub percent: Option<u8>,
-    /// What happens, as one printable line of at most [`MAX_MESSAGE`] characters. May be empty.
+    /// What is happening, as one printable line of at most [`MAX_MESSAGE`] characters. May be
+    /// empty.
     pub message: String,
 }
 
 /// An event of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Still on the way.
+    /// The server is still starting.
     Progress(Progress),
     /// The server is up and reachable.
     Ready,
-    /// It did not come up; the hub's reason, as one printable line.
+    /// The server failed to start; the hub's reason, as one printable line.
     Failed(String),
 }
 
-/// The JSON of an event. `html_message`, `raw_message`, `raw_event` and `url` are of no use here.
+/// The JSON of an event. `html_message`, `raw_message`, `raw_event` and `url` are not used.
 #[derive(Deserialize)]
 struct Raw {
     #[serde(default)]
@@ -45,12 +47,12 @@ struct Raw {
     failed: bool,
 }
 
-/// Splits the stream, in whatever pieces it arrives, into events.
+/// Splits the stream into events, in whatever pieces it arrives.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     line: Vec<u8>,
     data: Vec<u8>,
-    /// The last byte was a CR, so a LF now belongs to it.
+    /// The last byte was a CR, so a LF that follows belongs to it.
     after_cr: bool,
     /// The current line has bytes (kept or not).
     begun: bool,
@@ -89,17 +91,18 @@ impl Parser {
             }
             return None;
         }
-        // A blank line: the end of the event.
+        // A blank line ends the event.
         let data = mem::take(&mut self.data);
         if mem::take(&mut self.overlong) { None } else { event(&data) }
     }
 }
 
-/// Reads an event; what is no event that matters gives nothing.
+/// Parses an event; `None` if it is malformed or of no interest.
 fn event(data: &[u8]) -> Option<Event> {
     let raw: Raw = json::object(data).ok()?;
     let message = printable(raw.message.as_str().unwrap_or_default(), MAX_MESSAGE);
-    // `failed` first: an event that says both must not open a session on a server that isn't there.
+    // `failed` first: an event that says both must not start a terminal on a server that isn't
+    // there.
     if raw.failed {
         return Some(Event::Failed(message));
     }
@@ -177,7 +180,7 @@ mod tests {
         }
         events.extend(parser.feed(b"\"}\n\ndata: {\"progress\":3,\"message\":\"next\"}\n\n"));
         assert_eq!(events, [step(3, "next")]);
-        // Many lines of one event are bounded as well.
+        // An event of many lines has the same limit.
         let mut parser = Parser::default();
         for _ in 0..100_000 {
             assert_eq!(parser.feed(b"data: xxxxxxxx\n"), []);

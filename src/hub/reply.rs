@@ -1,7 +1,8 @@
-//! What the hub's answer to "start this server" means. Pure.
+//! Interprets the hub's answer to "start this server". Pure.
 //!
-//! Statuses as JupyterHub's `apihandlers/users.py` and `handlers/base.py` (`spawn_single_user`) send them. Only the hub's
-//! own errors are JSON (`{"status": N, "message": …}`); a proxy's are not, and say nothing about the server.
+//! The statuses are those of JupyterHub's `apihandlers/users.py` and `handlers/base.py`
+//! (`spawn_single_user`). Only the hub's own errors are JSON (`{"status": N, "message": …}`);
+//! a proxy's are not, and say nothing about the server.
 
 use super::http::Reply;
 use super::json;
@@ -9,33 +10,34 @@ use super::text::{MAX_MESSAGE, printable};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// Wait when `Retry-After` is no number of seconds (it may be a date).
+/// How long to wait if `Retry-After` is not a number of seconds (it may be a date).
 const DEFAULT_RETRY: Duration = Duration::from_secs(10);
 
 /// An answer to `POST …/server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// "Started". Can be false after an earlier failed spawn, so it has to be confirmed.
+    /// "Started". May be untrue after an earlier failed spawn, so it has to be confirmed.
     Started,
-    /// The spawn goes on in the background.
+    /// The spawn continues in the background.
     Starting,
-    /// It was up already; the hub has just looked.
+    /// The server was up already; the hub has just checked.
     Running,
-    /// It is on its way down or being changed (`stop`, `check`, `rename`), and can be started after that.
+    /// The server is stopping or being changed (`stop`, `check`, `rename`) and can be started
+    /// afterwards.
     Pending(String),
-    /// Too many servers start at this moment; the hub asks to come back after this time.
+    /// Too many servers are starting; the hub asks us to come back after this time.
     Later(Duration, String),
-    /// The hub is full, with no word on how long.
+    /// The hub is full and doesn't say for how long.
     Full(String),
-    /// The token may not start servers, or is not valid any more.
+    /// The token may not start servers, or is no longer valid.
     NotAllowed(String),
-    /// The hub does not know the user, or the token reaches nothing of that user.
+    /// The hub does not know the user, or the token covers nothing of that user.
     NotFound(String),
-    /// The hub does not want to: too many named servers, named servers switched off, a bad name, a hook.
+    /// The hub refuses: too many named servers, named servers disabled, a bad name, a hook.
     Rejected(String),
     /// The spawn failed at once.
     Failed(String),
-    /// A proxy or a hub that is just restarting: nobody knows whether the start was heard.
+    /// A proxy, or a hub that is restarting: it is unknown whether the request arrived.
     Unsteady(String),
 }
 
@@ -46,14 +48,15 @@ struct Body {
     message: Option<String>,
 }
 
-/// The hub's message in an error, as one printable line; nothing when the error is not the hub's.
+/// Returns the hub's message in an error, as one printable line; `None` if the error is not the
+/// hub's.
 #[must_use]
 pub(crate) fn hub_message(reply: &Reply) -> Option<String> {
     let body: Body = json::object(&reply.body).ok()?;
     (body.status == reply.status).then(|| printable(&body.message.unwrap_or_default(), MAX_MESSAGE))
 }
 
-/// Reads an answer.
+/// Interprets an answer.
 #[must_use]
 pub(crate) fn read(reply: &Reply) -> Answer {
     let message = hub_message(reply);
@@ -62,7 +65,7 @@ pub(crate) fn read(reply: &Reply) -> Answer {
     match reply.status {
         201 => Answer::Started,
         200..=299 => Answer::Starting,
-        // The name of the server comes first in these two, so only the end tells.
+        // In these two messages the server's name comes first, so only their ends are fixed.
         400 if text.ends_with(" is already running") => Answer::Running,
         400 => match text.rsplit_once(" is pending ") {
             Some((_, "spawn")) => Answer::Starting,
@@ -75,8 +78,9 @@ pub(crate) fn read(reply: &Reply) -> Answer {
             Some(after) => Answer::Later(retry_after(after), text),
             None => Answer::Full(text),
         },
-        // The hub's own word on a spawn is final, whatever number a spawner or hook gave it. To ask again
-        // would be one more failure towards the limit at which the hub exits (`consecutive_failure_limit`).
+        // The hub's own word on a spawn is final, whatever status a spawner or hook chose. Another
+        // attempt would count towards the number of failures at which the hub exits
+        // (`consecutive_failure_limit`).
         500..=599 if own => Answer::Failed(text),
         408 | 500..=599 => Answer::Unsteady(format!("status {}", reply.status)),
         status if text.is_empty() => Answer::Rejected(format!("status {status}")),
@@ -128,7 +132,7 @@ mod tests {
         assert_eq!(answer(500, "oops"), Answer::Unsteady("status 500".to_owned()));
         assert_eq!(answer(500, "{\"status\":500,\"message\":null}"), Answer::Failed(String::new()));
         assert_eq!(answer(504, "<html>"), Answer::Unsteady("status 504".to_owned()));
-        // Somebody else's JSON.
+        // JSON, but not the hub's.
         assert_eq!(
             answer(503, "{\"message\":\"no healthy upstream\"}"),
             Answer::Unsteady("status 503".to_owned())

@@ -1,9 +1,11 @@
-//! Which servers the scopes of a token cover.
+//! Decides which servers the scopes of a token cover. Pure.
 //!
-//! JupyterHub's documentation, "Scopes in JupyterHub": a scope is `NAME` or `NAME!FILTER=VALUE`, with the
-//! filters `user`, `group`, `server` and `service`; the value runs to the end of the text. The hub expands a
-//! token's scopes before it shows them (`servers` becomes itself, `start:servers`, …; `!user` becomes
-//! `!user=alice`), so only these written-out forms mean anything here. Everything else covers nothing.
+//! In JupyterHub's documentation, "Scopes in JupyterHub", a scope is `NAME` or `NAME!FILTER=VALUE`,
+//! with the filters `user`, `group`, `server` and `service`; the value extends to the end of the
+//! text.
+//! The hub expands a token's scopes before it shows them (`servers` becomes itself,
+//! `start:servers`, …; `!user` becomes `!user=alice`), so only these expanded forms count here.
+//! Everything else covers nothing.
 
 /// One user's server, as scopes see it.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +19,7 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Whether `scope` is `name`, unfiltered or with a filter that this server passes.
+    /// True if `scope` is `name`, without a filter or with one that matches this server.
     #[must_use]
     pub(crate) fn is_covered_by(&self, scope: &str, name: &str) -> bool {
         let Some(rest) = scope.strip_prefix(name) else { return false };
@@ -32,7 +34,7 @@ impl Target<'_> {
         }
     }
 
-    /// Whether one of `scopes` is one of `names` for this server.
+    /// True if one of `scopes` is one of `names` for this server.
     #[must_use]
     pub(crate) fn has_any(&self, scopes: &[String], names: &[&str]) -> bool {
         scopes.iter().any(|scope| names.iter().any(|name| self.is_covered_by(scope, name)))
@@ -84,7 +86,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever another user's name or server is, a scope for it opens nothing of alice's.
+        /// A scope for another user or server opens nothing of alice's.
         #[test]
         fn nothing_of_others(user in "[a-z@.+/=!-]{0,12}", server in "[a-z/=!-]{0,8}") {
             let alice = Target { user: "alice", server: "", groups: &[] };

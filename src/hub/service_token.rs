@@ -1,7 +1,7 @@
-//! The token of the hub service, which mints tokens for users that log in with a key.
+//! Reads the token of the hub service, which makes tokens for users who log in by key.
 //!
-//! Whoever reads it can be anybody at the hub, so the file is looked at before it is believed: only root may change
-//! it, and besides root only the group of [`KEYS_USER`] may read it.
+//! A process that can read it can act as any user at the hub, so the file is checked before it is
+//! used: only root may change it, and besides root only the group of [`KEYS_USER`] may read it.
 
 use common::paths::KEYS_USER;
 use common::text::one_line;
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 /// Longest file, in bytes: a token, and white space around it.
 const MAX_FILE: usize = MAX_TOKEN + 512;
 
-/// Why there is no service token. Never holds anything of the file.
+/// Why there is no service token. Never contains anything of the file.
 #[derive(Debug)]
 pub struct ServiceTokenError {
     file: PathBuf,
@@ -29,13 +29,13 @@ pub struct ServiceTokenError {
 #[derive(Debug)]
 enum Fault {
     Unreadable(io::Error),
-    /// A directory, a fifo, a link or a device.
+    /// Not a regular file: a directory, a fifo, a link or a device.
     NotRegular,
-    /// It belongs to this uid.
+    /// It belongs to this uid instead of root.
     Owner(u32),
-    /// Others may read it, or others than root may write to it: the permission bits.
+    /// Others may read it, or users besides root may write to it: its permission bits.
     Mode(u32),
-    /// A group of this gid may read it.
+    /// The group with this gid may read it.
     Group(u32),
     /// The package's group is missing, or cannot be looked up.
     NoGroup(String),
@@ -45,8 +45,8 @@ enum Fault {
 /// Reads the service token: the file's whole text, without white space around it.
 ///
 /// # Errors
-/// The file is no regular file of root's, is readable for more than root and the group [`KEYS_USER`], cannot be read by
-/// this process, or holds something else than one token.
+/// The file is not a regular file of root's, is readable for more than root and the group
+/// [`KEYS_USER`], cannot be read by this process, or contains something other than one token.
 pub fn read(path: &Path) -> Result<Token, ServiceTokenError> {
     let group = match Group::from_name(KEYS_USER) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
@@ -57,9 +57,9 @@ pub fn read(path: &Path) -> Result<Token, ServiceTokenError> {
     group.and_then(|group| read_as(path, 0, group)).map_err(error)
 }
 
-/// As [`read`]; `owner` and `group` are whose the file may be.
+/// Does the work of [`read`]; the file must belong to `owner` and `group`.
 fn read_as(path: &Path, owner: u32, group: u32) -> Result<Token, Fault> {
-    // A link is refused, a fifo is not waited for.
+    // Refuses a link, and doesn't wait for a fifo.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|why| {
         if why.raw_os_error() == Some(libc::ELOOP) { Fault::NotRegular } else { Fault::Unreadable(why) }
@@ -95,7 +95,7 @@ fn parse(file: File) -> Result<Token, Fault> {
 }
 
 impl ServiceTokenError {
-    /// What is wrong, in one line, with the file.
+    /// What is wrong with the file, in one line.
     #[must_use]
     pub fn problem(&self) -> String {
         let what = match &self.fault {
@@ -133,7 +133,7 @@ impl ServiceTokenError {
         }
     }
 
-    /// Problem and remedy in one line, for the system log.
+    /// Problem and remedy in one line, for the log.
     #[must_use]
     pub fn one_line(&self) -> String {
         format!("{}. {}", self.problem(), self.remedy())
@@ -141,7 +141,7 @@ impl ServiceTokenError {
 }
 
 impl fmt::Display for ServiceTokenError {
-    /// Two lines: what is wrong, what to do.
+    /// Formats two lines: what is wrong, what to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\n{}", self.problem(), self.remedy())
     }
@@ -158,7 +158,7 @@ mod tests {
 
     const TOKEN: &str = "0123456789abcdef";
 
-    /// A file in a directory of its own.
+    /// Creates a file in a directory of its own.
     fn file(text: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("service-token");
@@ -167,7 +167,7 @@ mod tests {
         (dir, path)
     }
 
-    /// Reads it as its owner and group would have it, or others.
+    /// Reads the file as if its owner and group should be these.
     fn read_moved(path: &Path, owner: u32, group: u32) -> Result<Token, String> {
         let facts = fs::symlink_metadata(path).unwrap();
         read_as(path, facts.uid() + owner, facts.gid() + group)
@@ -195,7 +195,7 @@ mod tests {
         let (_dir, path) = file(TOKEN.as_bytes(), 0o640);
         assert!(read_moved(&path, 1, 0).unwrap_err().contains("not to root"));
         let gid = fs::metadata(&path).unwrap().gid();
-        // root's group is root.
+        // Root's group is root.
         assert_eq!(read_moved(&path, 0, 1).is_err(), gid != 0);
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         assert!(read_moved(&path, 0, 1).is_ok(), "no group may read it");

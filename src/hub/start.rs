@@ -1,4 +1,4 @@
-//! Brings a user's server up and waits until it is ready.
+//! Starts a user's server and waits until it is ready.
 
 use super::error::HttpError;
 use super::follow::{Background, Message};
@@ -14,60 +14,61 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often cancellation and the deadline are looked at.
+/// How often cancellation and the deadline are checked.
 const TICK: Duration = Duration::from_millis(200);
-/// The hub keeps `POST …/server` open while the server starts, up to 10 s (`slow_spawn_timeout`). From this
-/// moment on its progress is shown meanwhile.
+/// The hub keeps `POST …/server` open while the server starts, up to 10 s (`slow_spawn_timeout`).
+/// After this time we show the server's progress meanwhile.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Time for asking what the server is doing.
+/// Time limit for asking for the server's state.
 const POLL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Failures in a row of the hub or what is before it that are sat out: 1 + 2 + 4 + 8 + 8 s, enough for a
-/// restart of the hub.
+/// How many consecutive failures of the hub, or of a proxy in front of it, are tolerated: with
+/// waits of 1 + 2 + 4 + 8 + 8 s, enough for a restart of the hub.
 const MAX_FAILURES: u32 = 5;
-/// Wait between two questions whether a server that is stopping has stopped.
+/// Wait between two checks whether a stopping server has stopped.
 const STOPPING: Duration = Duration::from_secs(1);
 
-/// Longest time to try.
+/// Longest time limit for a start.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// Which server to bring up, and how long to try.
+/// Which server to start, and how long to try.
 #[derive(Debug, Clone, Copy)]
 pub struct Start<'a> {
     /// The hub user.
     pub user: &'a str,
     /// The server's name; empty for the default server.
     pub server: &'a str,
-    /// Time for everything, at most a day.
+    /// Time limit for everything, at most a day.
     pub timeout: Duration,
-    /// Set to give up: it is looked at several times a second.
+    /// Set it to give up; it is checked several times a second.
     pub cancel: &'a AtomicBool,
 }
 
-/// Why the server is not up. The texts of the hub are printable single lines.
+/// Why the server is not up. Texts of the hub are printable single lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartError {
-    /// The cancel flag was set, or the progress callback broke off.
+    /// The cancel flag was set, or the progress callback returned `Break`.
     Cancelled,
-    /// Not ready in this time; the last thing that the hub said about it.
+    /// Not ready within this time; the last thing that the hub said about it.
     TimedOut(Duration, String),
     /// The token may not start the server, or has been revoked meanwhile.
     NotAllowed(String),
     /// The hub does not know this user or server, or shows neither to this token.
     NotFound(String),
-    /// The hub is full or busy for longer than there is time to wait.
+    /// The hub is full or busy for longer than the time limit.
     Full(String),
-    /// The hub has none but default servers, so not this one.
+    /// The hub has only default servers, and this is a named one.
     NoNamedServers(String),
     /// The hub refuses: limit of named servers, bad name, a hook of the administrator.
     Rejected(String),
     /// The server was started and failed.
     Failed(String),
-    /// The hub cannot be talked to: for the user (two lines), for the log.
+    /// The hub cannot be reached or understood: two lines for the user, and one for the log.
     Unavailable(String, String),
 }
 
 impl StartError {
-    /// Two lines: what happened, what to do. `home_page` is where the hub shows the user's servers.
+    /// Two lines for the user: what happened, what to do. `home_page` is where the hub shows the
+    /// user's servers.
     #[must_use]
     pub fn for_user(&self, home_page: &str) -> String {
         let said = |text: &str| match unstopped(text) {
@@ -142,14 +143,15 @@ impl From<HttpError> for StartError {
     }
 }
 
-/// Starts the server unless it runs, and returns when the hub says that it is ready.
+/// Starts the server unless it is running, and returns when the hub says that it is ready.
 ///
-/// Saved options of the server are used again, as the hub does for a start without any. `on_progress` is
-/// called for each step, at first after half a second at the earliest; `Break` gives up. Either way of giving up
-/// takes effect within half a second; the start itself goes on in the hub.
+/// The server's saved options are used again, as the hub does for a start without any.
+/// `on_progress` is called for each step, for the first time after half a second at the earliest;
+/// `Break` gives up.
+/// Giving up, either way, takes effect within half a second; the start itself continues in the hub.
 ///
 /// # Errors
-/// See [`StartError`].
+/// The server is not up, and why: [`StartError`].
 pub fn ensure_running(
     http: &Http,
     token: &Token,
@@ -189,14 +191,14 @@ struct Run<'a> {
     /// The last message shown, and its percentage.
     last: String,
     percent: Option<u8>,
-    /// Failures of the hub in a row.
+    /// Consecutive failures of the hub.
     failures: u32,
 }
 
 /// How following a start ended.
 enum Followed {
     Ready,
-    /// Neither up nor on its way.
+    /// The server is neither up nor starting.
     Stopped,
     Stopping,
     /// The token may not see the server.
@@ -212,10 +214,12 @@ impl Run<'_> {
                 Answer::Running => return Ok(()),
                 Answer::Started | Answer::Starting => match self.follow()? {
                     Followed::Ready => return Ok(()),
-                    // The hub's word is all there is. For "starting" it is asked again: it then answers at once.
+                    // The hub's answer is all we have. After "starting" we ask again: the hub then
+                    // answers at once.
                     Followed::Blind if answer == Answer::Started => return Ok(()),
                     Followed::Blind | Followed::Stopping => self.pause(STOPPING)?,
-                    // The hub may have restarted meanwhile, so once is no failure of the server.
+                    // The hub may have restarted meanwhile, so the first time is not a failure of
+                    // the server.
                     Followed::Stopped if stopped == 0 => stopped += 1,
                     Followed::Stopped => {
                         return Err(StartError::Failed("it stopped again right after its start".to_owned()));
@@ -231,7 +235,8 @@ impl Run<'_> {
                     if Instant::now() + after >= self.deadline {
                         return Err(StartError::Full(text));
                     }
-                    // The hub's own text names a rounded time that differs from the one it asks for.
+                    // The hub's own text names a rounded time that differs from the one it asks
+                    // for.
                     let message = format!(
                         "The hub is starting too many servers; next attempt in {} s",
                         after.as_secs()
@@ -246,8 +251,8 @@ impl Run<'_> {
                     return Err(StartError::NoNamedServers(self.start.server.to_owned()));
                 }
                 Answer::Rejected(text) => return Err(StartError::Rejected(text)),
-                // A server that exits at once: the hub answers 500 without a reason while the spawn is still
-                // pending, and has the reason later.
+                // A server that exits at once: the hub answers 500 without a reason while the spawn
+                // is still pending, and knows the reason later.
                 Answer::Failed(text) if text.is_empty() || text == "Internal Server Error" => {
                     return match self.follow()? {
                         Followed::Ready => Ok(()),
@@ -255,17 +260,18 @@ impl Run<'_> {
                     };
                 }
                 Answer::Failed(text) => return Err(StartError::Failed(text)),
-                // Sat out already.
+                // `back_off` has already waited.
                 Answer::Unsteady(_) => {}
             }
         }
     }
 
-    /// Asks the hub to start the server, and shows the progress when the answer takes its time. The stream's
-    /// verdict decides nothing here: until the hub has heard the question it may be about an earlier attempt.
+    /// Asks the hub to start the server, and shows the progress if the answer takes long. The
+    /// stream's verdict decides nothing here: until the hub has received the request, it may be
+    /// about an earlier attempt.
     fn post(&mut self) -> Result<Answer, StartError> {
         self.background.close_stream();
-        self.background.ask(Method::POST, &self.path, self.left()?)?;
+        self.background.request(Method::POST, &self.path, self.left()?)?;
         let asked = Instant::now();
         let mut opened = false;
         loop {
@@ -303,8 +309,9 @@ impl Run<'_> {
 
     /// Waits for the end of a start that the hub has confirmed.
     fn follow(&mut self) -> Result<Followed, StartError> {
-        // A stream that is still open since before the hub's answer is about this start: only a pending
-        // one keeps it open. After one that has ended the hub repeats its verdict to whoever asks.
+        // A stream that has stayed open since before the hub's answer is about this start: only a
+        // pending start keeps it open. After a start has ended, the hub repeats its verdict in
+        // every new stream.
         if !self.background.is_streaming() {
             self.open_stream()?;
         }
@@ -316,7 +323,8 @@ impl Run<'_> {
                     let text = text.strip_prefix("Spawn failed:").map_or(text.as_str(), str::trim);
                     return Err(StartError::Failed(text.to_owned()));
                 }
-                // No stream (not starting, not visible), or dropped on the way (a proxy restarted): look.
+                // No stream (not starting, not visible), or the stream broke (a proxy restarted):
+                // ask for the state.
                 Some(Message::StreamEnd) => match self.poll()? {
                     Some(ServerState::Ready) => return Ok(Followed::Ready),
                     Some(ServerState::Stopped) => return Ok(Followed::Stopped),
@@ -333,9 +341,9 @@ impl Run<'_> {
         }
     }
 
-    /// Asks what the server is doing; `None` after a failure that has been sat out.
+    /// Asks for the server's state; `None` after a failure that has been waited out.
     fn poll(&mut self) -> Result<Option<ServerState>, StartError> {
-        self.background.ask(Method::GET, &["hub", "api", "user"], self.left()?.min(POLL_TIMEOUT))?;
+        self.background.request(Method::GET, &["hub", "api", "user"], self.left()?.min(POLL_TIMEOUT))?;
         let answer = loop {
             if let Some(Message::Answer(answer)) = self.next()? {
                 break answer;
@@ -366,7 +374,8 @@ impl Run<'_> {
         Ok(self.background.open_stream(&self.progress_path, left)?)
     }
 
-    /// Sits out a failure of the hub, longer each time; at last it is the result.
+    /// Waits after a failure of the hub, longer each time; too many consecutive failures are an
+    /// error.
     fn back_off(&mut self, trouble: StartError) -> Result<(), StartError> {
         self.failures += 1;
         if self.failures > MAX_FAILURES {
@@ -376,7 +385,7 @@ impl Run<'_> {
         self.pause(wait)
     }
 
-    /// The next message, if one comes soon.
+    /// Returns the next message, if one arrives soon.
     fn next(&mut self) -> Result<Option<Message>, StartError> {
         let left = self.left()?;
         Ok(self.background.next(left.min(TICK)))
@@ -393,7 +402,7 @@ impl Run<'_> {
         }
     }
 
-    /// The time that is left.
+    /// Returns the remaining time.
     fn left(&self) -> Result<Duration, StartError> {
         if self.start.cancel.load(Ordering::Relaxed) {
             return Err(StartError::Cancelled);
@@ -407,7 +416,8 @@ impl Run<'_> {
     }
 
     fn show(&mut self, progress: Progress) -> Result<(), StartError> {
-        // Spawners like to repeat the hub's own first message; "still stopping" would come every second.
+        // Spawners tend to repeat the hub's first message, and "still stopping" would come every
+        // second.
         if progress.message == self.last && progress.percent <= self.percent {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Starting a server against scripted hubs: each answer for what it means.
+//! Starting a server, against scripted hubs: what each answer leads to.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::super::fake::{Fake, answer, events, hub_error, send};
@@ -22,7 +22,7 @@ fn user(server: &str) -> String {
     )
 }
 
-/// A hub that answers by request line and the number of times that it came.
+/// A hub that answers by the request line and how often it has come before.
 fn hub(script: impl Fn(&str, usize) -> String + Send + Sync + 'static) -> Fake {
     Fake::new(move |stream: &mut TcpStream, head, before| {
         let line = head.lines().next().unwrap_or_default().replace(" HTTP/1.1", "");
@@ -108,7 +108,7 @@ fn progress_while_the_hub_thinks() {
     assert_eq!(outcome.result, Ok(()));
     assert!(outcome.took >= Duration::from_millis(1500), "{:?}", outcome.took);
     assert_eq!(fake.lines(), [POST, PROGRESS, PROGRESS]);
-    // The verdict of an earlier attempt, read before the POST was heard, does not count.
+    // The verdict on an earlier attempt, read before the POST arrived, does not count.
     let fake = hub(|line, before| match (line, before) {
         (POST, _) => {
             thread::sleep(Duration::from_secs(1));
@@ -234,7 +234,7 @@ fn restarting_hub_is_sat_out() {
 
 #[test]
 fn dropped_streams() {
-    // Dropped, still starting, dropped again, ready by the model.
+    // The stream breaks, the server is still starting, it breaks again, and the model says ready.
     let fake = hub(|line, before| match (line, before) {
         (POST, _) => answer(202, "", ""),
         (PROGRESS, _) => events(&[r#"{"progress":10,"message":"a"}"#]),
@@ -244,7 +244,8 @@ fn dropped_streams() {
     });
     assert_eq!(start(&fake).result, Ok(()));
     assert_eq!(fake.lines(), [POST, PROGRESS, USER, PROGRESS, USER]);
-    // The hub restarted and has forgotten the start: once more, then that is the server's failure.
+    // The hub restarted and has forgotten the start: one retry, then it counts as the server's
+    // failure.
     let fake = hub(|line, _| match line {
         POST => answer(202, "", ""),
         PROGRESS => hub_error(400, "", "alice is not starting..."),

@@ -1,14 +1,18 @@
-//! Text from the hub, made fit to be shown: it may hold whatever a spawner, an image or a proxy put there.
+//! Cleans text from the hub for display: it may contain anything that a spawner, an image or a
+//! proxy put there. Pure.
 
 /// Longest message shown to a user, in characters.
 pub(crate) const MAX_MESSAGE: usize = 512;
 
-/// One line of at most `max` characters without anything that a terminal or a log could interpret.
+/// Returns one line of at most `max` characters without anything that a terminal or a log could
+/// interpret.
 ///
-/// Colours and the like (ECMA-48 control sequences, `ESC [ … letter`) are taken out whole. Runs of white space and
-/// control characters (C0, DEL, C1: escape sequences start with one of these) become one space. Characters that reorder or hide their neighbours (bidirectional controls, zero-width
-/// characters, the byte order mark) are dropped: with them a line can read differently from what it is.
-/// A text that is cut ends with `…`.
+/// Colours and the like (ECMA-48 control sequences, `ESC [ … letter`) are removed whole. Runs of
+/// white space and control characters (C0, DEL, C1: escape sequences start with one of these)
+/// become one space.
+/// Characters that reorder or hide their neighbours (bidirectional controls, zero-width characters,
+/// the byte order mark) are dropped: they can make a line read differently from what it is. A
+/// truncated text ends with `…`.
 #[must_use]
 pub fn printable(text: &str, max: usize) -> String {
     let mut out = String::new();
@@ -24,7 +28,7 @@ pub fn printable(text: &str, max: usize) -> String {
         } else if !invisible(c) {
             let needed = usize::from(space) + 1;
             if length + needed > max {
-                // Room for the mark: it replaces the last character.
+                // The mark replaces the last character.
                 if length >= max {
                     out.pop();
                 }
@@ -44,7 +48,8 @@ pub fn printable(text: &str, max: usize) -> String {
     out
 }
 
-/// Format characters (Unicode category Cf and the like) that change how their neighbours are displayed.
+/// Format characters (Unicode category Cf and the like) that change how their neighbours are
+/// displayed.
 fn invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}'
@@ -53,7 +58,7 @@ fn invisible(c: char) -> bool {
         | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A message without its closing full stop, so that it can be followed by one.
+/// Returns a message without its final full stop, so that the caller can add one.
 #[must_use]
 pub(crate) fn unstopped(text: &str) -> &str {
     text.trim_end_matches(['.', ' ', '!'])

@@ -1,5 +1,5 @@
-//! Tokens that are made for one connection, and taken back: by the hub's service for users who log in without one, and by
-//! a user's own for what her server sees.
+//! Makes tokens for one connection, and revokes them: with the hub's service token for a user who
+//! logs in by key, and with a user's own token for what the user's server may see.
 
 use super::error::HttpError;
 use super::http::{Call, Http, Reply};
@@ -15,27 +15,29 @@ use zeroize::Zeroizing;
 
 /// Longest id of a token, in bytes. The hub's own are a letter and a number.
 const MAX_ID: usize = 64;
-/// Most tokens of a user that are looked through for one of ours. An answer of [`MAX_BODY`](super::http::MAX_BODY) holds fewer.
+/// Most tokens of a user that are searched for one of ours. An answer of
+/// [`MAX_BODY`](super::http::MAX_BODY) bytes holds fewer.
 const MAX_TOKENS: usize = 10_000;
 /// Longest `expires_at` that is repeated in a log line, in characters.
 const MAX_TIME: usize = 40;
 
-/// What a token is to be.
+/// The properties of a token to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Wanted {
     /// What the user reads beside the token on the hub's token page.
     pub note: String,
-    /// Seconds until it is good for nothing.
+    /// Lifetime in seconds.
     pub expires_in: u64,
-    /// All that it may do.
+    /// Everything that the token may do.
     pub scopes: Vec<String>,
 }
 
-/// The scope by which a server's token is told.
+/// The scope that marks a server's token.
 const ACTIVITY: &str = "users:activity!";
 
 impl Wanted {
-    /// The same for a user who may not say that a server is in use, as the hub's administrator may have it (role `user`).
+    /// Returns the same request for a user who may not report that a server is in use, as the hub's
+    /// administrator may have decided (role `user`).
     fn without_activity(&self) -> Option<Self> {
         let mut less = self.clone();
         less.scopes.retain(|scope| !scope.starts_with(ACTIVITY));
@@ -48,38 +50,38 @@ impl Wanted {
 pub struct Minted {
     /// The token.
     pub token: Token,
-    /// The hub's id of it, by which it is taken back.
+    /// The hub's id of the token, needed to revoke it.
     pub id: String,
-    /// When it ends by itself, in the hub's words; printable.
+    /// When it expires, in the hub's words; printable.
     pub expires_at: String,
-    /// The hub says that it is this user's, and may do no more than was asked. Hubs before 3.0 know
-    /// no scopes of tokens, and make one that may do everything that its user may.
+    /// The hub says that the token is this user's and may do no more than was asked. Hubs before
+    /// 3.0 know no scopes of tokens, and make one that may do everything that its user may.
     pub narrow: bool,
-    /// [`super::model::Holder`] can tell it from the user's own tokens, so nobody logs in with it here. False on hubs where
-    /// users lack the scope `users:activity`.
+    /// [`super::model::Holder`] can tell it from the user's own tokens, so it cannot be used for a
+    /// login here. False on hubs where users lack the scope `users:activity`.
     pub marked: bool,
 }
 
 /// Why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MintError {
-    /// The hub does not know the user, or the service may not make tokens for this one.
+    /// The hub does not know the user, or the service may not make tokens for this user.
     NoSuchUser(String),
     /// The service's token is wrong, expired, or lacks the scope `tokens`.
     NotAllowed(String),
-    /// The hub does not make such a token: its message.
+    /// The hub refuses to make such a token: its message.
     Rejected(String),
-    /// The call brought no answer.
+    /// The request brought no answer.
     NoAnswer(HttpError),
-    /// Something before the hub does not let this through.
+    /// Something in front of the hub, such as a proxy, blocks the request.
     Blocked(String),
-    /// An answer that is none of those: a hub or proxy in trouble, or something that is no hub.
+    /// Any other answer: a hub or proxy in trouble, or not a hub.
     NotUnderstood(String),
 }
 
-/// The least that a session on one server ("" = default) needs: to open it and to start it. With
-/// `groups` also to read which groups the user is in. The server sees such a token: as its own may,
-/// it may say that the server is in use, and so it logs nobody in.
+/// The minimal scopes for a connection to one server ("" = default): to open and start it and, with
+/// `groups`, to read the user's groups. The server sees this token; like the server's own it may
+/// report that the server is in use, so it cannot be used for a login here.
 #[must_use]
 pub fn scopes(user: &str, server: &str, groups: bool) -> Vec<String> {
     let mut scopes = server_scopes(user, server);
@@ -90,19 +92,20 @@ pub fn scopes(user: &str, server: &str, groups: bool) -> Vec<String> {
     scopes
 }
 
-/// What a server's own token may do, which the hub puts into its environment: to open it, and to
-/// say that it is in use. With the latter a login tells such a token from its user's
+/// The scopes of a server's own token, which the hub puts into the server's environment: to open
+/// it, and to report that it is in use. A login recognises such a token by the latter
 /// ([`Holder`](super::model::Holder)).
 #[must_use]
 pub fn server_scopes(user: &str, server: &str) -> Vec<String> {
     vec![format!("access:servers!server={user}/{server}"), format!("users:activity!user={user}")]
 }
 
-/// Has the hub make a token for `user`, within `timeout` for everything. `service` is the token that asks: the service's,
-/// or another of the user's.
+/// Makes the hub create a token for `user`, within `timeout` for everything. `service` is the token
+/// that authorizes it: the service's, or another one of the user's.
 ///
 /// # Errors
-/// [`MintError`]. After [`MintError::NoAnswer`] the hub may have made one all the same.
+/// There is no token, and why. After [`MintError::NoAnswer`] the hub may have made one all the
+/// same.
 pub fn mint(
     http: &Http,
     service: &Token,
@@ -122,7 +125,7 @@ pub fn mint(
             Some(less) => mint(http, service, user, &less, until.saturating_duration_since(Instant::now())),
             None => Err(MintError::Rejected(message.unwrap_or_default())),
         },
-        // To hubs from 2 on a user that they don't know is one whom the service may do nothing for: 403.
+        // Hubs from 2 on treat an unknown user like one for whom the service may do nothing: 403.
         403 if message.is_some() && may_make_tokens(http, service, user, until) => {
             Err(MintError::NoSuchUser(message.unwrap_or_default()))
         }
@@ -137,8 +140,8 @@ pub fn mint(
     }
 }
 
-/// Whether the service's token is good, and may make tokens for users like this one. Which groups the user would be in
-/// isn't known: any will do.
+/// True if the service's token is good and may make tokens for users like this one. The groups of
+/// an unknown user aren't known, so any will do.
 fn may_make_tokens(http: &Http, service: &Token, user: &str, until: Instant) -> bool {
     #[derive(Deserialize)]
     struct Model {
@@ -183,8 +186,8 @@ fn read(reply: Reply, user: &str, wanted: &Wanted) -> Result<Minted, MintError> 
     Ok(Minted { token, id, expires_at, narrow, marked })
 }
 
-/// Whether a scope is among those wanted, or comes with them: the hub writes out what one of them
-/// means, and lets each token say whose it is.
+/// True if a scope is one of those wanted, or comes with them: the hub expands scopes, and lets
+/// each token say whose it is.
 fn is_wanted(scope: &str, user: &str, wanted: &[String]) -> bool {
     let Some((name, filter)) = scope.split_once('!') else { return false };
     let of_user = filter.strip_prefix("user=") == Some(user);
@@ -198,17 +201,17 @@ fn is_wanted(scope: &str, user: &str, wanted: &[String]) -> bool {
     }
 }
 
-/// Whether this can stand in a path and in a log.
+/// True if this can be part of a path and of a log line.
 fn is_id(id: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     !id.is_empty() && id.len() <= MAX_ID && id.bytes().all(plain)
 }
 
-/// The id of the token of `user` with this note, which nothing but one token of ours has; asked within `timeout`. `None`:
-/// the hub has none.
+/// Returns the id of the token of `user` with this note, which is unique to one token of ours; asks
+/// within `timeout`. `None` if the hub has none.
 ///
 /// # Errors
-/// For the log: why that isn't known.
+/// It could not be found out: why, for the log.
 pub fn find(
     http: &Http,
     service: &Token,
@@ -227,7 +230,7 @@ pub fn find(
     }
     let path = &["hub", "api", "users", user, "tokens"];
     let Some(body) = unless_gone(http.call(service, Call::get(path, timeout)))? else {
-        // A user who is gone has no tokens.
+        // A user who no longer exists has no tokens.
         return Ok(None);
     };
     let model: Model =
@@ -240,14 +243,14 @@ pub fn find(
     }
 }
 
-/// Has the hub forget the token of `user` that was made with this id and note, within `timeout`. One that is gone already is
-/// as good as forgotten.
+/// Revokes the token of `user` that was made with this id and note, within `timeout`. A token that
+/// is gone already counts as revoked.
 ///
-/// Hubs on SQLite give the id of a deleted token to a new one. So the note must tell ours from all others: it is
-/// looked at first.
+/// Hubs on SQLite reuse the id of a deleted token for a new one. So the note, which must be unique
+/// among all tokens, is checked first.
 ///
 /// # Errors
-/// For the log: why it may still be there.
+/// The token may still exist: why, for the log.
 pub fn revoke(
     http: &Http,
     service: &Token,
@@ -274,18 +277,18 @@ pub fn revoke(
     Ok(if unless_gone(http.call(service, call))?.is_some() { Revoked::Now } else { Revoked::Gone })
 }
 
-/// How a token came to be no more.
+/// How a token came to be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revoked {
-    /// The hub has forgotten it.
+    /// The hub has revoked it now.
     Now,
-    /// The hub had no token of this id any more.
+    /// The hub no longer had a token with this id.
     Gone,
-    /// The hub had one that is not ours.
+    /// The hub has a token with this id, but it is not ours.
     Another,
 }
 
-/// The body of a good answer; `None`: the hub has no such token.
+/// Returns the body of a good answer; `None` if the hub has no such token.
 fn unless_gone(answer: Result<Reply, HttpError>) -> Result<Option<Vec<u8>>, String> {
     let reply = answer.map_err(|error| error.to_string())?;
     match (reply.status, hub_message(&reply)) {
@@ -300,13 +303,14 @@ fn unless_gone(answer: Result<Reply, HttpError>) -> Result<Option<Vec<u8>>, Stri
 }
 
 impl MintError {
-    /// Whether the hub has decided against the user, other than that it could not be asked.
+    /// True if the hub has decided against the user; false if it could not be asked.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::NoSuchUser(_))
     }
 
-    /// Whether the hub may have made a token all the same: it was asked, and its answer is not known.
+    /// True if the hub may have made a token all the same: the request was sent, and the answer is
+    /// unknown.
     #[must_use]
     pub fn may_have_made_one(&self) -> bool {
         match self {
@@ -316,7 +320,7 @@ impl MintError {
         }
     }
 
-    /// Whether asking again would bring no other answer.
+    /// True if another attempt would bring the same answer.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
@@ -426,7 +430,7 @@ mod tests {
         assert!(!made.narrow, "the hub has not said so");
     }
 
-    /// What hubs 6.1 and 2.3 answer, and what none should.
+    /// Answers of hubs 6.1 and 2.3, and answers that no hub should give.
     #[test]
     fn a_token_that_may_do_more_than_was_asked_is_known() {
         const ACCESS: &str = "access:servers!server=alice/";
@@ -508,7 +512,7 @@ mod tests {
         }
     }
 
-    /// A hub that says 403 to the mint, and this about the service.
+    /// A hub that answers the mint with 403, and with this what it knows about the service.
     fn forbidding(service: &'static str) -> Fake {
         let no = hub_error(403, "", "Service alice not found or no permissions to generate tokens");
         Fake::new(move |stream, head, _| {
@@ -561,7 +565,7 @@ mod tests {
         assert!(texts(&minted(&Fake::new(|_, _, _| {})).unwrap_err()).contains("broke"));
     }
 
-    /// A hub that answers the two calls of a revocation.
+    /// A hub that answers the two requests of a revocation.
     fn holding(get: String, delete: String) -> Fake {
         Fake::new(move |stream, head, _| {
             let reply = if head.starts_with("GET") { &get } else { &delete };

@@ -1,5 +1,5 @@
-//! What the hub keeps of a user for its authenticator: `GET /hub/api/users/NAME`, whose `auth_state` is shown to those with
-//! the scope `admin:auth_state` only.
+//! Reads what the hub keeps for a user's authenticator: `GET /hub/api/users/NAME`, whose
+//! `auth_state` is shown only to tokens with the scope `admin:auth_state`.
 
 use super::error::HttpError;
 use super::http::{Call, Http, Reply};
@@ -13,35 +13,37 @@ use std::fmt;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// Longest answer that is read, in bytes.
+/// Longest answer, in bytes.
 pub(crate) const MAX_ANSWER: usize = 256 << 10;
-/// Longest piece of a foreign text in an error, in characters.
+/// Longest part of a foreign text in an error, in characters.
 const MAX_DETAIL: usize = 200;
 
-/// Why nobody knows what a field of a user's `auth_state` holds. One line for the administrator.
+/// Why a field of a user's `auth_state` could not be read. One line for the administrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthStateError {
-    /// No answer.
+    /// The request brought no answer.
     Call(HttpError),
-    /// The hub does not accept the token, or not for this. Status 401 or 403 and its message.
+    /// The hub does not accept the token, or not for this request. Status 401 or 403, and its
+    /// message.
     NotAllowed(u16, String),
-    /// The hub has a problem, or it is no hub. The status and the hub's message.
+    /// The hub has a problem, or it is not a hub. The status and the hub's message.
     Status(u16, String),
     /// The answer has no `auth_state`: the token lacks the scope for it.
     Hidden,
-    /// Not an answer that a JupyterHub gives, or not about this user.
+    /// Not an answer of a JupyterHub, or not about this user.
     NotUnderstood(String),
     /// The field is neither a text nor a list of texts.
     Field(String),
 }
 
-/// Asks the hub for the texts in a field of a user's `auth_state`, with a service's token, within `timeout`.
+/// Asks the hub for the texts in a field of a user's `auth_state`, with a service's token, within
+/// `timeout`.
 ///
-/// The field may hold a text or a list of texts. A user without it, without `auth_state`, or whom the hub does not know
-/// has none.
+/// The field may hold a text or a list of texts. The result is empty if the field or `auth_state`
+/// is missing, or if the hub does not know the user.
 ///
 /// # Errors
-/// See [`AuthStateError`].
+/// The hub didn't say what the field holds: [`AuthStateError`].
 pub fn auth_state_texts(
     http: &Http,
     token: &Token,
@@ -54,12 +56,13 @@ pub fn auth_state_texts(
     judge(reply, user, field)
 }
 
-/// What an answer means.
+/// Interprets an answer.
 fn judge(reply: Reply, user: &UserName, field: &str) -> Result<Vec<String>, AuthStateError> {
     let message = hub_message(&reply);
     match (reply.status, message) {
         (200, _) => read(&Zeroizing::new(reply.body), user, field),
-        // The hub's own word. Anybody else's says that there is no such page, not that there is no such user.
+        // The hub's own word. Anything else's 404 says that there is no such page, not that there
+        // is no such user.
         (404, Some(_)) => Ok(Vec::new()),
         (status @ (401 | 403), message) => {
             Err(AuthStateError::NotAllowed(status, message.unwrap_or_default()))
@@ -68,7 +71,8 @@ fn judge(reply: Reply, user: &UserName, field: &str) -> Result<Vec<String>, Auth
     }
 }
 
-/// Reads the model of a user. It may hold tokens that the user has elsewhere: it is dropped here but for the field.
+/// Reads one field of a user's model. The rest is dropped here: it may contain the user's tokens
+/// for other services.
 fn read(answer: &[u8], user: &UserName, field: &str) -> Result<Vec<String>, AuthStateError> {
     let strange = |why: &str| AuthStateError::NotUnderstood(printable(why, MAX_DETAIL));
     if answer.len() > MAX_ANSWER {
@@ -82,7 +86,7 @@ fn read(answer: &[u8], user: &UserName, field: &str) -> Result<Vec<String>, Auth
     }
     let state = match model.get("auth_state") {
         None => return Err(AuthStateError::Hidden),
-        // Not kept (`enable_auth_state`), or not there yet.
+        // Not kept by this hub (`enable_auth_state`), or not yet set.
         Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Object(state)) => state,
         Some(_) => return Err(strange("its auth_state is not an object")),

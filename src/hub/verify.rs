@@ -1,4 +1,4 @@
-//! The question of every login: may this token open this user's server?
+//! Answers the question of every login: may this token open this user's server?
 
 use super::error::HttpError;
 use super::http::{Call, Http};
@@ -7,18 +7,19 @@ use super::reply::hub_message;
 use host::secret::Token;
 use std::time::Duration;
 
-/// Time for the hub's answer. sshd's user waits, and the PAM module gives up a few seconds later.
+/// Time limit for the hub's answer. The user at sshd waits, and the PAM module gives up a few
+/// seconds later.
 pub const DEADLINE: Duration = Duration::from_secs(9);
 
-/// Why a login is not let in.
+/// Why a login is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VerifyError {
-    /// The hub has spoken: not with this token.
+    /// The hub rejects this token.
     Refused(Refusal),
-    /// There is no verdict: the hub is down, slow, broken, or this host is not set up right. Both texts are
-    /// final; the one for the user has two lines.
+    /// There is no verdict: the hub is down, slow or broken, or this host is misconfigured. Both
+    /// texts are final; the one for the user has two lines.
     Unavailable {
-        /// What happened and what to do, for the person at the prompt.
+        /// What happened and what to do, for the user at the prompt.
         for_user: String,
         /// The same for the administrator, with all that is known.
         for_log: String,
@@ -26,7 +27,7 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// Two lines: what happened, what to do. See [`Refusal::for_user`].
+    /// Two lines for the user: what happened, what to do. See [`Refusal::for_user`].
     #[must_use]
     pub fn for_user(&self, user: &str, token_page: &str) -> String {
         match self {
@@ -57,11 +58,12 @@ impl From<HttpError> for VerifyError {
     }
 }
 
-/// Asks the hub whose token this is and judges the answer for a login of `user` to `server` ("" = default).
-/// Answers within `deadline` (usually [`DEADLINE`]), also when the hub sends its answer a byte at a time.
+/// Asks the hub whose token this is, and judges the answer for a login of `user` to `server` ("" =
+/// default). Returns within `deadline` (usually [`DEADLINE`]), even if the hub sends its answer a
+/// byte at a time.
 ///
 /// # Errors
-/// See [`VerifyError`]; whatever is not a clear yes is one.
+/// The login is rejected, and why. Anything but a clear yes is an error: [`VerifyError`].
 pub fn verify(
     http: &Http,
     token: &Token,
@@ -72,7 +74,7 @@ pub fn verify(
     let reply = http.call(token, Call::get(&["hub", "api", "user"], deadline))?;
     match reply.status {
         200 => model::verify(&reply.body, user, server).map_err(|refusal| match refusal {
-            // No verdict on the token, whoever sent this.
+            // Whoever sent this answer, it is not a verdict on the token.
             Refusal::NotUnderstood(_) => VerifyError::Unavailable {
                 for_user: refusal.for_user(user, &http.token_page()),
                 for_log: refusal.for_log(),

@@ -1,4 +1,4 @@
-//! The login's question against hubs that are down, slow, broken or strange.
+//! The login's question, against hubs that are down, slow, broken or strange.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::super::fake::{Fake, drip, hub_error, send};
