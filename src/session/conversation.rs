@@ -1,7 +1,9 @@
-//! What a session has run in the user's server: the request, and the conversation with the gateway until it is over.
+//! What a channel runs in the user's server: the request, and the conversation with the gateway
+//! until the process has ended.
 //!
-//! With a terminal the gateway says when the remote one is there ([`SessionReply::Attach`]); only then is ours made raw,
-//! and only then does the process start. Without one it takes the descriptors at once.
+//! With a terminal, the gateway says when the remote one is there ([`SessionReply::Attach`]). Only
+//! then is ours made raw, and only then does the process start. Without a terminal the gateway
+//! takes the descriptors at once.
 
 use super::descriptors::write_all;
 use super::gateway::{Broken, Gateway};
@@ -19,38 +21,39 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 use wire::session::{MAX_COMMAND, SessionReply, SessionRequest, Tty};
 
-/// What is run.
+/// What runs in the user's server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job<'a> {
     /// The login shell.
     Shell,
     /// A command, in the client's own words.
     Command(&'a [u8]),
-    /// A server of sftp.
+    /// An sftp server.
     Sftp,
 }
 
-/// Has it run with our standard input, output and error; `terminal`: whether these are the client's terminal.
+/// Runs it with our standard input, output and error; `terminal` says whether these are the
+/// client's terminal.
 ///
 /// # Errors
 /// [`Broken`], after the terminal has been restored.
 pub fn run(gateway: &Gateway, job: Job<'_>, terminal: bool) -> Result<End, Broken> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let terminal = (terminal && job != Job::Sftp).then(|| stdin.as_fd());
-    // Before the first look at the size.
+    // Before the size is read for the first time, so that no change is missed.
     let signals = Signals::new()?;
     let tty = terminal.map(|fd| Tty { size: tty::window_size(fd), modes: tty::modes(fd) });
     let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     if let Some(refused) = request(gateway, job, tty, environment::own(), &descriptors)? {
         return Ok(refused);
     }
-    // The client is to see an end of file when the remote process closes its output, not only when we end. For sftp
-    // there may still be something to say on it.
+    // Close our copies, so that the client sees the end of file when the remote process closes its
+    // output, and not only when we end. With sftp a refusal may still have to be written.
     if terminal.is_none() && job != Job::Sftp {
         process::discard_stdin_and_stdout()?;
     }
     let style = match (job, terminal) {
-        // sshd throws away what a subsystem writes to its standard error.
+        // sshd discards what a subsystem writes to standard error.
         (Job::Sftp, _) => Style::Silent,
         (_, Some(_)) => Style::Rewritten,
         (_, None) => Style::Lines,
@@ -67,7 +70,7 @@ pub fn run(gateway: &Gateway, job: Job<'_>, terminal: bool) -> Result<End, Broke
     conversation.hold()
 }
 
-/// Asks for it. Returns an end if that can't be asked for.
+/// Sends the request. Returns an end if the request cannot be sent.
 fn request(
     gateway: &Gateway,
     job: Job<'_>,
@@ -102,10 +105,10 @@ fn too_long(length: usize) -> String {
 struct Conversation<'a> {
     gateway: &'a Gateway,
     signals: &'a Signals,
-    /// The client's.
+    /// The client's terminal.
     terminal: Option<BorrowedFd<'a>>,
     stderr: BorrowedFd<'a>,
-    /// With a terminal: since it has been handed over.
+    /// With a terminal: true once it is handed over.
     raw: Option<tty::RawMode<'a>>,
     /// The gateway has said that the wait is over.
     running: bool,
@@ -113,7 +116,7 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// Until it is over.
+    /// Runs until the gateway says that the process has ended.
     fn hold(mut self) -> Result<End, Broken> {
         let end = loop {
             match self.step() {
@@ -151,7 +154,7 @@ impl Conversation<'_> {
         }
         let cols = self.terminal.map_or(0, |fd| tty::window_size(fd).cols);
         if let Some(text) = self.waiting.show(cols, Instant::now()) {
-            // A failed write means that the client has gone; the gateway will notice as well.
+            // A failed write means that the client is gone; the gateway will notice, too.
             let _ = write_all(self.stderr, text.as_bytes());
         }
         Ok(None)
@@ -162,8 +165,8 @@ impl Conversation<'_> {
         while let Some(heard) = self.signals.next() {
             match heard {
                 Heard::Resized => resized = true,
-                // Ctrl-C while the server starts: there is no process yet that it could be meant for. Without a terminal
-                // only the gateway knows whether there is.
+                // Ctrl-C while the server starts: no process exists yet to receive it. Without a
+                // terminal only the gateway knows whether one exists.
                 Heard::Forward(name) if self.terminal.is_some() && !self.running => {
                     return Ok(Some(End::Killed { signal: name.to_owned(), message: None }));
                 }
@@ -173,7 +176,7 @@ impl Conversation<'_> {
             }
         }
         match self.terminal {
-            // Before, the size goes with Ready.
+            // Before that, Ready carries the size.
             Some(fd) if resized && self.running => {
                 self.gateway.say(&SessionRequest::Resize { size: tty::window_size(fd) }, &[])?;
             }
@@ -191,7 +194,7 @@ impl Conversation<'_> {
             SessionReply::Attach => {
                 self.stop_waiting();
                 if let Some(fd) = self.terminal {
-                    // A second time, if what was there has failed before it was used: each is answered.
+                    // A second time, if the first terminal failed before it was used: answer each.
                     let mut typed = Vec::new();
                     if self.raw.is_none() {
                         let (raw, found) = tty::RawMode::enter(fd)?;
@@ -202,7 +205,7 @@ impl Conversation<'_> {
                 }
                 self.running = true;
             }
-            // The client then sees the end of it, as with sshd.
+            // The client then sees its end, as with sshd.
             SessionReply::ErrorEnded if self.terminal.is_none() => process::discard_stderr()?,
             SessionReply::ErrorEnded => {}
             SessionReply::Exit { status, message } => return Ok(Some(End::Exit { status, message })),

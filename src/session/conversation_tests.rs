@@ -47,7 +47,8 @@ fn over(status: u8) -> End {
     End::Exit { status, message: Some("what\nwhat to do".into()) }
 }
 
-/// Holds a conversation in which the gateway has said everything already; returns the end and what went to stderr.
+/// Holds a conversation in which the gateway has said everything already; returns the end and what
+/// was written to stderr.
 fn hold(
     gateway: &Gateway,
     pty: Option<&OpenptyResult>,

@@ -1,5 +1,7 @@
-//! Writing to standard output and error, which the gateway may have made non-blocking for itself and for us: the flag
-//! belongs to the open file, not to the descriptor (fcntl(2)).
+//! Writes to standard output and error.
+//!
+//! The gateway may have made them non-blocking, for itself and for us: the flag belongs to the open
+//! file, not to the descriptor (fcntl(2)).
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -8,14 +10,16 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// How long a client that doesn't read is waited for.
+/// How long to wait for a client that does not read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Writes all of it. A client that has gone is an error, never a signal: SIGPIPE is ignored from the start of every Rust
-/// program.
+/// Writes all bytes.
+///
+/// A client that is gone is an error, never a signal: every Rust program ignores SIGPIPE from its
+/// start.
 ///
 /// # Errors
-/// The system's; `TimedOut` when nothing was read for [`PATIENCE`].
+/// The write failed, or nothing was read for [`PATIENCE`] (`TimedOut`).
 pub fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     write_all_within(fd, bytes, PATIENCE)
 }

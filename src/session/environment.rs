@@ -1,23 +1,26 @@
-//! What of its environment a session passes on. Pure.
+//! The part of its environment that a channel passes on. Pure.
 
 use host::environment::{MAX_VARIABLES, may_be_value, may_travel};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-/// Wherever they stand: sshd takes the first from the request for a terminal, and sets the others itself.
+/// Passed on wherever they stand: sshd takes the first from the request for a terminal, and sets
+/// the others itself.
 const ANYWHERE: [&str; 3] = ["TERM", "SSH_CLIENT", "SSH_CONNECTION"];
-/// What sshd itself sets first, directly after what it has let the client set.
+/// The variable that sshd sets first, directly after those of the client.
 const AFTER_THE_CLIENTS: [&str; 5] = ["USER", "LOGNAME", "HOME", "PATH", "SHELL"];
-/// Longest value of sshd's own: two addresses with zones, and two ports.
+/// Longest value of a variable that sshd sets, in bytes: two addresses with zones, and two ports.
 const MAX_ADDRESSES: usize = 256;
-/// Most bytes of all of them together, as a message has them.
+/// Most bytes of all variables together, as they stand in a message.
 const MAX_BYTES: usize = 12 * 1024;
 
-/// Those variables that mean something to a process in the user's server. The gateway checks each again.
+/// Selects the variables that mean something to a process in the user's server. The gateway checks
+/// each again.
 ///
-/// Whose a variable is tells its place. sshd begins with those that the client has sent and `AcceptEnv` has let in, goes
-/// on with `USER`, and appends what PAM's modules and `SetEnv` say (session.c, do_setup_env). The latter are this
-/// host's, so they stay here. Where one of them replaces what the client has sent, it counts, as with any sshd.
+/// A variable's place tells where it comes from. sshd begins with those that the client has sent
+/// and `AcceptEnv` has let in, goes on with `USER`, and appends what PAM's modules and `SetEnv` say
+/// (session.c, do_setup_env). The latter belong to this host, so they stay here. Where one of them
+/// replaces a variable of the client's, it wins, as with any sshd.
 pub fn passed_on(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<String, String> {
     let mut clients = true;
     let mut wanted = Vec::new();
@@ -35,7 +38,7 @@ pub fn passed_on(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<St
             wanted.push((!own, name, value));
         }
     }
-    // Ours first, then the client's in its own order.
+    // sshd's own first, then the client's, in its order.
     wanted.sort_by_key(|(clients, ..)| *clients);
     let mut left = MAX_BYTES;
     let mut passed = BTreeMap::new();
@@ -50,12 +53,12 @@ pub fn passed_on(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<St
     passed
 }
 
-/// At most so many bytes stand for a text in JSON.
+/// An upper limit for the bytes of a text in JSON.
 fn length_in_json(text: &str) -> usize {
     text.bytes().map(|byte| if byte < b' ' { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum()
 }
 
-/// The same of this process.
+/// Selects from the environment of this process.
 pub fn own() -> BTreeMap<String, String> {
     passed_on(std::env::vars_os())
 }

@@ -1,7 +1,8 @@
-//! What a shell on the other side does to paths: `~` and `$HOME` become the home, wildcards the names that match.
+//! Expands paths as a shell on the other side would: `~` and `$HOME` become the home, wildcards the
+//! names that match.
 //!
-//! rsync and `scp -O` rely on it (`rsync alice@bastion:'*.csv' .`). Not glob(3): it has no bounds, and a pattern such as
-//! `*/../*/../*` would keep this host busy for as long as the user likes.
+//! rsync and `scp -O` rely on it (`rsync alice@bastion:'*.csv' .`). glob(3) has no bounds: a
+//! pattern such as `*/../*/../*` would keep this host busy as long as the user likes.
 
 mod pattern;
 
@@ -12,12 +13,13 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// Most names that the patterns of one command may give: execve(2) takes about twice as much.
+/// Most names that the patterns of one command may give; execve(2) takes about twice as many.
 const MAX_BYTES: usize = 1024 * 1024;
-/// Most directory entries that are looked at for one command.
+/// Most directory entries that are read for one command.
 const MAX_ENTRIES: usize = 200_000;
 
-/// The arguments as execve(2) takes them. `home` is absolute; relative patterns are looked up in `directory`.
+/// Expands the arguments, as execve(2) takes them. `home` is absolute; relative patterns are looked
+/// up in `directory`.
 ///
 /// # Errors
 /// Too much would match.
@@ -35,7 +37,7 @@ pub fn expand(arguments: Vec<Argument>, home: &Path, directory: &Path) -> Result
                 let word = with_home(&word, home);
                 let found = left.matches(&word, directory).ok_or_else(Refusal::too_many)?;
                 if found.is_empty() {
-                    // As a shell does: whoever gets the pattern will say that there is no such file.
+                    // As a shell does: the program then says that there is no such file.
                     out.push(OsString::from_vec(Pattern::parse(&word).literal()));
                 }
                 out.extend(found.into_iter().map(OsString::from_vec));
@@ -53,19 +55,20 @@ fn with_home(word: &Word, home: &Path) -> Text {
     home.iter().map(|byte| (*byte, true)).chain(word.text.iter().copied()).collect()
 }
 
-/// What may still be looked at, and found.
+/// How much may still be read, and what was found.
 struct Left {
     entries: usize,
     bytes: usize,
 }
 
 impl Left {
-    /// The paths that a word matches, sorted; none if it is no pattern, or nothing matches. `None`: too much.
+    /// The paths that a word matches, sorted; empty if it is no pattern or nothing matches. `None`:
+    /// too many.
     fn matches(&mut self, word: &[(u8, bool)], directory: &Path) -> Option<Vec<Vec<u8>>> {
         if !Pattern::parse(word).has_wildcards() {
             return Some(Vec::new());
         }
-        // Each a path as it will be shown, ending with the slash before the next component.
+        // Each is a path as it will be shown, ending with the slash before the next component.
         let mut found = vec![Vec::new()];
         for (number, component) in word.split(|(byte, _)| *byte == b'/').enumerate() {
             let pattern = Pattern::parse(component);
@@ -96,7 +99,7 @@ impl Left {
         Some(path)
     }
 
-    /// The names in a directory; none if it cannot be read. `None`: too many.
+    /// The names in a directory; empty if it cannot be read. `None`: too many.
     fn entries(&mut self, path: &[u8], directory: &Path) -> Option<Vec<Vec<u8>>> {
         let path = directory.join(Path::new(std::ffi::OsStr::from_bytes(path)));
         let mut names = Vec::new();

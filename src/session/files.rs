@@ -1,4 +1,5 @@
-//! sftp, scp and rsync: this process becomes the distribution's own program, in the jail and as the user.
+//! sftp, scp and rsync: this process becomes the distribution's own program, in the jail and as the
+//! user.
 
 use super::expand::expand;
 use super::gateway::{Broken, Gateway};
@@ -16,19 +17,23 @@ use std::process::{Command, Stdio};
 use std::{env, io};
 use wire::session::{FileTool, SessionReply, SessionRequest};
 
-/// Variables that the programs get: where the client is (sftp-server logs it), who the user is, the locale. Not HOME:
-/// rsync would read `~/.popt` before it looks at its arguments, and in that file its user can give `--server` any
-/// meaning (popt(3), poptReadDefaultConfig). The home is the working directory, and `~` has been replaced.
+/// Variables that the programs get: where the client is (sftp-server logs it), who the user is, and
+/// the locale.
+///
+/// Not HOME: rsync would read `~/.popt` before its arguments, and in that file its user can give
+/// `--server` any meaning (popt(3), poptReadDefaultConfig). The home is the working directory, and
+/// `~` is expanded already.
 const ENVIRONMENT: [&str; 5] = ["SSH_CLIENT", "SSH_CONNECTION", "USER", "LOGNAME", "TZ"];
 
-/// How much of a command the log gets, in bytes.
+/// How much of a command is logged, in bytes.
 const MAX_LOGGED: usize = 1024;
 
-/// Asks the gateway, and becomes the program that serves `tool`. `command` is what the client has asked for. Returns the
-/// gateway if this host has no such files: then it is the user's server that serves them.
+/// Asks the gateway, and becomes the program that serves `tool`; `command` is what the client has
+/// asked for. Returns the gateway if this host does not have the files: then the user's server
+/// serves them.
 ///
 /// # Errors
-/// How the session ends instead; on success it does not return.
+/// How the channel ends instead; on success it does not return.
 pub fn serve(gateway: Gateway, tool: FileTool, command: &[u8]) -> Result<Gateway, End> {
     let asked = String::from_utf8_lossy(command.get(..MAX_LOGGED).unwrap_or(command)).into_owned();
     let (configured, mask) = match gateway.ask(&SessionRequest::Files { tool, command: asked })? {
@@ -37,10 +42,11 @@ pub fn serve(gateway: Gateway, tool: FileTool, command: &[u8]) -> Result<Gateway
         SessionReply::Exit { status, message } => return Err(End::Exit { status, message }),
         _ => return Err(Broken::GatewayLost.into()),
     };
-    // Closed before everything is, below: nothing may own a descriptor then.
+    // Close it before all descriptors are closed below: nothing may own one then.
     drop(gateway);
     let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-    // sshd has tried this as well, and goes on in / when it fails: files would end up, or be looked for, elsewhere.
+    // sshd has tried this, too, and goes on in / if it fails: files would then be written and
+    // looked for in the wrong place.
     let home = home.filter(|home| env::set_current_dir(home).is_ok()).ok_or_else(|| {
         End::refused(
             "Your home directory cannot be entered: the file server may be gone, or the directory replaced.\n\
@@ -56,7 +62,7 @@ pub fn serve(gateway: Gateway, tool: FileTool, command: &[u8]) -> Result<Gateway
     Err(r#become(tool, arguments, mask))
 }
 
-/// Where the distribution has the program. Never searched for.
+/// The program's path in the distribution. It is never searched for.
 fn program(tool: FileTool) -> &'static str {
     match tool {
         FileTool::Sftp => "/usr/lib/openssh/sftp-server",
@@ -65,21 +71,23 @@ fn program(tool: FileTool) -> &'static str {
     }
 }
 
-/// The jail's log as standard error, for sftp-server's `-e`: a write(2) for each line, where syslog(3) would open,
-/// connect and close a socket for each. On a datagram socket each line stays a message of its own, whatever a file's
-/// name holds. What a subsystem writes to its own standard error sshd throws away.
+/// Makes the jail's log standard error, for sftp-server's `-e`.
+///
+/// It costs a write(2) for each line, where syslog(3) would open, connect and close a socket for
+/// each. On a datagram socket each line stays a message of its own, whatever a file's name
+/// contains. sshd discards what a subsystem writes to its own standard error.
 fn log_as_standard_error() -> io::Result<Stdio> {
     let log = UnixDatagram::unbound()?;
     log.connect(LOG_SOCKET)?;
     Ok(OwnedFd::from(log).into())
 }
 
-/// Returns only if that fails.
+/// Executes the program. Returns only if that fails.
 fn r#become(tool: FileTool, mut arguments: Vec<OsString>, mask: u32) -> End {
     let program = program(tool);
-    // That there is no core file and no new privilege was settled at the start of this process; both outlast the exec.
+    // This process has ruled out core files and new privileges at its start; both outlast the exec.
     umask(Mode::from_bits_truncate(mask & 0o777));
-    // Everything of ours is closed on exec; this is for what sshd may have left open.
+    // Ours are closed on exec; this closes what sshd may have left open.
     if let Err(e) = process::close_from(3) {
         return e.into();
     }

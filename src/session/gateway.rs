@@ -1,4 +1,4 @@
-//! The session's end of the socket to its gateway.
+//! The session program's end of the socket to its gateway.
 
 use common::paths::{CHANNELS_SOCKET_PREFIX, CHANNELS_VARIABLE, GATEWAY_SOCKET};
 use host::sandbox::Reach;
@@ -13,19 +13,19 @@ use std::time::{Duration, Instant};
 use wire::MAX_MESSAGE;
 use wire::session::{SessionReply, SessionRequest};
 
-/// How long the gateway may take to answer a question. It does not ask anybody else.
+/// How long the gateway may take to answer a question. It asks nobody for the answer.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Why a session could not be served. Display is for the user: what happened, what to do.
+/// Why a channel could not be served. Display is for the user: what happened, what to do.
 #[derive(Debug)]
 pub enum Broken {
-    /// The gateway's socket is not there or refuses: no jail, or the gateway has gone.
+    /// The gateway's socket is missing or refuses: there is no jail, or the gateway is gone.
     NoGateway(io::Error),
-    /// The gateway went away in mid-session.
+    /// The gateway went away while the channel was open.
     GatewayLost,
-    /// The gateway is there, and says nothing.
+    /// The gateway is there, but does not answer.
     NoAnswer,
-    /// A system call failed that doesn't.
+    /// A system call failed that never should.
     System(io::Error),
 }
 
@@ -67,16 +67,16 @@ impl From<Errno> for Broken {
     }
 }
 
-/// A connection to the gateway: one session's.
+/// One channel's connection to the gateway.
 pub struct Gateway(OwnedFd);
 
 impl Gateway {
-    /// Connects to it.
+    /// Connects to the gateway.
     ///
     /// # Errors
-    /// [`Broken::NoGateway`]
+    /// [`Broken::NoGateway`]: its socket is missing or refuses.
     pub fn connect() -> Result<Self, Broken> {
-        // In a jail only that is there, whatever the environment says.
+        // In a jail only this path counts, whatever the environment says.
         let jail = socket::connect_path(Path::new(GATEWAY_SOCKET));
         let connected = match (jail, std::env::var(CHANNELS_VARIABLE)) {
             (Err(e), Ok(name)) if e.kind() == io::ErrorKind::NotFound => without_jail(&name),
@@ -85,10 +85,11 @@ impl Gateway {
         connected.map(Self).map_err(Broken::NoGateway)
     }
 
-    /// Says something, and hands over descriptors.
+    /// Sends a request, with descriptors.
     ///
     /// # Errors
-    /// [`Broken`]. None when the gateway has gone: its last word may still be waiting to be heard.
+    /// [`Broken`] if a system call fails. A gateway that is gone is no error here: its last message
+    /// may still be waiting.
     pub fn say(&self, request: &SessionRequest, descriptors: &[BorrowedFd<'_>]) -> Result<(), Broken> {
         self.send(&serde_json::to_vec(request).map_err(|e| Broken::System(e.into()))?, descriptors)
     }
@@ -96,7 +97,7 @@ impl Gateway {
     /// Sends a packet of plain bytes.
     ///
     /// # Errors
-    /// As [`Gateway::say`].
+    /// As for [`Gateway::say`].
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), Broken> {
         socket::make_room(self.0.as_fd(), bytes.len())?;
         self.send(bytes, &[])
@@ -104,7 +105,7 @@ impl Gateway {
 
     fn send(&self, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Broken> {
         match socket::send(self.0.as_fd(), packet, descriptors) {
-            // Reset: it left something unread. What it has said before is there all the same.
+            // Reset: it left something unread. What it said before can still be read.
             Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
                 Ok(())
             }
@@ -112,10 +113,11 @@ impl Gateway {
         }
     }
 
-    /// Waits for what the gateway says next.
+    /// Waits for the gateway's next message.
     ///
     /// # Errors
-    /// [`Broken::GatewayLost`] after its last word; [`Broken::System`] for what isn't understood.
+    /// [`Broken::GatewayLost`] after its last message; [`Broken::System`] for one that is not
+    /// understood.
     pub fn hear(&self) -> Result<SessionReply, Broken> {
         let mut buffer = [0; MAX_MESSAGE];
         loop {
@@ -123,17 +125,17 @@ impl Gateway {
                 Ok((0, _)) => Err(Broken::GatewayLost),
                 Ok((n, _)) => serde_json::from_slice(buffer.get(..n).unwrap_or_default())
                     .map_err(|e| Broken::System(e.into())),
-                // The error of a socket comes once, before what is still to be read (unix(7)).
+                // A socket reports its error once, before what is still to be read (unix(7)).
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => continue,
                 Err(e) => Err(e.into()),
             };
         }
     }
 
-    /// Asks a question that the gateway answers at once.
+    /// Sends a question that the gateway answers at once, and waits for the answer.
     ///
     /// # Errors
-    /// [`Broken`]
+    /// [`Broken`]: the gateway is gone, or does not answer in time.
     pub fn ask(&self, request: &SessionRequest) -> Result<SessionReply, Broken> {
         self.say(request, &[])?;
         let until = Instant::now() + ANSWER;
@@ -150,14 +152,14 @@ impl Gateway {
     }
 }
 
-/// The gateway where sshd runs as an ordinary user, and the session with it.
+/// Connects to the gateway where sshd and this program run as the same ordinary user.
 fn without_jail(name: &str) -> io::Result<OwnedFd> {
     let socket = socket::connect_abstract(format!("{CHANNELS_SOCKET_PREFIX}{name}").as_bytes())?;
-    // Any process may listen on a name of this shape; ours listened as the user who this is.
+    // Any process may listen on a name of this shape; ours listens as the user who runs this.
     if socket::peer(socket.as_fd())?.uid() != nix::unistd::geteuid().as_raw() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    // In place of the jail: from here on no file is opened, no other gateway spoken to, nobody signalled.
+    // Instead of a jail: from here on open no file, connect to no other gateway, signal nobody.
     Reach::nothing().enforce()?;
     Ok(socket)
 }
@@ -184,7 +186,7 @@ mod tests {
         socket::send(there.as_fd(), &serde_json::to_vec(reply).unwrap(), &[]).unwrap();
     }
 
-    /// The gateway closes with our words unread: what it has said is heard all the same.
+    /// The gateway closes without reading our message: what it said before is still heard.
     #[test]
     fn the_last_word_is_heard() {
         let (here, there) = socket::pair().unwrap();
@@ -226,7 +228,7 @@ mod tests {
             let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
             let mut numbers = release.split('.').map(|part| part.parse().unwrap_or(0));
             let kernel: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-            // As far as this kernel has Landlock.
+            // As far as this kernel supports Landlock.
             if Reach::nothing().enforce().unwrap() {
                 assert!(std::fs::File::open("/etc/passwd").is_err());
                 assert_eq!(socket::connect_abstract(&others).is_err(), kernel >= (6, 12));

@@ -1,10 +1,12 @@
-//! ForceCommand and login shell of every hub user: runs in the jail, as the user.
+//! `/usr/lib/jupyterhub-openssh/session`: ForceCommand and login shell of every hub user. It runs
+//! in the jail, as the user, once for each channel.
 //!
-//! It holds no secret and moves no bytes: it hands its standard input, output and error to the gateway,
-//! keeps the terminal's mode and size right, shows the progress of a starting server, and ends as the gateway
-//! says: with the status of the remote process, or by its signal. For sftp, scp and rsync it becomes the program that
-//! serves them, if the gateway says that this host has the files; otherwise they are served in the user's server like
-//! any other command.
+//! It holds no secret and moves no bytes. It hands its standard input, output and error to the
+//! gateway, keeps the terminal's mode and size right, shows the progress of a starting server, and
+//! ends as the gateway says: with the status of the remote process, or by its signal.
+//!
+//! For sftp, scp and rsync it becomes the program that serves them, if the gateway says that this
+//! host has the files. Otherwise the user's server serves them like any other command.
 
 mod conversation;
 mod descriptors;
@@ -28,26 +30,26 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use wire::session::FileTool;
 
-/// Status of a session that was refused for what it asked.
+/// Exit status of a channel that was refused for what it asked.
 const REFUSED: u8 = 1;
-/// Status of a session that broke: as ssh(1) reports its own failures.
+/// Exit status of a channel that broke, as ssh(1) reports its own failures.
 const BROKEN: u8 = 255;
 
-/// How a session ends.
+/// How a channel ends.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     /// With a status.
     Exit {
         /// For sshd.
         status: u8,
-        /// For the user, two lines; nothing after a clean end.
+        /// For the user, two lines; `None` after a clean end.
         message: Option<String>,
     },
     /// By a signal.
     Killed {
         /// Its name without SIG.
         signal: String,
-        /// As in [`End::Exit`].
+        /// For the user, two lines; `None` after a clean end.
         message: Option<String>,
     },
 }
@@ -68,10 +70,10 @@ fn main() {
     std::process::exit(run().into());
 }
 
-/// Runs the session and returns its exit status, or ends by a signal as the remote process did.
+/// Serves the channel. Returns its exit status, or ends by a signal as the remote process did.
 fn run() -> u8 {
-    // Users may share a uid: nobody else's process is to trace this one or read its memory. And nothing that it becomes is
-    // to do what neither it nor a file server does.
+    // Users may share a uid: other processes of this uid must not trace this one or read its
+    // memory. And whatever it becomes may do only what it or a file server does.
     if let Err(e) = process::harden().and_then(|()| sandbox::confine_session()) {
         complain(&Broken::from(e).to_string());
         return BROKEN;
@@ -97,7 +99,7 @@ fn run() -> u8 {
 
 fn serve(route: Route, command: &[u8]) -> Result<End, End> {
     let gateway = Gateway::connect()?;
-    // sshd sets it, whatever a client has sent.
+    // sshd sets it, whatever the client has sent.
     let user = std::env::var_os("USER").map(OsStringExt::into_vec).unwrap_or_default();
     let of_files = transfer::own_home(command, &user);
     let (gateway, job) = match route {
@@ -112,7 +114,8 @@ fn serve(route: Route, command: &[u8]) -> Result<End, End> {
     Ok(conversation::run(&gateway, job, terminal)?)
 }
 
-/// Tells the user. A client that has gone is no reason to panic, as `eprintln!` would.
+/// Writes a message for the user. A client that is gone must not cause a panic, as `eprintln!`
+/// would.
 fn complain(text: &str) {
     let _ = descriptors::write_all(std::io::stderr().as_fd(), format!("{text}\n").as_bytes());
 }

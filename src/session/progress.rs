@@ -1,25 +1,25 @@
-//! What the user is told while the server starts.
+//! The line that tells the user how the start of the server goes.
 
 use std::time::{Duration, Instant};
 
-/// Nothing is shown of a start that takes less than this.
+/// A start shorter than this shows nothing.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Takes the progress line away before the terminal is handed over or a message is shown.
+/// Removes the progress line before the terminal is handed over or a message is shown.
 const ERASE: &str = "\r\x1b[K";
 
-/// How it is shown.
+/// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// On a terminal: one line that rewrites itself.
+    /// On a terminal: one line that is rewritten.
     Rewritten,
-    /// Without one: a line for each news.
+    /// Without a terminal: one line for each message.
     Lines,
     /// Not at all.
     Silent,
 }
 
-/// The news of a starting server, and what has been shown of them.
+/// The progress of a starting server, and what of it is on the screen.
 pub struct Waiting {
     style: Style,
     since: Instant,
@@ -29,26 +29,27 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Since `now`.
+    /// Begins at `now`.
     pub fn new(style: Style, now: Instant) -> Self {
         Self { style, since: now, latest: String::new(), changed: false, shown: false }
     }
 
-    /// Takes news; `message` is printable already.
+    /// Takes a message, which is printable already.
     pub fn heard(&mut self, percent: Option<u8>, message: &str) {
         let text = text(percent, message);
         self.changed |= text != self.latest && self.style != Style::Silent;
         self.latest = text;
     }
 
-    /// How long until there is something to show; `None` when nothing is waiting to be shown.
+    /// How long until there is something to show; `None` if nothing waits to be shown.
     pub fn due(&self, now: Instant) -> Option<Duration> {
-        // A millisecond more than the quiet time, so that poll(2)'s rounding doesn't wake us early.
+        // One millisecond more than the quiet time, so that poll(2)'s rounding does not wake us
+        // early.
         let quiet = QUIET + Duration::from_millis(1);
         self.changed.then(|| quiet.saturating_sub(now.saturating_duration_since(self.since)))
     }
 
-    /// What is to be shown now, in a window that is `cols` wide.
+    /// What to show now, in a window of `cols` columns.
     pub fn show(&mut self, cols: u16, now: Instant) -> Option<String> {
         if !self.changed || now.saturating_duration_since(self.since) < QUIET {
             return None;
@@ -61,7 +62,7 @@ impl Waiting {
         }
     }
 
-    /// The wait is over, nothing more will be shown: what takes away what was.
+    /// Ends the wait: what removes the line, if one is shown.
     pub fn end(&mut self) -> Option<&'static str> {
         (self.changed, self.latest) = (false, String::new());
         let shown = std::mem::take(&mut self.shown);
@@ -75,7 +76,7 @@ fn text(percent: Option<u8>, message: &str) -> String {
     format!("Starting your server:{percent}{gap}{message}")
 }
 
-/// The line stays shorter than the window, because a wrapped line could not be rewritten with a carriage return.
+/// Keeps the line shorter than the window: a carriage return cannot rewrite a wrapped line.
 fn rewritten(text: &str, cols: u16) -> String {
     let room = usize::from(cols).saturating_sub(1);
     let shown: String = if text.chars().count() > room {

@@ -1,22 +1,24 @@
-//! What a session asks for, and what it gets: a pure decision.
+//! What a channel asks for, and who serves it. Pure.
 
 use super::transfer;
 use wire::session::FileTool;
 
-/// What is to be done for a session.
+/// What a channel gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// A login shell in the user's server.
     Shell,
     /// A command in the user's server.
     Exec,
-    /// Files: the gateway knows whether a program in the jail serves them, or the user's server.
+    /// Files: the gateway knows whether a program in the jail or the user's server serves them.
     Files(FileTool),
 }
 
-/// Decides from `SSH_ORIGINAL_COMMAND` (absent for a shell; sshd puts a subsystem's configured command line
-/// there, see `ForceCommand` in `sshd_config(5)`). Whether the client has asked for a terminal makes no difference, as
-/// with sshd itself: `ssh -t -s alice@bastion sftp`.
+/// Decides by `SSH_ORIGINAL_COMMAND`.
+///
+/// It is absent for a shell; for a subsystem sshd puts the configured command line there
+/// (`ForceCommand` in sshd_config(5)). Whether the client has asked for a terminal makes no
+/// difference, as with sshd itself: `ssh -t -s alice@bastion sftp`.
 #[must_use]
 pub fn route(command: Option<&[u8]>) -> Route {
     match command {
@@ -26,8 +28,9 @@ pub fn route(command: Option<&[u8]>) -> Route {
     }
 }
 
-/// The sftp subsystem as Debian or an administrator configures it, with arguments or without: ours come from our own
-/// configuration. `ssh alice@bastion /usr/lib/openssh/sftp-server` cannot be told from it, and is as good.
+/// True for the sftp subsystem as Debian or an administrator configures it, with or without
+/// arguments: we use those of our own configuration. `ssh alice@bastion
+/// /usr/lib/openssh/sftp-server` looks the same, and is served the same.
 fn is_sftp(command: &[u8]) -> bool {
     let first = command.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     first == b"internal-sftp" || first.starts_with(b"/") && first.ends_with(b"/sftp-server")

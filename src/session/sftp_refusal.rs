@@ -1,9 +1,9 @@
 //! Tells an sftp client why there are no files.
 //!
-//! sshd throws away what a subsystem writes to its standard error, so that a client would only say "Connection closed".
-//! Therefore the refusal speaks the client's protocol (draft-ietf-secsh-filexfer-02, version 3, which all clients
-//! speak): it greets, and answers every request with a failure and the message. No request is ever granted, and
-//! no directory ever looks empty.
+//! sshd discards what a subsystem writes to standard error, so a client would only say "Connection
+//! closed". So the refusal speaks the client's protocol (draft-ietf-secsh-filexfer-02, version 3,
+//! which all clients speak): it greets, and answers every request with a failure and the message.
+//! It grants no request, and no directory ever looks empty.
 
 use super::descriptors::write_all;
 use nix::errno::Errno;
@@ -12,26 +12,29 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// How long a client may take to greet: all do so at once.
+/// How long a client may take to greet; all greet at once.
 const GREETING: Duration = Duration::from_secs(5);
-/// How long a client is answered after that.
+/// How long a client is answered after its greeting.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many of its requests are.
+/// How many requests of a client are answered.
 const MAX_REQUESTS: u32 = 1000;
-/// Longest packet taken, in bytes: OpenSSH's own limit.
+/// Longest packet accepted, in bytes: OpenSSH's own limit.
 const MAX_PACKET: usize = 256 * 1024;
 
 const INIT: u8 = 1;
 const VERSION: u8 = 2;
 const STATUS: u8 = 101;
-/// The version of the protocol.
+/// Version of the protocol.
 const THREE: u32 = 3;
 /// `SSH_FX_FAILURE`
 const FAILURE: u32 = 4;
 
-/// Answers on standard output what comes on standard input, until the client has gone, or has had enough time. Somebody
-/// at a terminal has read the message, and speaks no such protocol. Nor is anybody answered who has been greeted by a
-/// server before, which has now failed: an answer might end up in the middle of one of its own.
+/// Answers on standard output what arrives on standard input, until the client is gone or has had
+/// enough time.
+///
+/// Somebody at a terminal has read the message and speaks no such protocol. A client that a server
+/// greeted before that server failed gets no answer either: it might end up in the middle of one of
+/// the server's own.
 pub fn refuse(message: &str) {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     if stdin.is_terminal() {
@@ -68,13 +71,13 @@ pub fn refuse(message: &str) {
     }
 }
 
-/// Whether this is the start of what a client says first.
+/// True if this is the start of what a client says first.
 fn may_greet(pending: &[u8]) -> bool {
     pending.get(4).is_none_or(|kind| *kind == INIT)
 }
 
-/// Takes whole packets off the start of `pending` and answers each. `None`: this is no client of ours, or it has been
-/// answered often enough.
+/// Takes whole packets off the start of `pending` and answers each. `None`: this is not an sftp
+/// client, or it has been answered often enough.
 fn answers(pending: &mut Vec<u8>, message: &str, left: &mut u32) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     while let Some((head, rest)) = pending.split_first_chunk::<4>() {
@@ -88,7 +91,7 @@ fn answers(pending: &mut Vec<u8>, message: &str, left: &mut u32) -> Option<Vec<u
     Some(out)
 }
 
-/// The answer to one packet, without its length. `None`: it isn't one.
+/// The answer to one packet, without its length. `None` if it is not a packet.
 fn answer(packet: &[u8], message: &str) -> Option<Vec<u8>> {
     let (kind, rest) = packet.split_first()?;
     let body = if *kind == INIT {
@@ -102,7 +105,7 @@ fn answer(packet: &[u8], message: &str) -> Option<Vec<u8>> {
     string(&body)
 }
 
-/// Bytes with their length before them, as strings and packets are.
+/// Bytes after their length, as in strings and packets.
 fn string(bytes: &[u8]) -> Option<Vec<u8>> {
     Some([&u32::try_from(bytes.len()).ok()?.to_be_bytes()[..], bytes].concat())
 }
@@ -113,7 +116,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a client sends at first: INIT, and REALPATH of ".".
+    /// What a client sends first: INIT, and REALPATH of ".".
     const GREETING: &[u8] = b"\0\0\0\x05\x01\0\0\0\x03";
     const REALPATH: &[u8] = b"\0\0\0\x0a\x10\0\0\0\x07\0\0\0\x01.";
     const WELCOME: &[u8] = b"\0\0\0\x05\x02\0\0\0\x03";
@@ -158,7 +161,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes in: only greetings and failures go out.
+        /// Whatever comes in, only greetings and failures go out.
         #[test]
         fn nothing_is_granted(bytes in prop::collection::vec(prop_oneof![3 => 0u8..6, 1 => any::<u8>()], 0..60)) {
             let out = answers(&mut bytes.clone(), "no", &mut 99).unwrap_or_default();

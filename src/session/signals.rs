@@ -1,4 +1,4 @@
-//! Signals: those that a session passes on to the process, and those that it ends by.
+//! Signals that the session program passes on to the remote process, and signals that it ends by.
 
 use host::sys::process;
 use nix::sys::signal::{SigSet, Signal};
@@ -6,7 +6,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What a session passes on, by the names of RFC 4254, section 6.9.
+/// The signals that are passed on, by their names in RFC 4254, section 6.9.
 const FORWARDED: [(Signal, &str); 5] = [
     (Signal::SIGINT, "INT"),
     (Signal::SIGTERM, "TERM"),
@@ -15,7 +15,7 @@ const FORWARDED: [(Signal, &str); 5] = [
     (Signal::SIGUSR2, "USR2"),
 ];
 
-/// What ends a process unless it is caught (signal(7)), real-time signals apart.
+/// The signals that end a process unless it catches them (signal(7)), except real-time signals.
 const FATAL: [(&str, Signal); 24] = [
     ("ABRT", Signal::SIGABRT),
     ("ALRM", Signal::SIGALRM),
@@ -43,23 +43,25 @@ const FATAL: [(&str, Signal); 24] = [
     ("STKFLT", Signal::SIGSTKFLT),
 ];
 
-/// What a signal means here.
+/// What a signal means to the session program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
     /// SIGWINCH: the window may have another size.
     Resized,
-    /// The process is to have it.
+    /// A signal for the remote process.
     Forward(&'static str),
 }
 
-/// Signals as something to read: from here on they interrupt nothing, and none is lost between two looks.
+/// Signals as something to read: they interrupt nothing from here on, and none is lost between two
+/// reads.
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks them and opens the descriptor. A process that is executed later would find them blocked.
+    /// Blocks the signals and opens the descriptor. A program that is executed later would inherit
+    /// the block.
     ///
     /// # Errors
-    /// The system's.
+    /// signalfd(2) or sigprocmask(2) fails.
     pub fn new() -> io::Result<Self> {
         let mut wanted = SigSet::empty();
         wanted.add(Signal::SIGWINCH);
@@ -70,7 +72,7 @@ impl Signals {
         Ok(Self(SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
     }
 
-    /// The next one that has come.
+    /// The next signal that has arrived.
     pub fn next(&self) -> Option<Heard> {
         loop {
             let number = self.0.read_signal().ok()??.ssi_signo;
@@ -91,13 +93,14 @@ impl AsFd for Signals {
     }
 }
 
-/// The signal to die of, by its name without SIG. None for one that would stop this process, or do nothing.
+/// The signal to die of, by its name without SIG. `None` for a signal that would stop this process
+/// or do nothing.
 fn fatal(name: &str) -> Option<Signal> {
     FATAL.iter().find(|(known, _)| *known == name).map(|(_, signal)| *signal)
 }
 
-/// Ends this process as the remote one has ended, so that sshd tells the client; without a core file, as
-/// [`process::harden`] has settled. Returns when there is no such end.
+/// Ends this process as the remote one has ended, so that sshd tells the client.
+/// [`process::harden`] has ruled out a core file. Returns if no such signal exists.
 pub fn die_of(name: &str) {
     if let Some(signal) = fatal(name) {
         let _ = process::die_of(signal);
@@ -147,7 +150,7 @@ mod tests {
         {
             assert_eq!(fatal(name), None, "{name}");
         }
-        // Every signal that isn't in the list would not end us.
+        // No signal outside the list would end us.
         let harmless = Signal::iterator().filter(|signal| !FATAL.iter().any(|(_, known)| known == signal));
         let names: Vec<_> = harmless.map(Signal::as_str).collect();
         assert_eq!(
