@@ -15,16 +15,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what is wrong with the configuration, with this host, and with the way to the hub, and how to mend it.
+    /// Say what is wrong with the configuration, with this host, and with the way to the hub, and
+    /// how to mend it.
     Check {
-        /// Follow the login of this user through every part; asks for a token to try, empty for none.
+        /// Follow the login of this user through every part; asks for a token to try, empty for
+        /// none.
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
         /// Print one JSON object instead of lines.
         #[arg(long)]
         json: bool,
     },
-    /// Show live sessions, and the homes of hub users on this host: their owners, what they use and what they may use.
+    /// Show live sessions, and the homes of hub users on this host: their owners, what they use and
+    /// what they may use.
     Status {
         /// Only the homes of these users, and no sessions.
         #[arg(value_name = "USER", conflicts_with_all = ["sessions", "json", "watch"])]
@@ -54,7 +57,8 @@ enum Command {
         #[arg(long)]
         textfile: bool,
     },
-    /// Serve one SSH connection; the PAM module runs this as root, with the request on standard input.
+    /// Serve one SSH connection; the PAM module runs this as root, with the request on standard
+    /// input.
     #[command(hide = true)]
     Gateway {
         /// The user has shown a key to sshd, and no token: the hub is asked for one.

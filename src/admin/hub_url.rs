@@ -1,5 +1,5 @@
-//! `jupyterhub-openssh hub-url`: what the package's question at installation needs. The address is shown, tried, or
-//! written into the configuration.
+//! `jupyterhub-openssh hub-url`: what the package's question at installation needs. The address is
+//! shown, tried, or written into the configuration.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -22,7 +22,8 @@ pub enum Request<'a> {
     Set(&'a str),
 }
 
-/// Does what is asked for. The exit status is 0, or 1 with two lines on standard error: what is wrong, and what to do.
+/// Does what is asked for. The exit status is 0, or 1 with two lines on standard error: what is
+/// wrong, and what to do.
 #[must_use]
 pub fn run(request: &Request<'_>) -> u8 {
     let done = match request {
@@ -51,8 +52,8 @@ fn parsed(text: &str) -> Result<HubUrl, ConfigError> {
     HubUrl::parse(text).map_err(|error| ConfigError::new(error.problem, error.remedy))
 }
 
-/// Writes the address into the file, which is replaced as a whole and keeps its permissions. A file that has the address
-/// already is not touched.
+/// Writes the address into the file, which is replaced as a whole and keeps its permissions. A file
+/// that has the address already is not touched.
 fn set(path: &Path, owner: u32, url: &HubUrl) -> Result<(), ConfigError> {
     let before = Config::read_text(path, owner)?;
     let after = host::config::with_hub_url(&before, url, path)?;

@@ -1,7 +1,7 @@
 //! Root asks a gateway how its connection is, or ends it.
 //!
-//! The gateway listens on an abstract socket (`SOCK_SEQPACKET`) and hears root only. One packet is one message, in JSON of
-//! at most [`crate::MAX_MESSAGE`] bytes; one question gets one answer.
+//! The gateway listens on an abstract socket (`SOCK_SEQPACKET`) and hears root only. One packet is
+//! one message, in JSON of at most [`crate::MAX_MESSAGE`] bytes; one question gets one answer.
 
 use serde::{Deserialize, Serialize};
 

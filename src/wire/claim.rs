@@ -1,13 +1,14 @@
 //! The jail takes a gateway over for the connection that sshd has granted.
 //!
-//! The gateway listens on an abstract socket (`SOCK_SEQPACKET`) and hears root only, or its own uid where sshd runs without
-//! root. The jail sends a [`ClaimRequest`], gets a [`ClaimReply`] and sends a [`JailReport`], each one packet of JSON of at
-//! most [`crate::MAX_MESSAGE`] bytes. It keeps the connection until sshd has ended; its end is the gateway's.
+//! The gateway listens on an abstract socket (`SOCK_SEQPACKET`) and hears root only, or its own uid
+//! where sshd runs without root. The jail sends a [`ClaimRequest`], gets a [`ClaimReply`] and sends
+//! a [`JailReport`], each one packet of JSON of at most [`crate::MAX_MESSAGE`] bytes. It keeps the
+//! connection until sshd has ended; its end is the gateway's.
 
 use serde::{Deserialize, Serialize};
 
-/// The jail's first message to the gateway. Two descriptors come with it: the listener of the session socket,
-/// and the datagram socket that is `/dev/log` in the jail.
+/// The jail's first message to the gateway. Two descriptors come with it: the listener of the
+/// session socket, and the datagram socket that is `/dev/log` in the jail.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
@@ -23,7 +24,8 @@ pub struct ClaimRequest {
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimReply {
-    /// The gateway serves this session until the claim connection closes. It waits for a [`JailReport`] first.
+    /// The gateway serves this session until the claim connection closes. It waits for a
+    /// [`JailReport`] first.
     Claimed {
         /// Of the hub's groups that `[[shares]]` names, those that the user is a member of.
         groups: Vec<String>,

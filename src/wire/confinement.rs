@@ -16,7 +16,8 @@ use common::LoginName;
 use common::text::one_line;
 use std::fmt::Write;
 
-/// Longest request, in bytes: up to 65536 groups are possible, hundreds happen. It must fit into a pipe.
+/// Longest request, in bytes: up to 65536 groups are possible, hundreds happen. It must fit into a
+/// pipe.
 pub const MAX_REQUEST: usize = 4096;
 /// Longest answer, in bytes, so that it fits into what the PAM module reads.
 const MAX_ANSWER: usize = 1800;
@@ -59,7 +60,8 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The request as it is sent, of a login name as typed; `None` if the user has too many groups for one.
+/// The request as it is sent, of a login name as typed; `None` if the user has too many groups for
+/// one.
 #[must_use]
 pub fn request(user: &str, groups: &[u32], host: &str, connection: Option<&str>) -> Option<String> {
     let groups = groups.iter().map(u32::to_string).collect::<Vec<_>>().join(",");

@@ -1,4 +1,5 @@
-//! The handle of a gateway: where it listens, and the secret that it wants to hear there. Never the token.
+//! The handle of a gateway: where it listens, and the secret that it wants to hear there. Never the
+//! token.
 //!
 //! PAM carries it from `authenticate` to `open_session`.
 
@@ -29,8 +30,9 @@ fn is_hex(text: &str) -> bool {
 pub struct Handle(Zeroizing<String>);
 
 impl Handle {
-    /// Makes one of random bytes. It begins with `session` if that has the shape of a [`Self::session_id`]: the PAM module
-    /// has chosen it for the log. What is random is enough without these digits.
+    /// Makes one of random bytes. It begins with `session` if that has the shape of a
+    /// [`Self::session_id`]: the PAM module has chosen it for the log. What is random is enough
+    /// without these digits.
     #[must_use]
     pub fn new(random: &[u8; HALF], session: Option<&str>) -> Self {
         let mut text = Zeroizing::new(String::with_capacity(2 * HALF));
@@ -50,8 +52,8 @@ impl Handle {
         (text.len() == 2 * HALF && is_hex(text)).then(|| Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// The first half, by which the gateway's sockets are found. No secret: everyone on the host can read it in
-    /// /proc/net/unix.
+    /// The first half, by which the gateway's sockets are found. No secret: everyone on the host
+    /// can read it in /proc/net/unix.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0[..HALF]
@@ -63,8 +65,8 @@ impl Handle {
         &self.0
     }
 
-    /// The abstract socket's name (unix(7)). Everyone on the host can read it in /proc/net/unix, hence
-    /// the secret and the check of the caller's uid.
+    /// The abstract socket's name (unix(7)). Everyone on the host can read it in /proc/net/unix,
+    /// hence the secret and the check of the caller's uid.
     #[must_use]
     pub fn socket_name(&self) -> Vec<u8> {
         format!("{GATEWAY_SOCKET_PREFIX}{}", &self.0[..HALF]).into_bytes()

@@ -1,6 +1,7 @@
 //! The PAM module asks the jail's program to build a jail.
 //!
-//! The request is the first part of standard input; it ends with an empty line. The answer is one line on standard output:
+//! The request is the first part of standard input; it ends with an empty line. The answer is one
+//! line on standard output:
 //!
 //! ```text
 //! user alice              ready PID
@@ -10,8 +11,9 @@
 //! sshd 4711
 //! ```
 //!
-//! After `ready` the module joins the namespaces of process PID, and after `none` (a bastion without root) it tells the
-//! session program NAME. Then it says [`JOINED`]; if that doesn't come, the program tears everything down.
+//! After `ready` the module joins the namespaces of process PID, and after `none` (a bastion
+//! without root) it tells the session program NAME. Then it says [`JOINED`]; if that doesn't come,
+//! the program tears everything down.
 
 use crate::handle::{self, Handle};
 use crate::lines::{self, Malformed};
@@ -32,7 +34,8 @@ pub const JOINED: &str = "joined";
 pub struct Request {
     /// The login name.
     pub user: LoginName,
-    /// Uid and gid of the connection, as sshd's own look-up gave them, within the rules for hub users.
+    /// Uid and gid of the connection, as sshd's own look-up gave them, within the rules for hub
+    /// users.
     pub ids: Ids,
     /// The sshd process that opens the session.
     pub sshd: i32,
@@ -61,7 +64,8 @@ impl Request {
     }
 }
 
-/// The request as it is sent, with the empty line at its end. The ids are what sshd's look-up gave: the jail checks them.
+/// The request as it is sent, with the empty line at its end. The ids are what sshd's look-up gave:
+/// the jail checks them.
 #[must_use]
 pub fn request(user: &LoginName, handle: &Handle, uid: u32, gid: u32, sshd: u32) -> Zeroizing<String> {
     Zeroizing::new(format!("user {user}\nhandle {}\nuid {uid}\ngid {gid}\nsshd {sshd}\n\n", handle.as_str()))
@@ -78,7 +82,8 @@ fn number<T: FromStr>(text: &str) -> Option<T> {
 pub enum Answer {
     /// The jail is built; this is the pid of its first process.
     Ready(i32),
-    /// There is none, since sshd runs without root: the gateway's name, at which its socket for sessions is found.
+    /// There is none, since sshd runs without root: the gateway's name, at which its socket for
+    /// sessions is found.
     None(String),
     /// There is none: why, for the log.
     Failed(String),

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 /// What stands before a token.
 const TOKEN: &[u8] = b"token ";
 
-/// A login that is not granted. `for_user` has two lines: what happened, what to do; `for_log` has one.
+/// A login that is not granted. `for_user` has two lines: what happened, what to do; `for_log` has
+/// one.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Denied {
     /// The hub says no, or the request can't be right.
@@ -61,7 +62,8 @@ pub fn refusal(denied: &Denied) -> Vec<u8> {
     if message.is_empty() || message.len() > MAX_MESSAGE { b"{}".to_vec() } else { message }
 }
 
-/// Reads a packet: the text after `token `, whose shape is still to be checked, or the refusal. `None` if it is neither.
+/// Reads a packet: the text after `token `, whose shape is still to be checked, or the refusal.
+/// `None` if it is neither.
 #[must_use]
 pub fn parse(message: &[u8]) -> Option<Result<&str, Denied>> {
     match message.strip_prefix(TOKEN) {

@@ -11,8 +11,9 @@
 //! | [`keeper`] | the keeper to its gateway: the token, or why there is none | bytes, JSON |
 //! | [`handle`] | the gateway's address and secret, which PAM carries from one call to the next | text |
 //!
-//! Everything here is pure: no file, no socket, no clock. The modules with JSON need the feature `json`, which the PAM
-//! module does without. `docs/wire.md` describes each message, who may send it, and what happens to one that is wrong.
+//! Everything here is pure: no file, no socket, no clock. The modules with JSON need the feature
+//! `json`, which the PAM module does without. `docs/wire.md` describes each message, who may send
+//! it, and what happens to one that is wrong.
 
 #[cfg(feature = "json")]
 pub mod admin;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Why a message is none. Names the part that is wrong and never repeats its value, which may be a secret.
+/// Why a message is none. Names the part that is wrong and never repeats its value, which may be a
+/// secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub(crate) &'static str);
 
@@ -25,7 +26,8 @@ pub(crate) fn values<'a, const N: usize>(text: &'a [u8], keys: [&str; N]) -> Res
     if lines.next().is_none() { Ok(values) } else { Err(Malformed("a line too many")) }
 }
 
-/// The one line of an answer as its first word and the rest; the line feed at its end may be missing.
+/// The one line of an answer as its first word and the rest; the line feed at its end may be
+/// missing.
 pub(crate) fn answer(line: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(line).ok()?;
     text.trim_end_matches('\n').split_once(' ')

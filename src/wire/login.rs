@@ -61,8 +61,8 @@ impl<'a> Request<'a> {
         if self.token.is_some() { By::Token } else { By::Key }
     }
 
-    /// The request as it is sent. Its memory is wiped when dropped, and has its final size from the start: growing would
-    /// leave copies of the token behind.
+    /// The request as it is sent. Its memory is wiped when dropped, and has its final size from the
+    /// start: growing would leave copies of the token behind.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let token = self.token.map_or(["", ""], |token| ["\ntoken ", token]);

@@ -1,14 +1,15 @@
 //! The session program asks the gateway for a terminal, a command, or files.
 //!
-//! The gateway listens on a `SOCK_SEQPACKET` socket in the jail and hears the uid of the connection only. One packet is one
-//! message, in JSON of at most [`crate::MAX_MESSAGE`] bytes; anything else ends the connection. The program hands over its
-//! standard input, output and error (SCM_RIGHTS) with the request, and the gateway moves the bytes itself.
+//! The gateway listens on a `SOCK_SEQPACKET` socket in the jail and hears the uid of the connection
+//! only. One packet is one message, in JSON of at most [`crate::MAX_MESSAGE`] bytes; anything else
+//! ends the connection. The program hands over its standard input, output and error (SCM_RIGHTS)
+//! with the request, and the gateway moves the bytes itself.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Longest command in bytes: what one string of an environment may have (execve(2), MAX_ARG_STRLEN), in which
-/// sshd hands it to the session.
+/// Longest command in bytes: what one string of an environment may have (execve(2),
+/// MAX_ARG_STRLEN), in which sshd hands it to the session.
 pub const MAX_COMMAND: usize = 128 * 1024;
 
 /// What serves files in the jail: programs of the distribution.
@@ -49,10 +50,12 @@ pub enum SessionRequest {
     Shell {
         /// None: the shell reads its standard input.
         tty: Option<Tty>,
-        /// TERM, SSH_CLIENT, SSH_CONNECTION and what the client has sent; the gateway validates each.
+        /// TERM, SSH_CLIENT, SSH_CONNECTION and what the client has sent; the gateway validates
+        /// each.
         environment: BTreeMap<String, String>,
     },
-    /// With three descriptors: run a command. Unless `length` is 0, the command follows as one packet of raw bytes.
+    /// With three descriptors: run a command. Unless `length` is 0, the command follows as one
+    /// packet of raw bytes.
     Exec {
         /// Its length in bytes, at most [`MAX_COMMAND`].
         length: u32,
@@ -112,8 +115,9 @@ pub enum SessionReply {
         /// The umask to set before.
         umask: u32,
     },
-    /// The answer to [`SessionRequest::Files`]: it is served in the user's server. Ask for [`SessionRequest::Sftp`], or
-    /// [`SessionRequest::Exec`] with the client's own words, on this connection.
+    /// The answer to [`SessionRequest::Files`]: it is served in the user's server. Ask for
+    /// [`SessionRequest::Sftp`], or [`SessionRequest::Exec`] with the client's own words, on this
+    /// connection.
     Elsewhere,
     /// The process has closed its standard error: so shall the session, without a terminal.
     ErrorEnded,

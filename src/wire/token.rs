@@ -1,6 +1,7 @@
 //! The shape of a token, which the PAM module checks before the gateway sees one.
 
-/// Longest token accepted, in bytes. The hub's own are 32 hex digits; administrators may set longer ones.
+/// Longest token accepted, in bytes. The hub's own are 32 hex digits; administrators may set longer
+/// ones.
 pub const MAX_TOKEN: usize = 512;
 
 /// Why a text is no token.
@@ -16,8 +17,8 @@ pub enum TokenShape {
 
 /// Checks that a text is 1 to [`MAX_TOKEN`] bytes of visible ASCII (0x21–0x7e).
 ///
-/// Everything else could break out of the HTTP header that a token travels in. So sshd's junk password for unknown users
-/// (it holds `\b\n\r\x7f`) is none either.
+/// Everything else could break out of the HTTP header that a token travels in. So sshd's junk
+/// password for unknown users (it holds `\b\n\r\x7f`) is none either.
 ///
 /// # Errors
 /// The rule that is broken.

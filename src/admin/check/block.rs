@@ -10,8 +10,8 @@ use host::confinement::text::matches;
 pub const TOPIC: &str = "sshd";
 pub use host::confinement::text::DROP_IN;
 
-/// What is wrong with what a hub user gets, when the block is in force. `login` is the one that is followed, if it is no local
-/// account's; `keys_on`: `[keys]` is switched on.
+/// What is wrong with what a hub user gets, when the block is in force. `login` is the one that is
+/// followed, if it is no local account's; `keys_on`: `[keys]` is switched on.
 #[must_use]
 pub fn hub_user(found: &Effective, login: Option<&str>, keys_on: bool, jail: Jail) -> Vec<Finding> {
     // With one of these broken each login is refused.
@@ -95,7 +95,8 @@ fn change(keyword: &str) -> String {
     )
 }
 
-/// How hub users may authenticate: by nothing else than a key and a token, and by one of these at least.
+/// How hub users may authenticate: by nothing else than a key and a token, and by one of these at
+/// least.
 fn methods(found: &Effective, keys_on: bool) -> Option<Finding> {
     const KEYWORD: &str = "authenticationmethods";
     let on = |keyword: &str| found.get(keyword) == "yes";
@@ -176,8 +177,8 @@ fn admission(found: &Effective, login: Option<&str>) -> Vec<Finding> {
     findings
 }
 
-/// A pattern that may be meant for a hub user with an @ in the name. To sshd it is one for a user and the host whom it
-/// comes from; that is an address, as sshd looks up no names (UseDNS).
+/// A pattern that may be meant for a hub user with an @ in the name. To sshd it is one for a user
+/// and the host whom it comes from; that is an address, as sshd looks up no names (UseDNS).
 fn at_a_host(keyword: &str, pattern: &str) -> Option<Finding> {
     let (user, host) = pattern.split_once('@')?;
     let is_name = host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains([':', '*', '?', '/']);

@@ -278,7 +278,8 @@ fn nonsense_is_read_without_harm() {
     assert!(!texts("\0\u{1}", false).is_empty());
 }
 
-/// The same where sshd isn't root's: it can do without a chroot only, and nothing but our program may run then.
+/// The same where sshd isn't root's: it can do without a chroot only, and nothing but our program
+/// may run then.
 #[test]
 fn without_a_jail_other_values_are_right() {
     let found = |text: &str| hub_user(&Effective::parse(text), None, false, Jail::None);

@@ -13,7 +13,8 @@ const DIRECTORY: &str = "/etc/ssh/sshd_config.d";
 /// Most files of the directory that are looked at.
 const MAX_FILES: usize = 200;
 
-/// Compares the files with the time at which sshd wrote its PID file: it does at each start and at each reload.
+/// Compares the files with the time at which sshd wrote its PID file: it does at each start and at
+/// each reload.
 pub fn check(pid_file: &str) -> Option<Finding> {
     let read_at = changed(Path::new(pid_file)).filter(|_| is_running(pid_file));
     match read_at {
@@ -60,7 +61,8 @@ fn changed(path: &Path) -> Option<i128> {
     let facts = fs::metadata(path).ok()?;
     let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
     let content = nanoseconds(facts.mtime(), facts.mtime_nsec());
-    // Moved here, or made readable: only the inode tells. A directory's inode changes with many things.
+    // Moved here, or made readable: only the inode tells. A directory's inode changes with many
+    // things.
     Some(if facts.is_dir() { content } else { content.max(nanoseconds(facts.ctime(), facts.ctime_nsec())) })
 }
 

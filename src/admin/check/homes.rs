@@ -300,7 +300,8 @@ fn writable_for_others(parent: &Parent<'_>) -> Option<Finding> {
     ))
 }
 
-/// Whether a home of this owner is the user's, as far as can be told; the name is that of the user, if that is known.
+/// Whether a home of this owner is the user's, as far as can be told; the name is that of the user,
+/// if that is known.
 fn belongs(rule: Rule, user: Option<&str>, uid: u32, gid: u32) -> bool {
     match rule {
         Rule::Home => Ids::new(uid, gid).is_ok(),

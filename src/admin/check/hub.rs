@@ -187,8 +187,8 @@ fn is_no_tls(why: &str) -> bool {
     .any(|text| why.contains(text))
 }
 
-/// OpenSSL's reason without the place in its source: `error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE:MORE`, and what may
-/// follow in brackets.
+/// OpenSSL's reason without the place in its source:
+/// `error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE:MORE`, and what may follow in brackets.
 fn reason(why: &str) -> String {
     let parts: Vec<&str> =
         why.strip_prefix("error:").map(|rest| rest.split(':').collect()).unwrap_or_default();
@@ -202,7 +202,8 @@ fn reason(why: &str) -> String {
     ::hub::text::printable(&text, 200)
 }
 
-/// Whether what answered is a JupyterHub that we work with; `GET /hub/api/` tells its version to everybody.
+/// Whether what answered is a JupyterHub that we work with; `GET /hub/api/` tells its version to
+/// everybody.
 fn identity(answer: &Answer, hub: &HubUrl, keys_on: bool) -> (Finding, bool) {
     let base = hub.base();
     let version = answer.object().and_then(|object| Some(object.get("version")?.as_str()?.to_owned()));
@@ -260,9 +261,10 @@ fn identity(answer: &Answer, hub: &HubUrl, keys_on: bool) -> (Finding, bool) {
     }
 }
 
-/// The hub's address, if the target of a redirect tells it. A JupyterHub that is asked outside of its base path redirects to
-/// `BASE/hub` and the path that it was asked for. Another host is none that anybody should be told to send tokens to, nor is
-/// the same one without TLS: over plain http whoever is in between can have said so.
+/// The hub's address, if the target of a redirect tells it. A JupyterHub that is asked outside of
+/// its base path redirects to `BASE/hub` and the path that it was asked for. Another host is none
+/// that anybody should be told to send tokens to, nor is the same one without TLS: over plain http
+/// whoever is in between can have said so.
 fn address_of(location: &str, asked: &HubUrl) -> Option<String> {
     let (scheme, rest) = asked.base().split_once("://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -1,4 +1,5 @@
-//! Is what the package installed there, and still whose it was: programs, system users, directories?
+//! Is what the package installed there, and still whose it was: programs, system users,
+//! directories?
 
 use super::Finding;
 use common::{paths, uid};
@@ -179,7 +180,8 @@ fn directory(path: &Path, root: u32) -> Option<Finding> {
     })
 }
 
-/// On the host it is empty: whatever is in it, is what a session would see if its jail were missing.
+/// On the host it is empty: whatever is in it, is what a session would see if its jail were
+/// missing.
 fn jail(path: &Path) -> Option<Finding> {
     let full = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
     let shown = path.display();

@@ -92,7 +92,8 @@ fn sources(keys: &Keys) -> String {
     words.collect::<Vec<_>>().join(", then ")
 }
 
-/// The administrator's directory: root's alone, and readable by all, because keys are looked up under each user's uid.
+/// The administrator's directory: root's alone, and readable by all, because keys are looked up
+/// under each user's uid.
 fn directory(keys: &Keys) -> Option<Finding> {
     let path = keys.directory.clone();
     ask(PATIENCE, move || look(&path, 0)).unwrap_or_else(|| {

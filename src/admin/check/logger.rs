@@ -1,4 +1,5 @@
-//! Does anybody take what is logged? Users are told little of why they are refused: the reason is in the log.
+//! Does anybody take what is logged? Users are told little of why they are refused: the reason is
+//! in the log.
 
 use super::Finding;
 use host::log::{Listening, listening};

@@ -1,4 +1,5 @@
-//! `jupyterhub-openssh check`: tells the administrator what is wrong with this bastion, and how to mend it.
+//! `jupyterhub-openssh check`: tells the administrator what is wrong with this bastion, and how to
+//! mend it.
 //!
 //! | file | concern |
 //! |---|---|
@@ -9,8 +10,9 @@
 //! | [`user`], [`token`], [`prompt`] | one login, followed through all of it |
 //! | [`run`] | a program of the system |
 //!
-//! Facts are gathered by few functions, each with a deadline, and judged by pure ones. What may never answer is asked in a
-//! child process, which is ended when its time is over; what comes from the network is read in one without privileges.
+//! Facts are gathered by few functions, each with a deadline, and judged by pure ones. What may
+//! never answer is asked in a child process, which is ended when its time is over; what comes from
+//! the network is read in one without privileges.
 
 mod answer;
 mod block;
@@ -57,9 +59,11 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a file system may take to answer: a file server that hangs must not hang the administrator too.
+/// How long a file system may take to answer: a file server that hangs must not hang the
+/// administrator too.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long the parts on this host, those of the hub, and a token may take; all together are less than 20 s.
+/// How long the parts on this host, those of the hub, and a token may take; all together are less
+/// than 20 s.
 const HOST_TIME: Duration = Duration::from_secs(7);
 const HUB_TIME: Duration = Duration::from_secs(7);
 const TOKEN_TIME: Duration = Duration::from_secs(4);
@@ -68,8 +72,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Longest answer of such a process, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Runs every check, says what was found, and returns the exit status: 0 when all is in order, 1 when something may be
-/// wrong or could not be found out, 2 when something is. `user` is a login to follow.
+/// Runs every check, says what was found, and returns the exit status: 0 when all is in order, 1
+/// when something may be wrong or could not be found out, 2 when something is. `user` is a login to
+/// follow.
 #[must_use]
 pub fn run(user: Option<&str>, json: bool) -> u8 {
     let mut shown = Shown { json, ..Shown::default() };
@@ -247,8 +252,8 @@ fn late(topic: &str, why: &str, remedy: &str) -> Finding {
     Finding::unknown(topic, format_args!("could not be found out: {why}"), remedy)
 }
 
-/// Does `work` in a child process, which can be ended whatever it waits for; as a user without privileges if one is named
-/// and this is root.
+/// Does `work` in a child process, which can be ended whatever it waits for; as a user without
+/// privileges if one is named and this is root.
 fn in_child(
     topic: &str,
     within: Duration,

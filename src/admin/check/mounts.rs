@@ -1,4 +1,5 @@
-//! How the file systems of homes and shares are mounted, where that can hurt. Pure but for reading the tables.
+//! How the file systems of homes and shares are mounted, where that can hurt. Pure but for reading
+//! the tables.
 
 use super::Finding;
 use super::nss::read;
@@ -15,8 +16,9 @@ pub fn check(root: &Path) -> Vec<Finding> {
     read("/proc/self/mounts").map_or_else(|_| Vec::new(), |mounts| judge(&mounts, root))
 }
 
-/// Whether what users put into `real`, a path without links, can be a setuid program or a device for this host's accounts:
-/// where no jail is, only the mount keeps it from being one. `what` names the directory's purpose.
+/// Whether what users put into `real`, a path without links, can be a setuid program or a device
+/// for this host's accounts: where no jail is, only the mount keeps it from being one. `what` names
+/// the directory's purpose.
 pub fn open_to_accounts(topic: &str, what: &str, real: &Path) -> Option<Finding> {
     let mounts = read("/proc/self/mounts").ok()?;
     let fstab = read("/etc/fstab").unwrap_or_default();
@@ -47,8 +49,8 @@ impl<'t> Mount<'t> {
         self.options.contains(&option)
     }
 
-    /// Neither setuid programs nor devices count there, or nobody can put any there. What an automounter brings is a mount of
-    /// its own.
+    /// Neither setuid programs nor devices count there, or nobody can put any there. What an
+    /// automounter brings is a mount of its own.
     fn is_closed(&self) -> bool {
         self.has("ro") || self.kind == "autofs" || (self.has("nosuid") && self.has("nodev"))
     }
@@ -71,8 +73,9 @@ fn judge_open(mounts: &str, fstab: &str, path: &Path) -> Option<(String, String)
     let (point, shown) = (mount.point.display(), path.display());
     let what = format!("{point} is mounted without nosuid,nodev");
     if path.starts_with(&mount.point) && path != mount.point {
-        // A directory of a larger file system, such as this host's own, which needs its setuid programs. It can be mounted on
-        // itself, but for what is mounted in it: that would be hidden.
+        // A directory of a larger file system, such as this host's own, which needs its setuid
+        // programs. It can be mounted on itself, but for what is mounted in it: that would be
+        // hidden.
         let line = escaped(&shown.to_string());
         return Some((
             format!("{shown} is on {point}, which is mounted without nosuid,nodev"),

@@ -75,7 +75,8 @@ pub fn check(name: &str) -> Vec<Finding> {
     findings
 }
 
-/// The lines of a service in their order, inclusions resolved as in pam.conf(5). `fetch` gives the text of a file.
+/// The lines of a service in their order, inclusions resolved as in pam.conf(5). `fetch` gives the
+/// text of a file.
 fn stack(name: &str, fetch: &dyn Fn(&str) -> Result<String, String>) -> Result<Vec<Line>, String> {
     let mut lines = Vec::new();
     collect(name, None, fetch, 0, &mut lines)?;
@@ -148,7 +149,8 @@ fn judge_kind(lines: &[&Line], kind: Kind, service: &str) -> Option<Finding> {
         return Some(Finding::error(TOPIC, what, REMEDY));
     };
     let (line, before) = (lines.get(at)?, lines.get(..at)?);
-    // They would ask for a password of their own, refuse whom they don't know, or start what hub users may not have.
+    // They would ask for a password of their own, refuse whom they don't know, or start what hub
+    // users may not have.
     let rivals: &[&str] = match kind {
         Kind::Auth | Kind::Account => {
             &["pam_unix.so", "pam_deny.so", "pam_sss.so", "pam_ldap.so", "pam_krb5.so", "pam_winbind.so"]

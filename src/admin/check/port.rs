@@ -1,9 +1,9 @@
-//! What is behind a port that is not what the configuration says: another protocol, or the hub's own port, through which no
-//! user's server can be reached.
+//! What is behind a port that is not what the configuration says: another protocol, or the hub's
+//! own port, through which no user's server can be reached.
 //!
-//! The hub listens twice: its proxy is what users open in their browser, and passes on what is theirs; the hub itself (port
-//! 8081 by default) answers the proxy and the servers. Its API is the same at both, but whatever else it is asked for there, it
-//! redirects to a path of its own.
+//! The hub listens twice: its proxy is what users open in their browser, and passes on what is
+//! theirs; the hub itself (port 8081 by default) answers the proxy and the servers. Its API is the
+//! same at both, but whatever else it is asked for there, it redirects to a path of its own.
 
 use super::Finding;
 use super::answer::Answer;
@@ -37,7 +37,8 @@ pub enum Speaks {
     Other,
 }
 
-/// Asks the port of an address that says `http` whether it speaks TLS, and one of `https` whether it doesn't.
+/// Asks the port of an address that says `http` whether it speaks TLS, and one of `https` whether
+/// it doesn't.
 pub fn speaks(hub: &HubUrl) -> Speaks {
     let said = greeting(hub).unwrap_or_default();
     match told(&said) {
@@ -48,7 +49,8 @@ pub fn speaks(hub: &HubUrl) -> Speaks {
     }
 }
 
-/// The first that comes after a request without TLS. Servers of SSH and mail speak first, whatever they are told.
+/// The first that comes after a request without TLS. Servers of SSH and mail speak first, whatever
+/// they are told.
 fn greeting(hub: &HubUrl) -> Option<Vec<u8>> {
     let mut stream = connect_stream(&other_scheme(hub, "http"), None, Instant::now() + PATIENCE).ok()?;
     let request = format!("GET {}/hub/api/ HTTP/1.0\r\nHost: {}\r\n\r\n", hub.path(), hub.host());
@@ -117,8 +119,9 @@ pub fn another_protocol(speaks: &Speaks, hub: &HubUrl) -> Option<Finding> {
     }
 }
 
-/// Whether what answers is the hub itself, without its proxy. Two signs are needed, both the hub's alone: it redirects a path
-/// outside of its own, and no proxy of HTTP stands in between, as Tornado's answer to nonsense has no header at all.
+/// Whether what answers is the hub itself, without its proxy. Two signs are needed, both the hub's
+/// alone: it redirects a path outside of its own, and no proxy of HTTP stands in between, as
+/// Tornado's answer to nonsense has no header at all.
 pub fn without_proxy(probe: &Probe<'_>, hub: &HubUrl) -> Option<Finding> {
     let redirected = probe.get_at_root(HEALTH, PATIENCE).is_ok_and(|answer| is_hubs_redirect(&answer));
     let itself = || is_tornados(&probe.raw(b"GET\r\n\r\n", PATIENCE));

@@ -1,5 +1,6 @@
-//! One HTTP request to the hub's address, in which each step can fail with a name of its own: the lookup, the connection,
-//! TLS, the answer. Written by hand, because a WebSocket's request that gets another answer than 101 has to be seen whole.
+//! One HTTP request to the hub's address, in which each step can fail with a name of its own: the
+//! lookup, the connection, TLS, the answer. Written by hand, because a WebSocket's request that
+//! gets another answer than 101 has to be seen whole.
 
 use super::answer::Answer;
 use common::HubUrl;
@@ -46,8 +47,8 @@ impl<'a> Probe<'a> {
         Ok(Self { hub, tls })
     }
 
-    /// Sends a request for `path`, which follows the hub's base path, and reads the answer. `more` are further header
-    /// lines, each with its end.
+    /// Sends a request for `path`, which follows the hub's base path, and reads the answer. `more`
+    /// are further header lines, each with its end.
     pub fn ask(
         &self,
         method: &str,
@@ -64,7 +65,8 @@ impl<'a> Probe<'a> {
         self.exchange(&self.request("GET", "", path, "Connection: close\r\n", None), within)
     }
 
-    /// Sends `bytes`, whatever they are, and gives all that comes until the other side closes, or has sent enough.
+    /// Sends `bytes`, whatever they are, and gives all that comes until the other side closes, or
+    /// has sent enough.
     pub fn raw(&self, bytes: &[u8], within: Duration) -> Result<Vec<u8>, Failure> {
         let mut stream = self.connect(within)?;
         let _ = stream.write_all(bytes).and_then(|()| stream.flush());

@@ -40,7 +40,8 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What is wrong with a share. It is opened as the jail opens it: with O_PATH, which needs no permission to read.
+/// What is wrong with a share. It is opened as the jail opens it: with O_PATH, which needs no
+/// permission to read.
 fn look(share: &Share) -> Option<Finding> {
     let fault = match open_share(&share.source, None) {
         // It is reached without links.

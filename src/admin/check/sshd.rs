@@ -1,5 +1,5 @@
-//! Does sshd confine hub users, and nobody else? It is asked itself, with `sshd -T -C user=…`: the Match block is looked up
-//! in sshd's own process, where the NSS module answers.
+//! Does sshd confine hub users, and nobody else? It is asked itself, with `sshd -T -C user=…`: the
+//! Match block is looked up in sshd's own process, where the NSS module answers.
 
 use super::Finding;
 use super::block::{DROP_IN, Effective, TOPIC, hub_user};
@@ -14,16 +14,18 @@ use std::path::Path;
 use std::time::Duration;
 
 const SSHD: &str = "/usr/sbin/sshd";
-/// How long one run may take: it reads a few files, and the NSS module a home's owner within a second.
+/// How long one run may take: it reads a few files, and the NSS module a home's owner within a
+/// second.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A user whom nobody has: the NSS module answers for every name.
 const SOMEBODY: &str = "jupyterhub-openssh-check";
 
-/// Asks sshd about a hub user (`user`, or a made-up one) and about a local account. The second value is the PAM service.
-/// `keys_on` is nothing where the configuration is broken.
+/// Asks sshd about a hub user (`user`, or a made-up one) and about a local account. The second
+/// value is the PAM service. `keys_on` is nothing where the configuration is broken.
 pub fn check(user: Option<&str>, keys_on: Option<bool>) -> (Vec<Finding>, String) {
     let mut findings: Vec<Finding> = refused(Path::new(DROP_IN)).into_iter().collect();
-    // A local account of that name is none of ours; that there is one is told under the topic of the user.
+    // A local account of that name is none of ours; that there is one is told under the topic of
+    // the user.
     let login = user.filter(|name| !matches!(User::from_name(name), Ok(Some(_))));
     let user = login.unwrap_or(SOMEBODY);
     let found = match effective(user) {
@@ -119,8 +121,8 @@ fn refused(drop_in: &Path) -> Option<Finding> {
     })
 }
 
-/// Why the block may not be in force. With our own configuration `broken` the NSS module knows no hub user, whom it could
-/// hold for.
+/// Why the block may not be in force. With our own configuration `broken` the NSS module knows no
+/// hub user, whom it could hold for.
 fn unconfined(user: &str, present: bool, config: &str, broken: bool) -> Finding {
     let opened = format!(
         "\"Match Group jupyterhub\" doesn't hold for {user}, or another file says otherwise before it"

@@ -1,4 +1,5 @@
-//! One login, as the hub sees it: a token of the user's, and the keys that the hub and the web have.
+//! One login, as the hub sees it: a token of the user's, and the keys that the hub and the web
+//! have.
 
 use super::Finding;
 use super::answer::Answer;
@@ -97,7 +98,8 @@ pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> 
     findings
 }
 
-/// The token that the server gets to see: as at a login, not the one that was given if that can make another.
+/// The token that the server gets to see: as at a login, not the one that was given if that can
+/// make another.
 struct ForServer<'a> {
     login: &'a LoginName,
     given: &'a Token,
@@ -180,8 +182,8 @@ fn at_server(config: &Config, http: &Http, place: &HubUrl, login: &LoginName, to
     findings
 }
 
-/// The hub as it is to be used for a server that is where the hub says, and what there is to say about that. An error: it
-/// is not the hub's, or has a host of its own that cannot be reached.
+/// The hub as it is to be used for a server that is where the hub says, and what there is to say
+/// about that. An error: it is not the hub's, or has a host of its own that cannot be reached.
 fn place(hub: &HubUrl, said: &str, ca_file: Option<&Path>) -> Result<(HubUrl, Option<Finding>), Finding> {
     let Some(place) = hub.at_host_of(said) else {
         return Err(Finding::error(
@@ -236,8 +238,8 @@ fn out_of_reach(failure: &Failure, place: &HubUrl, hub: &HubUrl) -> Finding {
     Finding::error(TOPIC, format_args!("the server has a host name of its own, {host}, {why}"), remedy)
 }
 
-/// Whether the hub knows a named server that does not run; nothing where it doesn't say. A hub without named servers has
-/// nobody's.
+/// Whether the hub knows a named server that does not run; nothing where it doesn't say. A hub
+/// without named servers has nobody's.
 fn knows(config: &Config, token: &Token, name: &str) -> Option<bool> {
     let probe = Probe::new(config.hub_url().ok()?, config.hub().ca_file.as_deref()).ok()?;
     let path = "/hub/api/user?include_stopped_servers=1";
@@ -309,7 +311,8 @@ fn terminals(http: &Http, login: &LoginName, token: &Token) -> Finding {
     }
 }
 
-/// A server that may be entered does not redirect its API, unless it has a login of its own: somebody else has answered.
+/// A server that may be entered does not redirect its API, unless it has a login of its own:
+/// somebody else has answered.
 fn redirected(base: &str, status: u16, target: &str) -> Finding {
     let own = matches!(rest::interpret_redirect(status, base, target), CreateError::Unexpected(_));
     if own && target.starts_with(base) {

@@ -1,5 +1,6 @@
-//! Do local accounts have uids that sessions have? To the kernel they are one owner: such an account reaches the homes of that
-//! uid on this host, and can end those sessions. Which account has a uid is found in [`host::uids`], as at a login.
+//! Do local accounts have uids that sessions have? To the kernel they are one owner: such an
+//! account reaches the homes of that uid on this host, and can end those sessions. Which account
+//! has a uid is found in [`host::uids`], as at a login.
 
 use super::Finding;
 use common::uid::Rule;
@@ -11,7 +12,8 @@ const TOPIC: &str = "accounts";
 
 /// Looks at what the rule gives without a home; those of homes are looked at with these.
 pub fn check(config: &Config) -> Vec<Finding> {
-    // Where sshd itself is an ordinary user's, all of it is one user's, and that one has an account.
+    // Where sshd itself is an ordinary user's, all of it is one user's, and that one has an
+    // account.
     if config.settings.jail == Jail::None {
         return Vec::new();
     }
@@ -23,8 +25,8 @@ pub fn check(config: &Config) -> Vec<Finding> {
     found.first().map(|account| shared(TOPIC, "sessions may", account)).into_iter().collect()
 }
 
-/// Homes whose owner is a local account as well: uids and paths of those that were looked at. The account's own home is
-/// none of them: that account is the user.
+/// Homes whose owner is a local account as well: uids and paths of those that were looked at. The
+/// account's own home is none of them: that account is the user.
 pub fn of_homes(homes: &[(u32, PathBuf)]) -> Option<Finding> {
     let others =
         |account: &Account| homes.iter().any(|(uid, path)| *uid == account.uid && *path != account.dir);

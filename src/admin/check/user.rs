@@ -1,4 +1,5 @@
-//! One login, followed through every part of this host; the hub's share of it is in [`super::token`].
+//! One login, followed through every part of this host; the hub's share of it is in
+//! [`super::token`].
 
 use super::nss::read;
 use super::{Finding, uids};
@@ -65,7 +66,8 @@ pub fn check(config: &Config, login: &LoginName) -> Vec<Finding> {
 fn account(login: &LoginName) -> Option<Finding> {
     let name = login.as_str().to_owned();
     let try_it = format!("Try: getent passwd {}", login.as_str());
-    // Our NSS module answers in sshd only: whoever is found here is not from the hub. A directory service may hang.
+    // Our NSS module answers in sshd only: whoever is found here is not from the hub. A directory
+    // service may hang.
     match ask(PATIENCE, move || User::from_name(&name)) {
         Some(Ok(None)) => None,
         Some(Ok(Some(found))) => {
@@ -84,8 +86,8 @@ fn account(login: &LoginName) -> Option<Finding> {
     }
 }
 
-/// What to do about a name that is a local account's. Only a person's account can have another name: programs and files know
-/// those of the system by theirs.
+/// What to do about a name that is a local account's. Only a person's account can have another
+/// name: programs and files know those of the system by theirs.
 fn taken(login: &LoginName, uid: u32, passwd: &str) -> Finding {
     let name = login.as_str();
     let at_the_hub = "Rename the user at the hub, if there is one of that name";
@@ -199,7 +201,8 @@ fn look(homes: &Homes, user: &UserName, rule: Rule) -> (Result<(), homes::Fault>
     }
 }
 
-/// What the sources of keys on this host have; those of the hub and the web are asked in [`super::token`].
+/// What the sources of keys on this host have; those of the hub and the web are asked in
+/// [`super::token`].
 fn files_of_keys(config: &Config, user: &UserName, ids: Option<Ids>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for source in &config.keys.sources {

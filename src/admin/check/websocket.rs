@@ -1,9 +1,10 @@
 //! Do WebSockets pass on the way to the hub? Terminals and commands travel in them.
 //!
-//! The hub itself has none, and a user's server answers only those who may enter. Without a token it can be seen whether
-//! the hub's usual proxy, configurable-http-proxy, notices the wish: what it handles as a WebSocket that is refused keeps
-//! `Connection: Upgrade` in the answer, and a POST with such a wish it drops without an answer. (http-proxy,
-//! lib/http-proxy/passes/ws-incoming.js.) A proxy before it that strips the header makes both plain requests.
+//! The hub itself has none, and a user's server answers only those who may enter. Without a token
+//! it can be seen whether the hub's usual proxy, configurable-http-proxy, notices the wish: what it
+//! handles as a WebSocket that is refused keeps `Connection: Upgrade` in the answer, and a POST
+//! with such a wish it drops without an answer. (http-proxy, lib/http-proxy/passes/ws-incoming.js.)
+//! A proxy before it that strips the header makes both plain requests.
 
 use super::Finding;
 use super::answer::Answer;
@@ -70,8 +71,8 @@ fn by_get(wish: &Result<Answer, Failure>) -> Verdict {
     }
 }
 
-/// The drop of a POST, which a proxy in front shows as a bad gateway. That the hub answers it says something only where
-/// it has the proxy that would have dropped it.
+/// The drop of a POST, which a proxy in front shows as a bad gateway. That the hub answers it says
+/// something only where it has the proxy that would have dropped it.
 fn by_post(post: &Result<Answer, Failure>, usual_proxy: impl FnOnce() -> bool) -> Verdict {
     match post {
         Err(Failure::Closed) => Verdict::Pass,
@@ -86,7 +87,8 @@ fn is_healthy(answer: &Answer) -> bool {
         && answer.object().is_some_and(|object| object.get("status").is_some_and(|value| value == "OK"))
 }
 
-/// Tries with a user's token, while that server runs. Its events are a WebSocket that costs nothing (jupyter_server 2).
+/// Tries with a user's token, while that server runs. Its events are a WebSocket that costs nothing
+/// (jupyter_server 2).
 pub fn with_token(probe: &Probe<'_>, login: &LoginName, token: &Token) -> Finding {
     let server = login.server().map(|server| format!("/{}", server.path_segment())).unwrap_or_default();
     let path = format!("/user/{}{server}/api/events/subscribe", login.user().path_segment());

@@ -15,8 +15,8 @@ use std::path::Path;
 const FINE: u8 = 0;
 const FAILED: u8 = 1;
 
-/// Prints the numbers, or, for `textfile`, writes them where the configuration says: nothing if it says nothing. Returns the
-/// exit status.
+/// Prints the numbers, or, for `textfile`, writes them where the configuration says: nothing if it
+/// says nothing. Returns the exit status.
 #[must_use]
 pub fn run(textfile: bool) -> u8 {
     let outcome = if textfile { write_configured() } else { print() };
@@ -65,13 +65,15 @@ fn unreadable(error: &io::Error) -> String {
     }
 }
 
-/// Replaces a file whole, so that node_exporter never sees a part of it. Nothing that somebody has put into the directory is
-/// followed: the file is made anew under a random name, and renamed. One that is killed in between leaves that behind.
+/// Replaces a file whole, so that node_exporter never sees a part of it. Nothing that somebody has
+/// put into the directory is followed: the file is made anew under a random name, and renamed. One
+/// that is killed in between leaves that behind.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut new = OsString::from(".");
     new.push(name);
-    // Not ending in .prom: node_exporter leaves it alone. Nor foreseen by anybody who may write there.
+    // Not ending in .prom: node_exporter leaves it alone. Nor foreseen by anybody who may write
+    // there.
     new.push(format!(".{}", random::hex(&random::bytes::<8>()?)));
     let new = path.with_file_name(new);
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;

@@ -1,7 +1,8 @@
 //! Finds the gateways of this host and asks them, all at the same time.
 //!
-//! A gateway that hangs or sends nonsense counts as one that doesn't answer. Anybody can listen under such names, so a
-//! listener counts only if its credentials are right once connected (unix(7), SO_PEERCRED).
+//! A gateway that hangs or sends nonsense counts as one that doesn't answer. Anybody can listen
+//! under such names, so a listener counts only if its credentials are right once connected
+//! (unix(7), SO_PEERCRED).
 
 use common::paths::{ADMIN_SOCKET_PREFIX, GATEWAY_SOCKET_PREFIX};
 use host::rights::Rights;
@@ -24,9 +25,11 @@ pub const SHORT_PATIENCE: Duration = Duration::from_millis(200);
 ///
 /// A gateway empties its queue within milliseconds.
 const CROWDED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(1));
-/// How many gateways are asked at the same time: fewer than the descriptors that a process may have.
+/// How many gateways are asked at the same time: fewer than the descriptors that a process may
+/// have.
 const BATCH: usize = 200;
-/// How /proc/net/unix marks a listening socket (the kernel's __SO_ACCEPTCON), and the type SOCK_SEQPACKET.
+/// How /proc/net/unix marks a listening socket (the kernel's __SO_ACCEPTCON), and the type
+/// SOCK_SEQPACKET.
 const LISTENS: u32 = 0x1_0000;
 const SEQPACKET: &str = "0005";
 
@@ -34,8 +37,8 @@ const SEQPACKET: &str = "0005";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gateway {
     address: String,
-    /// True if it seems to wait for its session, and so does not answer. Only a hint, as anybody can take the name that
-    /// says so once it is free.
+    /// True if it seems to wait for its session, and so does not answer. Only a hint, as anybody
+    /// can take the name that says so once it is free.
     pub logging_in: bool,
 }
 
@@ -92,7 +95,8 @@ enum Call {
     Nobody,
 }
 
-/// Asks all gateways, or those of one session, and returns their answers in the order of their names.
+/// Asks all gateways, or those of one session, and returns their answers in the order of their
+/// names.
 ///
 /// Each may take `patience`; all those with a full queue together take a second more.
 ///
@@ -108,9 +112,11 @@ pub fn ask(
     Ok(ask_these(found, Rights::of_this_process().owner(), request, patience))
 }
 
-/// Finds the gateways in /proc/net/unix: `Num RefCount Protocol Flags Type St Inode Path`, abstract names with an `@`.
+/// Finds the gateways in /proc/net/unix: `Num RefCount Protocol Flags Type St Inode Path`, abstract
+/// names with an `@`.
 ///
-/// It is read line by line, because users can make it long. A line is short: names have 107 bytes at most.
+/// It is read line by line, because users can make it long. A line is short: names have 107 bytes
+/// at most.
 fn listed(list: impl BufRead) -> io::Result<Vec<Gateway>> {
     let (mut admin, mut claim) = (BTreeSet::new(), BTreeSet::new());
     for line in list.split(b'\n') {

@@ -1,6 +1,7 @@
 //! `jupyterhub-openssh status` and `disconnect`: the sessions and homes of this host.
 //!
-//! Each topic is a file. Gateways and file servers may never answer; the report then says so and goes on.
+//! Each topic is a file. Gateways and file servers may never answer; the report then says so and
+//! goes on.
 
 mod ask;
 mod columns;
@@ -51,7 +52,8 @@ pub enum Show {
     Json,
 }
 
-/// Shows the sessions and homes of this host, or the named users' homes, and returns the exit status.
+/// Shows the sessions and homes of this host, or the named users' homes, and returns the exit
+/// status.
 #[must_use]
 pub fn run(show: Show, users: &[String]) -> u8 {
     match show {
@@ -83,7 +85,8 @@ fn print(section: &Section) -> u8 {
     if section.incomplete { INCOMPLETE } else { FINE }
 }
 
-/// Shows the sessions repeatedly, until Ctrl-C or until the reader is gone. Off a terminal, nothing is erased.
+/// Shows the sessions repeatedly, until Ctrl-C or until the reader is gone. Off a terminal, nothing
+/// is erased.
 fn watch() -> u8 {
     let start = if io::stdout().is_terminal() { CLEAR } else { "" };
     loop {
@@ -98,13 +101,15 @@ fn watch() -> u8 {
     }
 }
 
-/// True if this process may ask gateways: as root, or as the user of an sshd that runs without root.
+/// True if this process may ask gateways: as root, or as the user of an sshd that runs without
+/// root.
 fn is_administrator() -> bool {
     let rights = Rights::of_this_process();
     rights == Rights::Root || Config::load().is_ok_and(|config| rights.suit(&config).is_ok())
 }
 
-/// Ends a session by its name, or all sessions, and returns the exit status: 0 if their gateways agree.
+/// Ends a session by its name, or all sessions, and returns the exit status: 0 if their gateways
+/// agree.
 #[must_use]
 pub fn disconnect(session: Option<&str>) -> u8 {
     let fail = |text: String| {

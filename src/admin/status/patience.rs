@@ -1,6 +1,7 @@
 //! Runs questions to a file system in a thread, with a time limit, because it may never answer.
 //!
-//! A thread that waits for a dead file server cannot be ended, so it is left behind. The programs that use this end soon.
+//! A thread that waits for a dead file server cannot be ended, so it is left behind. The programs
+//! that use this end soon.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};

@@ -12,7 +12,8 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 use wire::admin::{AdminReply, AdminRequest, SessionStatus};
 
-/// Longest cell, in characters. Gateways are not trusted here: a user's server may have broken into one.
+/// Longest cell, in characters. Gateways are not trusted here: a user's server may have broken into
+/// one.
 const MAX_CELL: usize = 64;
 /// Message: only root can list sessions.
 const NOT_ROOT: &str = "Sessions: only root can see them. Use sudo.";

@@ -1,5 +1,6 @@
-//! The manual pages are written by hand, as reference pages read better that way. Here they are held to what they
-//! describe: the command line as the program reads it, and the keys and defaults of config.toml.
+//! The manual pages are written by hand, as reference pages read better that way. Here they are
+//! held to what they describe: the command line as the program reads it, and the keys and defaults
+//! of config.toml.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -23,7 +24,8 @@ fn options<'p>(lines: &[&'p str]) -> BTreeSet<&'p str> {
     options.filter_map(|pair| pair[1].strip_prefix('-')).collect()
 }
 
-/// `(name, the lines of its item)` for each item at the outermost level of a piece that is marked up with `mark`.
+/// `(name, the lines of its item)` for each item at the outermost level of a piece that is marked
+/// up with `mark`.
 fn items<'p>(lines: &[&'p str], mark: &str) -> Vec<(&'p str, Vec<&'p str>)> {
     let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut depth = 0;
@@ -125,8 +127,8 @@ fn plain(lines: &[&str]) -> String {
     words.collect::<Vec<_>>().join(" ").replace(r"\(dq", "\"").replace(" .", ".").replace(" ,", ",")
 }
 
-/// Whether an item of the page names the default that config.toml shows: `"auto" (what it does) The default.` where the
-/// values are listed, and otherwise `Default: auto.`
+/// Whether an item of the page names the default that config.toml shows: `"auto" (what it does) The
+/// default.` where the values are listed, and otherwise `Default: auto.`
 fn names_default(item: &[&str], value: &str) -> bool {
     let text = plain(item);
     let word = value.trim_matches('"');

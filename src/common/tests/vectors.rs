@@ -1,4 +1,5 @@
-//! Escaped names, slugs and URL segments, compared with what escapism, kubespawner and Python make of them.
+//! Escaped names, slugs and URL segments, compared with what escapism, kubespawner and Python make
+//! of them.
 #![allow(clippy::unwrap_used)]
 
 use common::names::{UserName, quote};

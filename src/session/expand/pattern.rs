@@ -1,5 +1,5 @@
-//! One component of a path pattern (glob(7)): `*`, `?`, `[a-z]`, `[!a-z]`. Pure, on bytes, without backtracking that
-//! grows: the time is at most pattern × name.
+//! One component of a path pattern (glob(7)): `*`, `?`, `[a-z]`, `[!a-z]`. Pure, on bytes, without
+//! backtracking that grows: the time is at most pattern × name.
 
 /// See the module.
 pub struct Pattern(Vec<Token>);
@@ -11,7 +11,8 @@ enum Token {
     Any,
     /// `*`
     Many,
-    /// `[…]`: ranges of bytes, and whether they are those that don't match. With it, how it is written.
+    /// `[…]`: ranges of bytes, and whether they are those that don't match. With it, how it is
+    /// written.
     Set { ranges: Vec<(u8, u8)>, negated: bool, written: Vec<u8> },
 }
 
@@ -99,8 +100,8 @@ impl Token {
     }
 }
 
-/// The rest of a `[…]`, and what follows it; `None`: there is no end, so the bracket means itself. Named classes
-/// (`[[:digit:]]`) are not known.
+/// The rest of a `[…]`, and what follows it; `None`: there is no end, so the bracket means itself.
+/// Named classes (`[[:digit:]]`) are not known.
 fn set(text: &[(u8, bool)]) -> Option<(Token, &[(u8, bool)])> {
     let negated = matches!(text.first(), Some((b'!' | b'^', false)));
     let inner = text.get(usize::from(negated)..)?;

@@ -1,9 +1,10 @@
-//! What `rsync` and `scp -O` ask for: the command line that a client has written for a shell, read without one. Pure.
+//! What `rsync` and `scp -O` ask for: the command line that a client has written for a shell, read
+//! without one. Pure.
 //!
-//! There is no shell in the jail, and none is imitated: quoting is undone ([`words`]), options are looked up in a list
-//! of what is allowed ([`rsync`], [`scp`]), `~`, `$HOME` and wildcards in paths are for [`super::expand`]. Paths
-//! themselves need no check, not even for `..`: whatever they name, the jail holds nothing but what the user may
-//! reach, and the working directory is the home.
+//! There is no shell in the jail, and none is imitated: quoting is undone ([`words`]), options are
+//! looked up in a list of what is allowed ([`rsync`], [`scp`]), `~`, `$HOME` and wildcards in paths
+//! are for [`super::expand`]. Paths themselves need no check, not even for `..`: whatever they
+//! name, the jail holds nothing but what the user may reach, and the working directory is the home.
 
 mod own_home;
 mod rsync;
@@ -56,8 +57,9 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Whether a command is one end of a transfer, as a client's other end asks for it: `rsync --server`, `scp -t`, `scp -f`;
-/// and which. Not more than a look: what follows is for [`arguments`] to judge.
+/// Whether a command is one end of a transfer, as a client's other end asks for it: `rsync
+/// --server`, `scp -t`, `scp -f`; and which. Not more than a look: what follows is for
+/// [`arguments`] to judge.
 #[must_use]
 pub fn tool(command: &[u8]) -> Option<FileTool> {
     let mut words = command.split(u8::is_ascii_whitespace);

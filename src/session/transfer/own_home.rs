@@ -1,9 +1,10 @@
-//! `~NAME` in a command, where NAME is who has logged in: the home, whoever else a host knows by that name. Pure.
+//! `~NAME` in a command, where NAME is who has logged in: the home, whoever else a host knows by
+//! that name. Pure.
 
 use std::borrow::Cow;
 
-/// The command with `~` for each unquoted `~NAME` at a word's start: no passwd(5) of the user's server, nor of the jail,
-/// need have that name.
+/// The command with `~` for each unquoted `~NAME` at a word's start: no passwd(5) of the user's
+/// server, nor of the jail, need have that name.
 #[must_use]
 pub fn own_home<'a>(command: &'a [u8], user: &[u8]) -> Cow<'a, [u8]> {
     let name = [b"~", user].concat();

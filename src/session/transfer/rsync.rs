@@ -1,12 +1,12 @@
 //! The command line of `rsync --server`: what rsync(1) clients send, and nothing else. Pure.
 //!
-//! The options are those that a client passes on to the other side (rsync's `server_options()`; its own `rrsync`
-//! allows about the same). Left out, because they lead elsewhere or need root: `--daemon` and `--config`, remote
-//! shells, devices, `--log-file`, and `-s` (`--secluded-args`), whose arguments would come on standard input where
-//! nobody could check them.
+//! The options are those that a client passes on to the other side (rsync's `server_options()`; its
+//! own `rrsync` allows about the same). Left out, because they lead elsewhere or need root:
+//! `--daemon` and `--config`, remote shells, devices, `--log-file`, and `-s` (`--secluded-args`),
+//! whose arguments would come on standard input where nobody could check them.
 //!
-//! The program gets what was understood, written anew, with `--` before the paths: `rsync --server [--sender]
-//! OPTIONS -- . PATHS`.
+//! The program gets what was understood, written anew, with `--` before the paths: `rsync --server
+//! [--sender] OPTIONS -- . PATHS`.
 
 use super::{Argument, Refusal, Word, shown};
 
@@ -116,8 +116,8 @@ fn option<'a>(word: &Word, rest: &'a [Word]) -> Result<(Argument, &'a [Word]), R
     }
 }
 
-/// `vlogDtpre.iLsfxCIvu`: letters, and perhaps `e` with the client's abilities (`maybe_add_e_option()`), which would
-/// be a remote shell if this were a client.
+/// `vlogDtpre.iLsfxCIvu`: letters, and perhaps `e` with the client's abilities
+/// (`maybe_add_e_option()`), which would be a remote shell if this were a client.
 fn are_letters(letters: &[u8]) -> bool {
     let (flags, abilities) = match letters.iter().position(|letter| *letter == b'e') {
         Some(at) => letters.split_at(at),
@@ -182,7 +182,8 @@ fn allows(takes: Takes, value: &[u8]) -> bool {
     }
 }
 
-/// `100`, `-1`, `1.5M`, `2GiB-1`: rsync reads them itself, this only keeps out what is no number at all.
+/// `100`, `-1`, `1.5M`, `2GiB-1`: rsync reads them itself, this only keeps out what is no number at
+/// all.
 fn is_number(value: &[u8]) -> bool {
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     digits.first().is_some_and(u8::is_ascii_digit)

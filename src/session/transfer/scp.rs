@@ -1,9 +1,10 @@
-//! The command line of `scp -t` and `scp -f`, the two ends of the old scp protocol: what clients send, and nothing
-//! else. Pure.
+//! The command line of `scp -t` and `scp -f`, the two ends of the old scp protocol: what clients
+//! send, and nothing else. Pure.
 
 use super::{Argument, Refusal, Word, shown};
 
-/// Letters besides `t` (take files) and `f` (send them): recursive, times and modes, into a directory, verbose, quiet.
+/// Letters besides `t` (take files) and `f` (send them): recursive, times and modes, into a
+/// directory, verbose, quiet.
 const LETTERS: &[u8] = b"rpdvq";
 
 /// The letters of a word that has nothing but options of ours.

@@ -1,8 +1,9 @@
-//! A command line into words, as a POSIX shell does it (Shell Command Language, 2.2 Quoting and 2.3 Token Recognition).
-//! Pure.
+//! A command line into words, as a POSIX shell does it (Shell Command Language, 2.2 Quoting and 2.3
+//! Token Recognition). Pure.
 //!
-//! Not the `shlex` crate: it forgets which characters were quoted. So it could neither refuse what a shell would have
-//! acted on (`;`, `$(…)`), nor tell the wildcard in `*.csv` from the star in `\*.csv`, which rsync quotes itself.
+//! Not the `shlex` crate: it forgets which characters were quoted. So it could neither refuse what
+//! a shell would have acted on (`;`, `$(…)`), nor tell the wildcard in `*.csv` from the star in
+//! `\*.csv`, which rsync quotes itself.
 
 use std::fmt;
 
@@ -116,8 +117,8 @@ fn word(rest: &[u8]) -> Result<(Word, &[u8]), Fault> {
     Ok((word, rest))
 }
 
-/// Takes `~`, `$HOME` or `${HOME}` off the start, in double quotes as well; what follows must be a `/` or the
-/// word's end.
+/// Takes `~`, `$HOME` or `${HOME}` off the start, in double quotes as well; what follows must be a
+/// `/` or the word's end.
 fn leading_home<'a>(rest: &'a [u8], word: &mut Word) -> Result<&'a [u8], Fault> {
     let ends = |after: &[u8], end: &[u8]| {
         after.first().is_none_or(|byte| *byte == b'/' || is_blank(*byte) || end.contains(byte))
