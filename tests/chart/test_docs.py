@@ -21,8 +21,9 @@ STOCK = (
 #: What the page writes where a program has a name.
 NAMES = r"\b(?:[Aa]lice|gpu)\b"
 PAGES = [
-    REPOSITORY / "README.md",
-    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted(REPOSITORY.glob("*.md")),
+    REPOSITORY / "tests/README.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
     *sorted((REPOSITORY / "packaging").rglob("*.md")),
 ]
 
