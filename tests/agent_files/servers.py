@@ -1,5 +1,6 @@
 """What is tested, what with, and what it is compared with."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -33,6 +34,7 @@ def version(python):
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+@functools.cache
 def interpreters():
     """Version → path."""
     named = os.environ.get("AGENT_PYTHONS")
