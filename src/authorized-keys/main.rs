@@ -161,12 +161,14 @@ impl Host<'_> {
 impl Sources for Host<'_> {
     fn home(&mut self) -> forked::Answer {
         let Some(homes) = &self.config.settings.homes else { return Ok(None) };
-        forked::ask_files(self.left(FILE_TIME), file::MAX_FILE, || home::read(homes, self.user(), self.uid))
+        forked::run_on_files(self.left(FILE_TIME), file::MAX_FILE, || {
+            home::read(homes, self.user(), self.uid)
+        })
     }
 
     fn file(&mut self) -> forked::Answer {
         let path = &self.config.keys.directory;
-        forked::ask_files(self.left(FILE_TIME), file::MAX_FILE, || directory::read(path, self.user()))
+        forked::run_on_files(self.left(FILE_TIME), file::MAX_FILE, || directory::read(path, self.user()))
     }
 
     fn network(&mut self) -> Result<Vec<u8>, String> {

@@ -1,8 +1,10 @@
-//! What gateways count, in a file of fixed size: `/var/lib/jupyterhub-openssh/counters`.
+//! The gateways' counters, in a file of fixed size: `/var/lib/jupyterhub-openssh/counters`.
 //!
-//! A gateway opens it while it is root and keeps the descriptor: no directory has to be writable for an unprivileged
-//! process. Each adds its own numbers under a lock (fcntl(2), F_OFD_SETLK) that nobody waits for: what cannot be added now
-//! is added later. A file that isn't understood counts from zero again, as Prometheus expects of a counter now and then.
+//! A gateway opens the file while it is root and keeps the descriptor, so no directory has to be
+//! writable for an unprivileged process. Each gateway adds its own numbers under a lock (fcntl(2),
+//! F_OFD_SETLK) that it doesn't wait for:
+//! what cannot be added now is added later. A file with an unknown format is reset to zero, as
+//! Prometheus expects of a counter now and then.
 
 use crate::sys::mount::{Flags, Tree};
 use common::paths;
@@ -17,52 +19,53 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wire::By;
 
-/// What the file begins with: its format.
+/// The format's mark, at the beginning of the file.
 const MAGIC: &[u8; 16] = b"jo-counters v1\n\0";
-/// How often a lock is tried, and the pause between.
+/// How often to try for the lock, and the pause between tries.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(2));
-/// Upper ends of the intervals that starts of servers are sorted into, in seconds; the last has none.
+/// Upper bounds of the intervals for the duration of server starts, in seconds; the last interval
+/// is unbounded.
 pub const START_SECONDS: [u64; 9] = [2, 5, 10, 20, 30, 60, 120, 300, 600];
 
-/// How a login came out.
+/// The outcome of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The user is let in.
     Granted,
-    /// The hub, or the configuration, says no.
+    /// The hub, or the configuration, refuses the user.
     Refused,
-    /// Nobody could say yes or no.
+    /// No decision was possible.
     Unavailable,
 }
 
-/// A number in the file, by its place. What is added later goes to the end.
+/// A number in the file, by its position. New ones are added at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counter {
-    /// Logins.
+    /// Logins, by outcome and kind of proof.
     Login(Outcome, By),
-    /// Sessions that have begun.
+    /// Connections that have begun.
     Sessions,
     /// Bytes from clients.
     BytesIn,
     /// Bytes to clients.
     BytesOut,
-    /// WebSockets that were reconnected.
+    /// Reconnected WebSockets.
     Reconnects,
-    /// Sessions that `session.idle_limit` has ended.
+    /// Connections ended by `session.idle_limit`.
     IdleLimit,
-    /// Sessions that `session.max_length` has ended.
+    /// Connections ended by `session.max_length`.
     MaxLength,
-    /// Sessions that an administrator has ended.
+    /// Connections ended by an administrator.
     Disconnects,
     /// Servers that failed to start.
     StartsFailed,
-    /// Milliseconds that all successful starts have taken.
+    /// Total duration of all successful starts, in milliseconds.
     StartMillis,
-    /// Successful starts in the interval with this number.
+    /// Successful starts in the interval with this index.
     Starts(usize),
 }
 
-/// How many there are.
+/// How many counters there are.
 pub(crate) const COUNTERS: usize = 15 + START_SECONDS.len() + 1;
 
 impl Counter {
@@ -83,12 +86,12 @@ impl Counter {
     }
 }
 
-/// All numbers.
+/// The values of all counters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Counters([u64; COUNTERS]);
 
 impl Counters {
-    /// One of them.
+    /// Returns one counter's value.
     #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {
         self.0.get(counter.place()).copied().unwrap_or_default()
@@ -104,7 +107,7 @@ impl Counters {
         self.0.iter().all(|number| *number == 0)
     }
 
-    /// Reads what stands in `file`; what isn't understood is all zero.
+    /// Reads the counters from `file`; all zero if the format is unknown.
     fn read(file: &File) -> io::Result<Self> {
         let mut bytes = [0; MAGIC.len() + 8 * COUNTERS];
         match file.read_exact_at(&mut bytes, 0) {
@@ -129,11 +132,11 @@ impl Counters {
         file.write_all_at(&bytes, 0)
     }
 
-    /// What this host's gateways have counted so far. Whoever holds the lock for long holds nobody up: then what stands in the
-    /// file is read as it is.
+    /// Returns what this host's gateways have counted so far. A process that holds the lock for
+    /// long doesn't block this: the file is then read without it.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     pub fn load() -> io::Result<Self> {
         Self::load_from(Path::new(paths::COUNTERS))
     }
@@ -141,7 +144,8 @@ impl Counters {
     fn load_from(path: &Path) -> io::Result<Self> {
         match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
             Ok(file) => match locked(&file, libc::F_RDLCK, Self::read) {
-                // A gateway that is stopped, or broken into. Each writes all numbers at once.
+                // A gateway that is stopped, or broken into, holds the lock. Each gateway writes
+                // all numbers at once.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => Self::read(&file),
                 done => done,
             },
@@ -151,8 +155,8 @@ impl Counters {
     }
 }
 
-/// Runs `work` while the file is locked. Other processes may hold it for a few microseconds, or, if they are stopped,
-/// for good: that is an error, and nobody waits.
+/// Runs `work` while the file is locked. Another process may hold the lock for a few microseconds
+/// or, if it is stopped, for good: after a few tries that is an error.
 fn locked<R>(file: &File, kind: libc::c_int, work: impl FnOnce(&File) -> io::Result<R>) -> io::Result<R> {
     let lock = |kind: libc::c_int| libc::flock {
         l_type: kind as libc::c_short,
@@ -170,7 +174,7 @@ fn locked<R>(file: &File, kind: libc::c_int, work: impl FnOnce(&File) -> io::Res
         std::thread::sleep(TRIES.1);
     }
     let result = work(file);
-    // A lock that stays is given up with the descriptor.
+    // If this fails, the lock ends with the descriptor.
     let _ = fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&lock(libc::F_UNLCK)));
     result
 }
@@ -180,8 +184,8 @@ fn open(directory: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     Ok(openat(directory, path, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
 }
 
-/// Opens the file in a mount of its own, which is attached nowhere: noexec, so that a gateway that is broken into cannot
-/// write code into it and map that.
+/// Opens the file in a mount of its own, attached nowhere, with noexec: a gateway that is broken
+/// into cannot write code into the file and map it.
 fn open_noexec(path: &Path) -> io::Result<File> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -190,20 +194,20 @@ fn open_noexec(path: &Path) -> io::Result<File> {
     open(tree.descriptor(), Path::new(name))
 }
 
-/// What one gateway counts. Clones share it.
+/// The counters of one gateway. Clones share them.
 #[derive(Clone, Default)]
 pub struct Meter(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     file: Option<File>,
-    /// Not in the file yet.
+    /// Counted, but not yet in the file.
     pending: Mutex<Counters>,
 }
 
 impl Meter {
-    /// Opens the file of this host, as root; it is made if its directory is there. Without it nothing is counted: that is
-    /// no reason to refuse a login.
+    /// Opens this host's file, as root; creates it if its directory exists. Without the file
+    /// nothing is counted: that is no reason to refuse a login.
     #[must_use]
     pub fn open() -> Self {
         Self::open_at(Path::new(paths::COUNTERS))
@@ -216,7 +220,7 @@ impl Meter {
     }
 
     fn open_at(path: &Path) -> Self {
-        // Where nothing may be mounted, it is opened as it is.
+        // Where mounting is not permitted, opens the file as it is.
         let file = match open_noexec(path) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => open(AT_FDCWD, path),
             opened => opened,
@@ -229,7 +233,7 @@ impl Meter {
         self.add(Counter::Login(outcome, by), 1);
     }
 
-    /// Counts a start of a user's server, and how long it took; none: it failed.
+    /// Counts a start of a user's server and how long it took; `None` if it failed.
     pub fn server_start(&self, took: Option<Duration>) {
         let Some(took) = took else { return self.add(Counter::StartsFailed, 1) };
         let interval = START_SECONDS.iter().position(|end| took <= Duration::from_secs(*end));
@@ -242,12 +246,13 @@ impl Meter {
         self.add(Counter::Reconnects, 1);
     }
 
-    /// Adds to a number.
+    /// Adds to a counter.
     pub fn add(&self, counter: Counter, number: u64) {
         self.0.pending.lock().unwrap_or_else(PoisonError::into_inner).add(counter, number);
     }
 
-    /// Brings what has been counted into the file. What that isn't possible for stays, for the next time.
+    /// Writes what has been counted into the file. What cannot be written now stays for the next
+    /// time.
     pub fn flush(&self) {
         let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = self.0.file.as_ref().filter(|_| !pending.is_empty()) else { return };
@@ -315,7 +320,7 @@ mod tests {
                 })
             })
             .collect();
-        // What one could not add for the others' locks it adds at its end.
+        // What a gateway could not add because of others' locks, it adds at its end.
         for thread in threads {
             thread.join().unwrap().flush();
         }
@@ -347,12 +352,12 @@ mod tests {
         use nix::sys::statvfs::{FsFlags, fstatvfs};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("counters");
-        // Who may not mount.
+        // For a test process that may not mount.
         let Ok(file) = open_noexec(&path) else { return };
         file.write_all_at(b"code", 0).unwrap();
-        // Mapping it executable is EPERM then (mmap(2)).
+        // Mapping the file executable then fails with EPERM (mmap(2)).
         assert!(fstatvfs(&file).unwrap().flags().contains(FsFlags::ST_NOEXEC));
-        // It is the file that others have.
+        // It is the same file that others have open.
         assert_eq!(fs::read(&path).unwrap(), b"code");
         assert!(Meter::open_at(&path).0.file.is_some());
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);

@@ -1,18 +1,19 @@
-//! Variables of a client's that travel to the user's server: which, and how much of them. Pure.
+//! Decides which of a client's environment variables are passed on to the user's server, and how
+//! much of them. Pure.
 //!
-//! Which ones sshd lets in is for `AcceptEnv` to say, whose list only sshd knows. What is refused here would mislead
-//! whatever runs over there, or is not the client's to say.
+//! Which variables sshd accepts is set by `AcceptEnv`, a list that only sshd knows. What is refused
+//! here would mislead programs over there, or is not for the client to choose.
 
-/// Most variables; sshd itself takes about as many from a client.
+/// Most variables; sshd accepts about as many from a client.
 pub const MAX_VARIABLES: usize = 128;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 128;
 /// Longest value, in bytes.
 pub const MAX_VALUE: usize = 4096;
-/// Longest value of a locale or a terminal's type, which are looked up over there.
+/// Longest value of a locale or a terminal's type, in bytes: names that the other side looks up.
 pub(crate) const MAX_LOOKED_UP: usize = 64;
 
-/// Locales: they are used only where the user's server knows them.
+/// Locale variables: they take effect only if the user's server has that locale.
 const LOCALES: [&str; 14] = [
     "LANG",
     "LC_ALL",
@@ -29,8 +30,9 @@ const LOCALES: [&str; 14] = [
     "LC_TELEPHONE",
     "LC_TIME",
 ];
-/// Set for every session by sshd here, and by the shell, the terminal and the agent over there: never the client's.
-/// With them what makes the C library load or execute something: no list of an administrator's means that.
+/// Never taken from the client: variables that sshd, the shell, the terminal or the agent sets for
+/// every channel, and variables that make the C library load or execute something, which no
+/// administrator's list means to allow.
 const NEVER: [&str; 20] = [
     "USER",
     "LOGNAME",
@@ -53,7 +55,7 @@ const NEVER: [&str; 20] = [
     "GCONV_PATH",
     "LOCPATH",
 ];
-/// The same by their beginnings: sshd's, the dynamic linker's, the hub's and the server's.
+/// Prefixes of further such variables: sshd's, the dynamic linker's, the hub's and the server's.
 const NEVER_BEGINNING: [&str; 4] = ["SSH_", "LD_", "JUPYTER", "JPY_"];
 
 /// True if this is a locale that may be looked up: a name, not a path.
@@ -62,7 +64,7 @@ pub fn is_locale(name: &str, value: &str) -> bool {
     LOCALES.contains(&name) && may_be_value(name, value)
 }
 
-/// True if a variable of this name may travel, if the client has sent it.
+/// True if a client may set the variable with this name.
 #[must_use]
 pub fn may_travel(name: &str) -> bool {
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
@@ -73,8 +75,8 @@ pub fn may_travel(name: &str) -> bool {
         && !NEVER_BEGINNING.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// True if this may be a variable's value. For locales `[A-Za-z0-9._@:=-]{1,64}`, for the terminal's type and colours
-/// `[A-Za-z0-9._+-]{1,64}`; for others any text.
+/// True if this is a valid value for the variable. For locales `[A-Za-z0-9._@:=-]{1,64}`, for the
+/// terminal's type and colours `[A-Za-z0-9._+-]{1,64}`; for others any text.
 #[must_use]
 pub fn may_be_value(name: &str, value: &str) -> bool {
     let extra: &[u8] = match name {

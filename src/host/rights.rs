@@ -1,5 +1,5 @@
-//! What sshd's user lets our programs be: root, who starts them and becomes nobody in particular, or an ordinary user, as
-//! whom a whole bastion can run (`session.jail = "none"`).
+//! Which rights sshd's user gives our programs: root's, which they use to start and then give up,
+//! or those of an ordinary user, as whom a whole bastion can run (`session.jail = "none"`).
 
 use crate::config::{Config, Jail};
 use crate::sys::process;
@@ -10,24 +10,24 @@ use nix::unistd::{User, geteuid};
 use std::io;
 use std::path::Path;
 
-/// Of this process, when it started.
+/// The rights of this process at its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
-    /// sshd is root's.
+    /// sshd runs as root.
     Root,
-    /// sshd runs as this user, and so does everything else.
+    /// sshd and everything else run as the user with this uid.
     Ordinary(u32),
 }
 
 impl Rights {
-    /// As they are now.
+    /// Returns the present rights.
     #[must_use]
     pub fn of_this_process() -> Self {
         let uid = geteuid();
         if uid.is_root() { Self::Root } else { Self::Ordinary(uid.as_raw()) }
     }
 
-    /// The uid of sshd and of the bastion's administrator: only they are listened to.
+    /// Returns the uid of sshd and of the bastion's administrator; only they are listened to.
     #[must_use]
     pub fn owner(self) -> u32 {
         match self {
@@ -36,10 +36,11 @@ impl Rights {
         }
     }
 
-    /// Whether a bastion can be run with these: a jail is made by root, and root's sshd must make one.
+    /// Checks that a bastion with this configuration can run with these rights: only root can make
+    /// a jail, and root's sshd must make one.
     ///
     /// # Errors
-    /// What the configuration asks for is something else.
+    /// The configuration asks for something else.
     pub fn suit(self, config: &Config) -> Result<(), ConfigError> {
         match (self, config.settings.jail) {
             (Self::Root, Jail::Namespaces) => Ok(()),
@@ -61,16 +62,18 @@ impl Rights {
         }
     }
 
-    /// The configuration of an sshd that isn't root's, if this is such a bastion.
+    /// Returns the sshd configuration file of a bastion whose sshd does not run as root; `None` if
+    /// this is not such a bastion.
     #[must_use]
     pub fn own_sshd_config(self) -> Option<&'static str> {
         (self != Self::Root && Path::new(OWN_SSHD_CONFIG).exists()).then_some(OWN_SSHD_CONFIG)
     }
 
-    /// Makes sure that this process has no privileges from now on: root becomes `user`.
+    /// Gives up all privileges for good: root becomes `user`.
     ///
     /// # Errors
-    /// There is no such user; the system's, or something is left. The caller must exit at once.
+    /// There is no such user, a system call failed, or a privilege is left. The caller must exit at
+    /// once.
     pub fn give_up(self, user: Option<(u32, u32)>) -> io::Result<()> {
         match (self, user) {
             (Self::Root, Some((uid, gid))) => process::drop_privileges(uid, gid),
@@ -79,7 +82,8 @@ impl Rights {
         }
     }
 
-    /// Whom [`Rights::give_up`] makes of root: uid and gid of a system user that the package creates.
+    /// Returns whom root becomes in [`Rights::give_up`]: uid and gid of a system user that the
+    /// package creates. `None` without root.
     ///
     /// # Errors
     /// There is no such user, or it cannot be looked up.

@@ -1,10 +1,10 @@
-//! The token, in a type that cannot be printed and wipes itself.
+//! The type of a hub token, which cannot be printed and wipes its memory.
 
 use std::fmt;
 use wire::token::TokenShape;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// A hub token. Debug shows nothing of it, Display does not exist, and its memory is wiped on drop.
+/// A hub token. `Debug` shows nothing of it, `Display` is missing, and its memory is wiped on drop.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Token(String);
 
@@ -12,13 +12,13 @@ impl Token {
     /// Takes a token as the user typed it.
     ///
     /// # Errors
-    /// The rule of [`wire::token::check`] that is broken, without the text.
+    /// The text breaks a rule of [`wire::token::check`]: that rule, without the text.
     pub fn parse(text: &str) -> Result<Self, TokenShape> {
         wire::token::check(text.as_bytes())?;
         Ok(Self(text.to_owned()))
     }
 
-    /// The token itself, for the Authorization header and nothing else.
+    /// Returns the token, for the Authorization header and nothing else.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -1,5 +1,5 @@
-//! The record of uids that sessions use, which the NSS module answers from in every process; and which of them are
-//! somebody else's as well.
+//! Records which user a uid belongs to, for the NSS module in every process, and finds this host's
+//! own accounts that share such a uid.
 
 use common::paths::UID_DIR;
 use common::uid::Ids;
@@ -10,18 +10,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-/// Where this host's own accounts are (passwd(5)).
+/// The file of this host's own accounts (passwd(5)).
 const PASSWD: &str = "/etc/passwd";
-/// As much of it is looked at, in bytes.
+/// How much of it is read, in bytes.
 const MAX_PASSWD: u64 = 8 * 1024 * 1024;
-/// Most names that are told, and most bytes of each.
+/// Most names that are reported, and most bytes of each.
 const MAX_NAMES: usize = 8;
 const MAX_NAME: usize = 64;
 
-/// The accounts of this host that have a session's uid too: they own what the session owns, and can end its processes.
-/// Read from passwd(5) alone, because a directory's server may hang, and getpwuid(3) would have our own module answer.
-/// The account whose own `home` it is (The Littlest JupyterHub makes one for each user) is the user, and left out. None
-/// when the file cannot be read: this is a hint for the administrator.
+/// Returns this host's accounts that have a hub user's uid too: they own what the user owns, and
+/// can end the user's processes. Read from passwd(5) alone, because a directory's server may hang,
+/// and getpwuid(3) would ask our own module.
+/// The account with the home `home` (The Littlest JupyterHub makes one for each user) is the user's
+/// own, and is left out. `None` if the file cannot be read: this is only a hint for the
+/// administrator.
 #[must_use]
 pub fn local_accounts(uid: u32, home: Option<&Path>) -> Vec<String> {
     names(&passwd(), uid, home)
@@ -30,7 +32,7 @@ pub fn local_accounts(uid: u32, home: Option<&Path>) -> Vec<String> {
 /// An account of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its name, printable and bounded.
+    /// Its name, printable and limited in length.
     pub name: String,
     /// Its uid.
     pub uid: u32,
@@ -38,7 +40,7 @@ pub struct Account {
     pub dir: PathBuf,
 }
 
-/// The accounts of this host that are meant, some of them where there are many.
+/// Returns these accounts; only the first ones if there are many.
 #[must_use]
 pub fn local_accounts_that(are_meant: impl Fn(&Account) -> bool) -> Vec<Account> {
     accounts_of(&passwd(), are_meant)
@@ -51,13 +53,13 @@ fn passwd() -> Vec<u8> {
     text
 }
 
-/// For tests: as much as there may be.
+/// For tests: as many as can be reported.
 #[cfg(any(test, feature = "testing"))]
 pub fn most_names() -> Vec<String> {
     names(&format!("{}:x:7:\n", "\"".repeat(2 * MAX_NAME)).repeat(2 * MAX_NAMES).into_bytes(), 7, None)
 }
 
-/// The names with this uid and another home, in the order of the file.
+/// Returns the names with this uid and another home, in the order of the file.
 fn names(passwd: &[u8], uid: u32, home: Option<&Path>) -> Vec<String> {
     accounts_of(passwd, |account| account.uid == uid && home != Some(account.dir.as_path()))
         .into_iter()
@@ -69,7 +71,7 @@ fn accounts_of(passwd: &[u8], are_meant: impl Fn(&Account) -> bool) -> Vec<Accou
     let account = |line: &[u8]| {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
         let field = std::str::from_utf8(fields.get(2)?).ok()?;
-        // Written as it is shown.
+        // Only a number in its canonical form counts.
         let uid = field.parse().ok().filter(|uid: &u32| uid.to_string() == field)?;
         let name = crate::homes::bounded(&String::from_utf8_lossy(fields.first()?), MAX_NAME);
         let dir = OsStr::from_bytes(fields.get(5).copied().unwrap_or_default()).into();
@@ -78,12 +80,12 @@ fn accounts_of(passwd: &[u8], are_meant: impl Fn(&Account) -> bool) -> Vec<Accou
     passwd.split(|byte| *byte == b'\n').filter_map(account).take(MAX_NAMES).collect()
 }
 
-/// Records that `ids` are `user`'s: a symbolic link that belongs to them, because making and replacing one is atomic and reading
-/// one is a single system call. Users who share a uid (homes that all belong to 1000) share the record; the
-/// latest login wins.
+/// Records that `ids` belong to `user`: in a symbolic link owned by `ids`, because making and
+/// replacing one is atomic and reading one is a single system call. Users who share a uid (homes
+/// that all belong to 1000) share the record; the latest login wins.
 ///
 /// # Errors
-/// The system's; `PermissionDenied` when the directory is not root's alone.
+/// The link cannot be made; `PermissionDenied` if users other than root can change the directory.
 pub fn record(ids: Ids, user: &str) -> io::Result<()> {
     record_in(Path::new(UID_DIR), ids, user)
 }
@@ -103,16 +105,17 @@ fn record_in(dir: &Path, ids: Ids, user: &str) -> io::Result<()> {
         _ => {}
     }
     symlink(user, &new)?;
-    // Its owner tells the NSS module the gid, so that it need not look at a home that may hang.
+    // Its owner tells the NSS module the gid, which then need not look at a home that may hang.
     lchown(&new, Some(uid), Some(gid)).and_then(|()| std::fs::rename(&new, &link)).inspect_err(|_| {
         let _ = std::fs::remove_file(&new);
     })
 }
 
-/// Makes sure that `dir` is a directory that only root can change; a missing one (with its parent) is made.
+/// Makes sure that only root can change the directory `dir`; creates it, and its parent, if
+/// missing.
 ///
 /// # Errors
-/// As [`record`].
+/// The same as for [`record`].
 pub fn make_dir(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     let found = std::fs::symlink_metadata(dir)?;
@@ -136,7 +139,7 @@ mod tests {
             toor\xff\x1b:x:1000\nodd:x:01000:1::/:\n+:::1000\n\nlast:x:1000:";
         assert_eq!(names(passwd, 1000, None), ["debian", "toor\u{fffd}\\u{1b}", "last"]);
         assert_eq!(names(passwd, 1001, None), ["1000"]);
-        // The user herself, where each has an account of this host.
+        // The user's own account on this host.
         let home = Some(Path::new("/"));
         assert_eq!(names(passwd, 1000, home), ["toor\u{fffd}\\u{1b}", "last"]);
         assert!(names(passwd, 1002, None).is_empty() && names(b"", 0, None).is_empty());

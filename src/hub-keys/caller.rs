@@ -42,7 +42,7 @@ enum Owner {
 /// single thread.
 #[must_use]
 pub fn may_ask(caller: u32, user: &UserName, settings: &Settings) -> bool {
-    judge(caller, user, settings, |path| owner(forked::ask_files(LIMIT, MAX_UID, || look(path))))
+    judge(caller, user, settings, |path| owner(forked::run_on_files(LIMIT, MAX_UID, || look(path))))
 }
 
 /// Does the work of [`may_ask`], with a given way to find a path's owner.

@@ -271,7 +271,7 @@ fn in_child(
             )];
         }
     };
-    let answer = forked::ask(within + GRACE, MAX_ANSWER, || {
+    let answer = forked::run(within + GRACE, MAX_ANSWER, || {
         if let Some((uid, gid)) = ids {
             process::drop_privileges(uid, gid).map_err(|error| format!("cannot drop privileges: {error}"))?;
         }

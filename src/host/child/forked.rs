@@ -1,7 +1,9 @@
-//! Work of our own in a child process: asking a file system something, for one.
+//! Runs our own code in a child process with a deadline, for example to ask a file system
+//! something.
 //!
-//! A file server that is away holds whoever asks it, for as long as it is away. So a child process asks, and is killed
-//! when its time is over. One that is left behind has nothing of ours but its end of a pipe, so that sshd doesn't wait
+//! A file server that doesn't answer blocks every process that asks it. So a child process asks,
+//! and is killed when its time is over.
+//! A child that cannot be killed holds nothing of ours but its end of a pipe, so sshd doesn't wait
 //! for it.
 
 use super::{read_all, stop};
@@ -14,15 +16,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// A text, none, or one line for the log.
+/// A text, no text, or an error as one line for the log.
 pub type Answer = Result<Option<Vec<u8>>, String>;
 
-/// Has `work` done in a child process of this one, which must have a single thread, and returns its answer of at most
-/// `longest` bytes.
+/// Runs `work` in a child process and returns its answer of at most `longest` bytes. This process
+/// must have a single thread.
 ///
 /// # Errors
-/// Those of `work`; it took longer than `within`; there could be no child, or it died.
-pub fn ask(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> Answer {
+/// `work` failed; it took longer than `within`; the child could not be started, or it died.
+pub fn run(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> Answer {
     let broken = |error: io::Error| format!("the process that should read it failed: {error}");
     let end = Instant::now() + within;
     let (answer, from_child) = pipe2(OFlag::O_CLOEXEC).map_err(|error| broken(error.into()))?;
@@ -32,7 +34,7 @@ pub fn ask(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> A
             .and_then(|()| process::discard_stdio())
             .and_then(|()| process::close_all_but(&[from_child.as_raw_fd()]))
             .and_then(|()| write_all(from_child.as_fd(), &encode(work())));
-        // No destructors: what we inherited is not ours to end.
+        // Runs no destructors: what the child inherited is not its to clean up.
         process::exit_now(i32::from(done.is_err()));
     };
     drop(from_child);
@@ -47,12 +49,12 @@ pub fn ask(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> A
     }
 }
 
-/// The same for `work` that only looks at files: its process can do little else.
+/// The same as [`run`], for `work` that only reads files: the child is confined to little else.
 ///
 /// # Errors
-/// As [`ask`]'s; the process could not be confined.
-pub fn ask_files(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> Answer {
-    ask(within, longest, || {
+/// The same as for [`run`]; or the child could not be confined.
+pub fn run_on_files(within: Duration, longest: usize, work: impl FnOnce() -> Answer) -> Answer {
+    run(within, longest, || {
         let confined = process::harden().and_then(|()| sandbox::confine_session());
         confined
             .map_err(|error| format!("the process that should read it could not be confined: {error}"))?;
@@ -71,7 +73,7 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// What precedes an answer: its kind and its length.
+/// Length of the header of an answer: its kind, and its length.
 const HEADER: usize = 5;
 
 fn encode(answer: Answer) -> Vec<u8> {
@@ -80,12 +82,12 @@ fn encode(answer: Answer) -> Vec<u8> {
         Ok(Some(text)) => (1, text),
         Err(why) => (2, why.into_bytes()),
     };
-    // A length that isn't the real one makes it no answer.
+    // A wrong length makes the answer invalid.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     [&[kind][..], &length.to_ne_bytes(), &bytes].concat()
 }
 
-/// `None`: that is no whole answer.
+/// Decodes an answer; `None` if it is incomplete.
 fn decode(bytes: &[u8]) -> Option<Answer> {
     let (kind, rest) = bytes.split_first()?;
     let (length, bytes) = rest.split_first_chunk()?;
@@ -110,7 +112,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
     const SHORT: Duration = Duration::from_millis(300);
-    /// What a machine under load may add.
+    /// What a loaded machine may add.
     const SLACK: Duration = Duration::from_secs(5);
 
     #[test]
@@ -118,7 +120,7 @@ mod tests {
         assert!(in_child(|| {
             for answer in [Ok(None), Ok(Some(Vec::new())), Err("why".to_owned()), Ok(Some(vec![7; 300_000]))]
             {
-                assert_eq!(ask(LONG, 300_000, || answer.clone()), answer);
+                assert_eq!(run(LONG, 300_000, || answer.clone()), answer);
             }
             assert_eq!(waitpid(None::<Pid>, None), Err(Errno::ECHILD), "no child is left");
         }));
@@ -128,7 +130,7 @@ mod tests {
     fn what_takes_too_long_is_given_up() {
         assert!(in_child(|| {
             let start = Instant::now();
-            let why = ask(SHORT, 10, || {
+            let why = run(SHORT, 10, || {
                 sleep(LONG);
                 Ok(None)
             });
@@ -142,9 +144,9 @@ mod tests {
     fn a_child_that_dies_or_says_too_much_is_an_error_at_once() {
         assert!(in_child(|| {
             let start = Instant::now();
-            let why = ask(LONG, 10, || process::exit_now(0)).unwrap_err();
+            let why = run(LONG, 10, || process::exit_now(0)).unwrap_err();
             assert!(why.starts_with("the process that should read it failed: "), "{why}");
-            let why = ask(LONG, 10, || Ok(Some(vec![7; 200_000]))).unwrap_err();
+            let why = run(LONG, 10, || Ok(Some(vec![7; 200_000]))).unwrap_err();
             assert!(why.ends_with("the answer is too long"), "{why}");
             assert!(start.elapsed() < SLACK);
         }));
@@ -154,7 +156,7 @@ mod tests {
     fn a_child_has_nothing_of_its_parents_but_the_pipe() {
         assert!(in_child(|| {
             let (kept, theirs) = pipe2(OFlag::empty()).unwrap();
-            let open = ask(LONG, 100, || {
+            let open = run(LONG, 100, || {
                 let open =
                     (3..256).filter(|fd| std::fs::exists(format!("/proc/self/fd/{fd}")).unwrap_or(true));
                 Ok(Some(vec![u8::try_from(open.count()).unwrap_or(u8::MAX)]))

@@ -1,12 +1,12 @@
-//! Child processes for a limited time: what may never answer, or never end, holds nobody for longer.
+//! Child processes with a deadline, for work that may never end.
 //!
-//! | file | concern |
+//! A child is killed when its time is over. A child that cannot be killed, because it has another
+//! uid or is blocked in a part of the kernel that ignores signals, is left behind.
+//!
+//! | module | concern |
 //! |---|---|
-//! | [`forked`] | work of our own |
-//! | [`program`] | a program |
-//!
-//! A child is killed when its time is over. One that cannot be killed, because it has another uid or is in a part of the
-//! kernel that does not look at signals, is left behind.
+//! | [`forked`] | runs our own code in a child |
+//! | [`program`] | runs a program |
 
 pub mod forked;
 pub mod program;
@@ -21,13 +21,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// How long a killed child may take to go away.
+/// How long a killed child may take to end.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Reads until the other end is closed.
 ///
 /// # Errors
-/// `TimedOut` at `end`; `InvalidData` when there are more than `longest` bytes; the system's.
+/// `TimedOut` at `end`; `InvalidData` for more than `longest` bytes; any error of read(2) or
+/// poll(2).
 fn read_all(fd: BorrowedFd<'_>, end: Instant, longest: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 8192];
@@ -45,15 +46,15 @@ fn read_all(fd: BorrowedFd<'_>, end: Instant, longest: usize) -> io::Result<Vec<
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// Waits until a child has ended; false at `end`. It is not reaped yet.
+/// Waits until a child has ended, without reaping it; false at `end`.
 ///
 /// # Errors
-/// The system's.
+/// The child cannot be opened or waited for.
 fn has_ended(pid: Pid, end: Instant) -> io::Result<bool> {
     readable(pidfd::open(pid.as_raw())?.as_fd(), end)
 }
 
-/// Kills a child that nobody has reaped, so that the number is its own, and reaps it.
+/// Kills and reaps a child. Nobody has reaped it before, so the process id is still its own.
 fn stop(pid: Pid) {
     let _ = kill(pid, Signal::SIGKILL);
     let _ = has_ended(pid, Instant::now() + GRACE);

@@ -1,4 +1,4 @@
-//! A program, and what it says.
+//! Runs a program with a deadline and returns its output.
 
 use super::{has_ended, read_all, stop};
 use nix::unistd::Pid;
@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 /// Why there is no output.
 #[derive(Debug)]
 pub enum Failure {
-    /// The program could not be started: the system's error.
+    /// The program could not be started.
     Start(io::Error),
-    /// `TimedOut`: it took too long; `InvalidData`: it said too much; the system's.
+    /// `TimedOut` if it took too long, `InvalidData` if its output was too long, or another system
+    /// error.
     Run(io::Error),
 }
 
@@ -24,11 +25,12 @@ impl From<Failure> for io::Error {
     }
 }
 
-/// Runs a program to its end, with no environment and no input. Its standard output is read, and its standard error if
-/// `command` has a pipe for it; each may have `longest` bytes.
+/// Runs a program to its end, with no environment and no input. Reads its standard output, and its
+/// standard error if `command` has a pipe for it; each may have `longest` bytes.
 ///
 /// # Errors
-/// It could not be started, has not ended `within` this time, or said too much; then it is killed.
+/// It could not be started, ran longer than `within`, or wrote too much; in the last two cases it
+/// is killed.
 pub fn run(command: &mut Command, within: Duration, longest: usize) -> Result<Output, Failure> {
     let end = Instant::now() + within;
     let command = command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped());
@@ -42,7 +44,7 @@ pub fn run(command: &mut Command, within: Duration, longest: usize) -> Result<Ou
 }
 
 fn listen(child: &mut Child, pid: Pid, end: Instant, longest: usize) -> io::Result<Output> {
-    // One after the other: a program that fills the other pipe meanwhile is ended by its time.
+    // One after the other: a program that fills the second pipe meanwhile runs into its deadline.
     let stdout = said(child.stdout.take(), end, longest)?;
     let stderr = said(child.stderr.take(), end, longest)?;
     if !has_ended(pid, end)? {
@@ -83,7 +85,7 @@ mod tests {
         assert!(matches!(run(&mut Command::new("/nonexistent"), LONG, 1000), Err(Failure::Start(_))));
     }
 
-    /// However it spends its time, and nothing is left of it.
+    /// However the program spends its time, nothing is left of it.
     #[test]
     fn a_program_has_an_end() {
         assert!(in_child(|| {

@@ -1,9 +1,11 @@
-//! Remembers that sshd confines a user, for as long as nothing changes on which the answer depends.
+//! Remembers that sshd confines a user, for as long as nothing changes on which that answer
+//! depends.
 //!
-//! An entry is a file that holds everything the answer depends on, as text; it is named by a digest of that. So an entry
-//! counts only if all of it is the same: sshd and its options, the state of every file that it reads and of the directories
-//! they lie in, the user's groups, and where a Match line looks at more than groups, the user, the addresses and the port.
-//! Only "confined" is remembered.
+//! An entry is a file that contains everything the answer depends on, as text, and is named by a
+//! digest of it. So an entry counts only if all of it is unchanged: sshd and its options, the state
+//! of every file that it reads and of their directories,
+//! the user's groups and, where a Match line tests more than groups, the user, the addresses and
+//! the port. Only "confined" is remembered.
 
 use super::text::{CONFIG, needs};
 use common::paths::{CONFIG_FILE, JAIL_PROGRAM, RUN_DIR};
@@ -17,29 +19,32 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// How long an entry counts: what isn't a file (a directory service's groups) may change meanwhile.
+/// How long an entry counts: what is not a file (a directory service's groups) may change
+/// meanwhile.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// How old the youngest change must be: a file that is written twice within one tick of the clock looks unchanged.
+/// Minimum age of the youngest change: a file that is written twice within one tick of the clock
+/// looks unchanged.
 const SETTLED: Duration = Duration::from_secs(2);
-/// Most entries; beyond that all are forgotten.
+/// Most entries; beyond that all are deleted.
 const MAX_ENTRIES: usize = 256;
-/// Most files that a configuration may consist of, and the longest of them, in bytes.
+/// Most files of a configuration, and the size limit of each in bytes.
 const MAX_FILES: usize = 200;
 const MAX_FILE: u64 = 256 << 10;
-/// Files besides sshd's that count: who is in which group, whom our NSS module knows, and what is judged how.
+/// Files besides sshd's on which the answer depends: groups, the name service with our NSS module,
+/// our configuration, and the program that judges.
 const OTHERS: [&str; 4] = ["/etc/group", "/etc/nsswitch.conf", CONFIG_FILE, JAIL_PROGRAM];
 
-/// What a configuration consists of, and when it was changed last.
+/// The state of a configuration's files, and when the latest of them was changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct State {
     text: String,
     changed: SystemTime,
-    /// Whether its Match lines look at more than a user's groups.
+    /// Whether its Match lines test more than a user's groups.
     pub more_than_groups: bool,
 }
 
-/// Looks at all files that sshd reads, beginning with `config`. Nothing where that cannot be told: then there is nothing to
-/// remember either.
+/// Collects the state of all files that sshd reads, beginning with `config`. `None` if that cannot
+/// be determined: then nothing can be remembered either.
 #[must_use]
 pub(crate) fn state(program: &str, config: &Path) -> Option<State> {
     let mut seen = Seen::default();
@@ -69,7 +74,8 @@ pub(crate) fn state(program: &str, config: &Path) -> Option<State> {
     Some(seen.state())
 }
 
-/// Every file that a pattern may mean: all in its directory, whose own state tells of new ones.
+/// Returns every file that a pattern may match: all files of its directory, whose own state shows
+/// new ones.
 fn candidates(pattern: &str, seen: &mut Seen) -> Option<Vec<PathBuf>> {
     let path = Path::new(pattern);
     let dir = path.parent()?;
@@ -88,7 +94,7 @@ fn candidates(pattern: &str, seen: &mut Seen) -> Option<Vec<PathBuf>> {
     entries.map(|entry| entry.ok().map(|entry| entry.path())).collect()
 }
 
-/// A file's text. Nothing: it isn't there, or is no file.
+/// Reads a file; `None` if it doesn't exist or is not a regular file.
 fn text(path: &Path) -> io::Result<Option<String>> {
     let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -112,7 +118,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// A link and what it leads to both count.
+    /// Records the state of a path; both a link and its target count.
     fn look(&mut self, path: &Path) {
         let mut facts = String::new();
         for found in [fs::symlink_metadata(path), fs::metadata(path)] {
@@ -139,27 +145,27 @@ impl Seen {
     }
 }
 
-/// The configuration that a listener's options name.
+/// Returns the configuration file that a listener's options name.
 #[must_use]
 pub(crate) fn config_of(arguments: &[String]) -> PathBuf {
     let named = arguments.iter().rposition(|word| word == "-f").and_then(|at| arguments.get(at + 1));
     PathBuf::from(named.map_or(CONFIG, String::as_str))
 }
 
-/// Where entries are.
+/// The directory of entries.
 pub(crate) struct Cache {
     dir: PathBuf,
     owner: u32,
 }
 
 impl Cache {
-    /// That of this host; `owner` is sshd's user.
+    /// Opens this host's cache; `owner` is sshd's user.
     #[must_use]
     pub(crate) fn of_host(owner: u32) -> Self {
         Self { dir: Path::new(RUN_DIR).join("confined"), owner }
     }
 
-    /// Whether this was found to be so, lately.
+    /// True if a recent entry says that the login is confined.
     #[must_use]
     pub(crate) fn knows(&self, key: &str, state: &State) -> bool {
         let known = || -> io::Result<bool> {
@@ -178,10 +184,10 @@ impl Cache {
         known().unwrap_or(false)
     }
 
-    /// Remembers it, if it can be told from what comes next.
+    /// Adds an entry, unless the files changed too recently to be told from what comes next.
     ///
     /// # Errors
-    /// The system's: it is not remembered then.
+    /// The entry could not be written; nothing is remembered then.
     pub(crate) fn remember(&self, key: &str, state: &State) -> io::Result<()> {
         if !SystemTime::now().duration_since(state.changed).is_ok_and(|age| age >= SETTLED) {
             return Ok(());
@@ -247,7 +253,7 @@ mod tests {
             fs::write(self.dir.path().join(name), text).unwrap();
         }
 
-        /// As if nothing had changed for a minute.
+        /// Returns the state as if nothing had changed for a minute.
         fn state(&self) -> Option<State> {
             let mut found = state("/bin/sh", &self.dir.path().join("config"))?;
             found.changed -= Duration::from_secs(60);
@@ -295,7 +301,7 @@ mod tests {
             host.write("d/b.conf", unclear);
             assert_eq!(host.state(), None, "{unclear}");
         }
-        // A file that includes itself has an end.
+        // A file that includes itself doesn't loop.
         host.write("d/b.conf", &format!("Include {}/d/b.conf", host.dir.path().display()));
         assert!(host.state().is_some());
     }

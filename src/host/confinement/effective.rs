@@ -1,4 +1,5 @@
-//! What sshd would do for a user, from the output of `sshd -T -C user=…`, and whether that confines the user. Pure.
+//! What sshd would do for a user, from the output of `sshd -T -C user=…`, and whether that confines
+//! the user. Pure.
 
 use crate::config::Jail;
 use common::paths::{JAIL_DIR, SESSION_SHELL};
@@ -9,7 +10,8 @@ use std::collections::HashMap;
 pub struct Effective(HashMap<String, Vec<String>>);
 
 impl Effective {
-    /// Reads what `sshd -T` prints: a keyword and its value in a line, some keywords in several.
+    /// Parses the output of `sshd -T`: a keyword and its value on each line; some keywords have
+    /// several lines.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut values: HashMap<String, Vec<String>> = HashMap::new();
@@ -22,24 +24,26 @@ impl Effective {
         Self(values)
     }
 
-    /// The first value of a keyword in lower case; empty when this sshd doesn't know it.
+    /// Returns the first value of a keyword in lower case; empty if this sshd doesn't know the
+    /// keyword.
     #[must_use]
     pub fn get(&self, keyword: &str) -> &str {
         self.0.get(keyword).and_then(|values| values.first()).map_or("", String::as_str)
     }
 
-    /// All values of a keyword, those that stand in one line apart.
+    /// Returns all values of a keyword; several values on one line are split.
     pub fn words(&self, keyword: &str) -> impl Iterator<Item = &str> {
         self.0.get(keyword).into_iter().flatten().flat_map(|value| value.split_whitespace())
     }
 
-    /// Whether the package's Match block is in force.
+    /// True if the package's Match block is in force.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.get("forcecommand") == SESSION_SHELL || self.get("chrootdirectory") == JAIL_DIR
     }
 
-    /// The rules that a hub user's configuration breaks: none, and sshd confines the session.
+    /// Returns the rules that this configuration breaks. If there are none, sshd confines the hub
+    /// user.
     pub(crate) fn opened(&self, jail: Jail) -> impl Iterator<Item = &'static Rule> {
         confining(jail).filter(|rule| !rule.holds(self))
     }
@@ -48,23 +52,24 @@ impl Effective {
 /// A keyword that must have one of these values.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// As people write it.
+    /// The keyword in its usual spelling.
     pub keyword: &'static str,
-    /// Its values: the first word counts, as a command has arguments. An empty one: this sshd may not know the keyword.
+    /// The allowed values, compared with the first word, because a command has arguments. An empty
+    /// one: this sshd may not know the keyword.
     pub allowed: &'static [&'static str],
-    /// What happens with another.
+    /// What happens with any other value.
     pub otherwise: &'static str,
 }
 
 impl Rule {
-    /// Whether the keyword has one of the values.
+    /// True if the keyword has one of the allowed values.
     #[must_use]
     pub fn holds(&self, found: &Effective) -> bool {
         let value = found.get(&self.keyword.to_ascii_lowercase());
         self.allowed.contains(&value.split_whitespace().next().unwrap_or_default())
     }
 
-    /// What another value means.
+    /// Explains what another value leads to.
     #[must_use]
     pub fn broken(&self, found: &Effective) -> String {
         let value = found.get(&self.keyword.to_ascii_lowercase());
@@ -74,14 +79,14 @@ impl Rule {
     }
 }
 
-/// Shortens a list of rules.
+/// Shortens a list of rules to one phrase.
 #[must_use]
 pub const fn rule(keyword: &'static str, allowed: &'static [&'static str], otherwise: &'static str) -> Rule {
     Rule { keyword, allowed, otherwise }
 }
 
-/// What confines a session: a login for which one of these is broken is refused. A door for files only runs internal-sftp
-/// in the same jail.
+/// What confines a connection: a login that breaks one of these rules is refused. A files-only door
+/// runs internal-sftp in the same jail.
 const JAILED: [Rule; 2] = [
     rule("ForceCommand", &[SESSION_SHELL, "internal-sftp"], "only that is known to confine them"),
     rule(
@@ -90,7 +95,7 @@ const JAILED: [Rule; 2] = [
         "sessions are not in their jail, and sshd's own sftp would show this host's files",
     ),
 ];
-/// The same where sshd isn't root's.
+/// The rules where sshd doesn't run as root.
 const WITHOUT_JAIL: [Rule; 2] = [
     rule("ForceCommand", &[SESSION_SHELL], "hub users could read what sshd's own user can"),
     rule("ChrootDirectory", &["none"], "sshd can do that as root only, and ends each session"),
@@ -113,7 +118,7 @@ const LOCKS: [Rule; 7] = [
     rule("PermitUserRC", &["no"], "sshd tries to execute a file of the user's home"),
 ];
 
-/// All rules that confine.
+/// Returns all rules that confine.
 pub fn confining(jail: Jail) -> impl Iterator<Item = &'static Rule> {
     let first = match jail {
         Jail::Namespaces => &JAILED,
@@ -146,7 +151,7 @@ authenticationmethods publickey
     #[test]
     fn each_lock_counts() {
         assert!(opened(CONFINED).is_empty());
-        // What an administrator may choose.
+        // Settings that an administrator may choose.
         let door = CONFINED.replace("/usr/lib/jupyterhub-openssh/session", "internal-sftp -l INFO -u 0022");
         assert!(opened(&door).is_empty());
         for line in CONFINED.lines().filter(|line| !line.starts_with("auth")) {

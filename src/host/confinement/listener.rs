@@ -1,43 +1,47 @@
-//! Which sshd has taken this connection, and with which options it was started.
+//! Finds the sshd that has accepted this connection, and the options it was started with.
 //!
-//! A listener shows its command line as its title: `sshd: /usr/sbin/sshd -D -p 2222 [listener] 0 of 10-100 startups`. A
-//! connection's own processes have overwritten theirs. Where systemd listens (`sshd -i`) there is none; then the usual sshd
-//! and its usual file are meant.
+//! A listener shows its command line as its process title: `sshd: /usr/sbin/sshd -D -p 2222
+//! [listener] 0 of 10-100 startups`. A connection's own processes have overwritten theirs.
+//! Where systemd listens (`sshd -i`) there is no listener; then the usual sshd with its usual file
+//! is assumed.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The distribution's.
+/// The distribution's sshd.
 pub(crate) const SSHD: &str = "/usr/sbin/sshd";
 /// Options that take a value (sshd(8), 9.2 to 10.0).
 const WITH_VALUE: &str = "CEbcfghkopu";
-/// Options that change what a user gets, or what `sshd -T` needs: configuration, option, host key.
+/// Options that change what a user gets, or that `sshd -T` needs: configuration file, option, host
+/// key.
 const PASSED_ON: &str = "foh";
-/// Most ancestors that are looked at: this program, a PAM conversation's process, the monitor, the listener.
+/// Most ancestors to look at: this program, the process of a PAM conversation, the monitor, the
+/// listener.
 const GENERATIONS: usize = 6;
 
 /// An sshd to ask.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Listener {
-    /// The program.
+    /// Path of the program.
     pub program: String,
-    /// What to pass on to it.
+    /// Options to pass on to it.
     pub arguments: Vec<String>,
 }
 
-/// The sshd that started us, through others of its processes. Only processes of our own uid count. Nothing: there is none.
+/// Finds the sshd listener among our ancestors. Only processes of the uid `owner` count. `None` if
+/// there is none.
 ///
 /// # Errors
-/// There is one, but which options it has cannot be seen.
+/// There is a listener, but its options cannot be determined.
 pub(crate) fn find(owner: u32) -> Result<Option<Listener>, &'static str> {
     for (process, title) in ancestors(owner) {
         if is_cut(&title) {
             return Err("the options of this sshd cannot be seen: its title is cut off");
         }
         let Some(arguments) = arguments(&title) else { continue };
-        // Of a program that was replaced since: the new one has its name.
+        // The link of a program that has been replaced since names the new one.
         let program = fs::read_link(process.join("exe")).ok().and_then(|name| {
             let name = name.to_str()?;
             sound(name.strip_suffix(" (deleted)").unwrap_or(name), owner).map(str::to_owned)
@@ -47,12 +51,13 @@ pub(crate) fn find(owner: u32) -> Result<Option<Listener>, &'static str> {
     Ok(None)
 }
 
-/// A listener's title that ends too early: it has the room of the command line and the environment, which may be small.
+/// True if a listener's title is truncated: it has only the room of the original command line and
+/// environment, which may be small.
 fn is_cut(title: &str) -> bool {
     title.starts_with("sshd: /") && !title.contains(" [listener]")
 }
 
-/// Our ancestors of this uid, the nearest first, and their titles.
+/// Returns our ancestors of this uid with their titles, the nearest first.
 fn ancestors(owner: u32) -> impl Iterator<Item = (PathBuf, String)> {
     let mut next = Some(nix::unistd::getppid().as_raw());
     let step = move || {
@@ -69,7 +74,7 @@ fn ancestors(owner: u32) -> impl Iterator<Item = (PathBuf, String)> {
     std::iter::from_fn(step).take(GENERATIONS)
 }
 
-/// A program that nobody but root and `owner` can change.
+/// Returns the path if only root and `owner` can change that program.
 fn sound(name: &str, owner: u32) -> Option<&str> {
     let found = fs::metadata(name).ok()?;
     let safe = found.is_file() && (found.uid() == 0 || found.uid() == owner) && found.mode() & 0o022 == 0;
@@ -82,12 +87,13 @@ fn read(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The parent in /proc/PID/stat: `4711 (name) S 1 …`, where the name may hold anything.
+/// Parses the parent's process id in /proc/PID/stat: `4711 (name) S 1 …`, where the name may
+/// contain anything.
 fn parent(stat: &str) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// What to pass on of a listener's title; nothing for other processes.
+/// Returns the options to pass on from a listener's title; `None` for other processes.
 fn arguments(title: &str) -> Option<Vec<String>> {
     let (line, _) = title.strip_prefix("sshd: ")?.split_once(" [listener]")?;
     let mut words = line.split(' ').skip(1).peekable();
@@ -100,7 +106,8 @@ fn arguments(title: &str) -> Option<Vec<String>> {
         };
         let attached = &letters[at + letter.len_utf8()..];
         let mut value = if attached.is_empty() { words.next()?.to_owned() } else { attached.to_owned() };
-        // The title has lost where an argument ends: an option of the configuration goes on until the next letter's.
+        // The title doesn't show where an argument ends: an option of the configuration extends to
+        // the next option letter.
         while letter == 'o' && words.peek().is_some_and(|next| !next.starts_with('-')) {
             value = format!("{value} {}", words.next().unwrap_or_default());
         }

@@ -1,16 +1,20 @@
-//! Does sshd confine hub users? It is asked itself: `sshd -T -C user=…`.
+//! Asks sshd itself whether it confines hub users: `sshd -T -C user=…`.
 //!
-//! The package's Match block is what confines a session, and whether it is in force depends on the rest of sshd's
-//! configuration: an Include line below a Match block holds for that block only, and sshd -t is content. So the PAM module
-//! has this asked at every login, and the package's configuration step before anybody is let in. The program `jail` does
-//! it, so that sshd's own processes neither read these files nor judge them.
+//! The package's Match block is what confines a connection. Whether it is in force depends on the
+//! rest of sshd's configuration: an Include line below a Match block applies to that block only,
+//! and sshd -t accepts that.
+//! So the PAM module has this checked at every login, and the package's configuration step checks
+//! it before any user can log in. The program `jail` does it, so that sshd's own processes neither
+//! read these files nor judge them.
 //!
-//! | file | concern |
+//! | module | concern |
 //! |---|---|
-//! | [`effective`] | what sshd says, and what confines |
-//! | [`text`] | the files' text: what they depend on, and why a block isn't in force |
+//! | [`effective`] | sshd's effective configuration, and what confines (pure) |
+//! | [`text`] | the files' text: what they depend on, and why a block is not in force (pure) |
 //! | [`listener`] | which sshd to ask |
-//! | [`cache`] | asking costs 10 to 20 ms: an answer is kept while nothing changes |
+//! | [`request`] | a login, as the PAM module describes it (pure) |
+//! | [`cache`] | asking costs 10 to 20 ms: the answer is kept while nothing changes |
+//! | [`package`] | the check of the package's configuration step |
 
 pub(crate) mod cache;
 pub mod effective;
@@ -32,23 +36,25 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use wire::confinement;
 
-/// How long sshd may take: it reads a few files, and the NSS module looks at a home for two seconds at most.
+/// Time limit for sshd: it reads a few files, and the NSS module looks at a home for at most two
+/// seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Longest output that is read, in bytes.
+/// Longest output of sshd, in bytes.
 const MAX_OUTPUT: usize = 256 << 10;
 
-/// What was found out.
+/// The result of asking.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The session will be confined.
+    /// sshd confines the connection.
     Confined,
-    /// It would not be: what is so, and what to do.
+    /// sshd would not confine it: what is wrong, and what to do.
     Open(String, String),
-    /// Nobody knows, and why.
+    /// It could not be determined, and why.
     Unknown(String),
 }
 
-/// For the PAM module: a request on standard input, and one line for an answer. Returns the exit status.
+/// Answers the PAM module: reads a request from standard input and writes one line. Returns the
+/// exit status.
 #[must_use]
 pub fn run() -> u8 {
     let mut text = Vec::new();
@@ -66,7 +72,7 @@ pub fn run() -> u8 {
     u8::from(writeln!(io::stdout(), "{}", answer.line()).is_err())
 }
 
-/// Whether this login will be confined, by the sshd that has taken it.
+/// Determines whether the sshd that has accepted this login confines it.
 fn login(request: &Request, rights: Rights) -> Answer {
     let owner = rights.owner();
     let found = match listener::find(owner) {
@@ -84,9 +90,10 @@ fn login(request: &Request, rights: Rights) -> Answer {
     if state.as_ref().is_some_and(|state| cache.knows(&key(state), state)) {
         return Answer::Confined;
     }
-    let answer = ask(&listener, &request.spec(), &config, jail(rights));
+    let answer = ask_sshd(&listener, &request.spec(), &config, jail(rights));
     if answer == Answer::Confined {
-        // Only if the files are still those that sshd has read. Where it cannot be kept, the next login asks again.
+        // Only if the files are still those that sshd has read. If the answer cannot be kept, the
+        // next login asks again.
         if let Some(state) =
             state.filter(|state| Some(state) == cache::state(&listener.program, &config).as_ref())
         {
@@ -96,7 +103,7 @@ fn login(request: &Request, rights: Rights) -> Answer {
     answer
 }
 
-/// What confines: sshd that isn't root's can make no jail.
+/// Returns which jail confines here: only root's sshd can make one with namespaces.
 #[must_use]
 pub fn jail(rights: Rights) -> Jail {
     match rights {
@@ -105,8 +112,8 @@ pub fn jail(rights: Rights) -> Jail {
     }
 }
 
-/// Asks sshd about a user, described as its `-C` wants it.
-fn ask(listener: &Listener, spec: &str, config: &Path, jail: Jail) -> Answer {
+/// Asks sshd about a user, described in the format of its option `-C`.
+fn ask_sshd(listener: &Listener, spec: &str, config: &Path, jail: Jail) -> Answer {
     let mut command = Command::new(&listener.program);
     command.args(["-T", "-C", spec]).args(&listener.arguments).stderr(Stdio::piped());
     match program::run(&mut command, PATIENCE, MAX_OUTPUT) {
@@ -129,7 +136,7 @@ fn judge(found: &Effective, config: &Path, jail: Jail) -> Answer {
     let Some(first) = opened.first() else { return Answer::Confined };
     let text = std::fs::read(config).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    // One lock that is open is not for want of the block.
+    // If the block is in force but one of its rules is broken, the file's text is not the reason.
     let fault = if found.is_ours() {
         text::Fault::Other
     } else {

@@ -1,12 +1,14 @@
-//! The same question before any hub user is known: asked by the package's configuration step, for a user who is made up.
+//! Checks before there is any hub user whether sshd would confine one: the package's configuration
+//! step asks this for a made-up user.
 //!
-//! sshd looks up whose group a Match line means. So the user is written into a copy of /etc/passwd, with the group
-//! `jupyterhub`, and the copy is laid over the file in a mount namespace of this process only. There sshd has a host key,
-//! too: images are often built without any.
+//! sshd looks up the groups of the user for its Match lines. So the user is written into a copy of
+//! /etc/passwd, with the group `jupyterhub`, and the copy is mounted over the file in a mount
+//! namespace of this process only.
+//! That namespace also gets a host key for sshd: images are often built without any.
 
 use super::listener::{Listener, SSHD};
 use super::text::{CONFIG, DROP_IN, Fault, fault};
-use super::{Answer, ask};
+use super::{Answer, ask_sshd};
 use crate::config::Jail;
 use crate::sys::mount::{self, Tree};
 use common::paths::{GROUP, SESSION_SHELL};
@@ -18,24 +20,25 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Nobody has this name.
+/// A user name that nobody has.
 const SOMEBODY: &str = "jupyterhub-openssh-check";
-/// An address of documentation (RFC 5737): one that no Match block is meant for.
+/// The rest of the made-up login: addresses reserved for documentation (RFC 5737), which no Match
+/// block is meant for.
 const SPEC_END: &str = "host=client.invalid,addr=192.0.2.1,laddr=192.0.2.2,lport=22,rdomain=";
-/// Only root's, in this namespace.
+/// Where the tmpfs for our files goes, in this namespace only.
 const PLACE: &str = "/run";
 
-/// Says on standard error what is wrong, and what to do. Returns 0 if hub users would be confined, 1 if not, 2 if nobody
-/// knows.
+/// Reports on standard error what is wrong and what to do. Returns 0 if hub users would be
+/// confined, 1 if not, 2 if that could not be determined.
 #[must_use]
 pub fn run() -> u8 {
     let answer = match prepare() {
         Ok(key) => {
             let arguments = vec!["-h".to_owned(), key];
             let listener = Listener { program: SSHD.to_owned(), arguments };
-            ask(&listener, &format!("user={SOMEBODY},{SPEC_END}"), Path::new(CONFIG), Jail::Namespaces)
+            ask_sshd(&listener, &format!("user={SOMEBODY},{SPEC_END}"), Path::new(CONFIG), Jail::Namespaces)
         }
-        // A container that may not mount: what the text of the file tells.
+        // In a container that may not mount, judge by the text of the file.
         Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => by_text(),
         Err(error) => Answer::Unknown(error.to_string()),
     };
@@ -61,19 +64,19 @@ fn by_text() -> Answer {
     }
 }
 
-/// Leaves the host's mount namespace; returns the name of a host key.
+/// Leaves the host's mount namespace, prepares the files there, and returns the path of a host key.
 fn prepare() -> io::Result<String> {
     let group = Group::from_name(GROUP)?
         .ok_or_else(|| io::Error::other(format!("the group {GROUP} is missing; reinstall the package")))?;
     let mut passwd = fs::read("/etc/passwd")?;
-    // A primary group is one of the user's groups to sshd.
+    // For sshd the primary group is one of the user's groups.
     let somebody = format!("\n{SOMEBODY}:*:65533:{}::/nonexistent:{SESSION_SHELL}\n", group.gid);
     passwd.extend(somebody.as_bytes());
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount::stop_propagation()?;
     let place = Path::new(PLACE);
     mount::tmpfs(place, 1 << 20, 64)?;
-    // What sshd -T wants, and systemd makes.
+    // `sshd -T` needs this directory, which systemd normally creates.
     fs::create_dir(place.join("sshd"))?;
     fs::write(place.join("passwd"), passwd)?;
     Tree::clone_path(&place.join("passwd"))?.attach(Path::new("/etc/passwd"))?;

@@ -1,28 +1,28 @@
-//! A login as the PAM module describes it, in sshd's words. Pure.
+//! A login as the PAM module describes it, translated for sshd. Pure.
 
 use super::listener::Listener;
 use common::LoginName;
 use std::net::IpAddr;
 use wire::confinement;
 
-/// A login.
+/// A login to check.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     user: LoginName,
-    /// The user's groups, by number.
+    /// The ids of the user's groups.
     groups: String,
-    /// The client's name, as sshd has it; its address where sshd looks up no names.
+    /// The client's name, as sshd knows it; its address if sshd looks up no names.
     host: String,
-    /// Address of the client, address and port of this host, where they are known.
+    /// The client's address, and this host's address and port, if known.
     connection: Option<(IpAddr, IpAddr, u16)>,
 }
 
 impl Request {
-    /// Understands a request; nothing if it is none.
+    /// Parses a request; `None` if it is malformed.
     #[must_use]
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let said = confinement::Request::parse(text).ok()?;
-        // A comma would begin the next part of what sshd is asked.
+        // A comma would begin the next field of sshd's specification.
         let is_name = |name: &&str| {
             name.len() <= 255
                 && name
@@ -37,7 +37,8 @@ impl Request {
         })
     }
 
-    /// What sshd is asked about. An interface of its own (RDomain) is not known here: a Match block for one doesn't hold.
+    /// Formats the login for `sshd -C`. The routing domain (RDomain) is not known here, so a Match
+    /// block for one doesn't apply.
     #[must_use]
     pub(crate) fn spec(&self) -> String {
         let Self { user, host, connection, .. } = self;
@@ -50,7 +51,7 @@ impl Request {
         }
     }
 
-    /// What an answer depends on besides files.
+    /// Formats everything besides files that the answer depends on.
     #[must_use]
     pub(crate) fn key(&self, listener: &Listener, more_than_groups: bool) -> String {
         let spec = if more_than_groups { self.spec() } else { String::new() };
@@ -58,11 +59,11 @@ impl Request {
     }
 }
 
-/// `SSH_CONNECTION`: the client's address and port, and this host's.
+/// Parses `SSH_CONNECTION`: the client's address and port, and this host's.
 fn addresses(text: &str) -> Option<(IpAddr, IpAddr, u16)> {
     let words: Vec<&str> = text.split(' ').collect();
     let [address, _, local, port] = words[..] else { return None };
-    // A link-local address has its interface behind it.
+    // A link-local address is followed by its interface.
     let parse = |text: &str| text.split('%').next()?.parse().ok();
     Some((parse(address)?, parse(local)?, port.parse().ok()?))
 }

@@ -1,25 +1,26 @@
-//! sshd_config(5) as text: which files it includes, on what its Match blocks depend, and why the package's may not be in
-//! force. Pure, and on the safe side: what isn't understood is said to be so.
+//! Analyses sshd_config(5) as text: which files it includes, what its Match blocks depend on, and
+//! why the package's block may not be in force. Pure, and conservative: it reports what it doesn't
+//! understand.
 
 use std::collections::BTreeSet;
 
-/// The package's file, the directory that includes bring in on Debian, and the file that does so.
+/// The package's file, in the directory that Debian's sshd_config includes.
 pub const DROP_IN: &str = "/etc/ssh/sshd_config.d/50-jupyterhub.conf";
-/// sshd's own file.
+/// sshd's main configuration file.
 pub const CONFIG: &str = "/etc/ssh/sshd_config";
-/// What relative names are beneath.
+/// The directory that relative names are resolved in.
 const BASE: &str = "/etc/ssh/";
 
 /// What a line says.
 #[derive(Debug, PartialEq, Eq)]
 enum Line<'a> {
-    /// Patterns of files.
+    /// An Include line, with its patterns.
     Include(Vec<String>),
-    /// The criteria's words.
+    /// A Match line, with the words of its criteria.
     Match(Vec<&'a str>),
-    /// Something else.
+    /// Any other line.
     Other,
-    /// It may be one of these.
+    /// A line that may be one of these.
     Unclear,
 }
 
@@ -45,7 +46,7 @@ fn line(text: &str) -> Line<'_> {
     }
 }
 
-/// The patterns of an Include line, absolute.
+/// Returns the patterns of an Include line as absolute paths.
 fn patterns(rest: &str) -> Option<Vec<String>> {
     let mut found = Vec::new();
     for word in rest.split_whitespace() {
@@ -62,18 +63,18 @@ fn patterns(rest: &str) -> Option<Vec<String>> {
     Some(found)
 }
 
-/// What the outcome of a file depends on besides its own text.
+/// What a file's effect depends on besides its own text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
-    /// Patterns of included files, absolute.
+    /// Patterns of included files, as absolute paths.
     pub includes: BTreeSet<String>,
-    /// Whether Match lines look at more than the user's groups.
+    /// Whether Match lines test more than the user's groups.
     pub more_than_groups: bool,
-    /// Something in it was not understood.
+    /// Whether a part of it was not understood.
     pub unclear: bool,
 }
 
-/// Reads a file's needs.
+/// Determines what a file's effect depends on.
 #[must_use]
 pub(crate) fn needs(text: &str) -> Needs {
     let mut found = Needs::default();
@@ -94,20 +95,21 @@ fn only_groups(words: &[&str]) -> bool {
         || !words.is_empty() && words.len() % 2 == 0 && words.iter().step_by(2).all(|word| is(word, "group"))
 }
 
-/// Why the package's Match block isn't in force.
+/// Why the package's Match block is not in force.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// There is no file.
+    /// The package's file doesn't exist.
     NoFile,
     /// No line includes it.
     NotIncluded,
-    /// The line that includes it belongs to a Match block: number and text of both.
+    /// The line that includes it belongs to a Match block: number and text of both lines.
     BelowMatch((usize, String), (usize, String)),
     /// None of these.
     Other,
 }
 
-/// Looks for it in the text of sshd's own file; `present`: the package's file is there.
+/// Finds the reason in the text of sshd's main file; `present` says whether the package's file
+/// exists.
 #[must_use]
 pub fn fault(config: &str, present: bool) -> Fault {
     if !present {
@@ -123,7 +125,7 @@ pub fn fault(config: &str, present: bool) -> Fault {
             }
             Line::Include(patterns) if patterns.iter().any(|pattern| matches(pattern, DROP_IN)) => {
                 match &block {
-                    // It counts, so it isn't that.
+                    // This Include line is effective, so it is not the reason.
                     None => return Fault::Other,
                     Some(block) => {
                         found = Fault::BelowMatch((number, text.trim().to_owned()), block.clone());
@@ -137,7 +139,8 @@ pub fn fault(config: &str, present: bool) -> Fault {
 }
 
 impl Fault {
-    /// What is so in `config`, sshd's own file, and what to do about it. `opened` is what is left open, in words.
+    /// Says what is wrong in `config`, sshd's main file, and what to do about it. `opened`
+    /// describes what is not confined.
     #[must_use]
     pub fn words(&self, config: &str, opened: &str) -> (String, String) {
         const WHAT: &str = "sshd would not confine hub users";
@@ -172,7 +175,7 @@ impl Fault {
     }
 }
 
-/// sshd's patterns: `*`, `?`.
+/// Matches a name against a pattern of sshd: `*`, `?`.
 #[must_use]
 pub fn matches(pattern: &str, name: &str) -> bool {
     fn glob(pattern: &[u8], name: &[u8]) -> bool {
@@ -186,7 +189,7 @@ pub fn matches(pattern: &str, name: &str) -> bool {
             _ => false,
         }
     }
-    // Bounded: each star doubles the work.
+    // Limited, because each star doubles the work.
     pattern.bytes().filter(|b| *b == b'*').count() <= 8 && glob(pattern.as_bytes(), name.as_bytes())
 }
 

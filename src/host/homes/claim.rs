@@ -1,8 +1,10 @@
-//! Whose a home is that two names could have: the first one's.
+//! Decides who owns a home that two user names could map to: the first who logs in.
 //!
-//! `{slug}` ends a name that is no DNS label with 32 bits of its hash, as kubespawner does, and two valid names with one
-//! slug are found in less than a second. So whoever comes first with such a name is written down, in a directory of
-//! root's, and everybody else is refused that home. A path that only one name can have is not written down.
+//! `{slug}` ends a name that is not a DNS label with 32 bits of its hash, as kubespawner does, and
+//! two valid names with the same slug can be found in less than a second. So the first user with
+//! such a home is recorded in a directory that only root can write to, and every other user is
+//! refused that home.
+//! A path that only one name can map to is not recorded.
 
 use super::Fault;
 use common::UserName;
@@ -14,18 +16,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use wire::claim::HomeFault;
 
-/// Where it is written down, on a host that has such homes.
+/// Where claims are recorded, on a host that has such homes.
 pub const CLAIMS: &str = "/var/lib/jupyterhub-openssh/homes";
-/// Most that is read of a claim, in bytes; a name has at most 128.
+/// Size limit of a claim, in bytes; a user name has at most 128.
 const MAX: u64 = 256;
-/// Tells files apart that are about to become claims.
+/// Distinguishes temporary files of this process that are about to become claims.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// Claims the home for this user, unless nobody else could have it. Root's to do, before the home is looked for: a claim
-/// that cannot be written down is as good as somebody else's.
+/// Claims the home for this user, unless only this user could have it. Needs root, and must come
+/// before the home is looked up: if the claim cannot be recorded, the home is refused.
 ///
 /// # Errors
-/// [`HomeFault::NotTheirs`]: it is another user's. [`HomeFault::Failed`]: that cannot be found out.
+/// [`HomeFault::NotTheirs`] if it is another user's; [`HomeFault::Failed`] if that cannot be
+/// determined.
 pub fn claim(directory: &Path, homes: &Homes, user: &UserName) -> Result<(), Fault> {
     let Some(file) = file(directory, homes, user) else { return Ok(()) };
     let failed = |error: io::Error| {
@@ -43,10 +46,10 @@ pub fn claim(directory: &Path, homes: &Homes, user: &UserName) -> Result<(), Fau
     if holder == user.as_str() { Ok(()) } else { Err(others(&file, &holder, user)) }
 }
 
-/// What keeps this user from the home, as far as it is written down; for questions that must change nothing.
+/// Checks the recorded claim without making one, for callers that must change nothing.
 ///
 /// # Errors
-/// As [`claim`].
+/// The same as for [`claim`].
 pub fn look(directory: &Path, homes: &Homes, user: &UserName) -> Result<(), Fault> {
     let Some(file) = file(directory, homes, user) else { return Ok(()) };
     match read(&file) {
@@ -56,7 +59,7 @@ pub fn look(directory: &Path, homes: &Homes, user: &UserName) -> Result<(), Faul
     }
 }
 
-/// The file that says whose it is; `None`: nobody else could have this home.
+/// Returns the path of the claim; `None` if no other user could have this home.
 fn file(directory: &Path, homes: &Homes, user: &UserName) -> Option<PathBuf> {
     homes.template.digest_if_ambiguous(user).map(|digest| directory.join(digest))
 }
@@ -80,10 +83,11 @@ fn read(file: &Path) -> io::Result<Option<String>> {
     Ok(Some(text.trim_end_matches('\n').to_owned()))
 }
 
-/// Writes it down, unless somebody has been faster. The file is complete as soon as it has its name.
+/// Records the claim, unless another process is faster. The file is complete as soon as it has its
+/// name.
 fn write(directory: &Path, file: &Path, user: &UserName) -> io::Result<()> {
     match DirBuilder::new().mode(0o711).create(directory) {
-        // Whatever the umask is. Nobody has to list it.
+        // Independent of the umask. Nobody needs to list the directory.
         Ok(()) => fs::set_permissions(directory, Permissions::from_mode(0o711))?,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
@@ -92,7 +96,7 @@ fn write(directory: &Path, file: &Path, user: &UserName) -> io::Result<()> {
     let new = file.with_extension(format!("{}-{number}", std::process::id()));
     let made = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new);
     let made = match made {
-        // Left by a process of the same number, which was killed.
+        // Left behind by a killed process that had our process id.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             fs::remove_file(&new)?;
             OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)
@@ -117,7 +121,7 @@ fn write(directory: &Path, file: &Path, user: &UserName) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Valid names of two users, with one slug.
+    /// Two valid user names with the same slug.
     const TWINS: [&str; 2] = ["a_a_a.a_a@a@a.a@a_a_a.a", "a_a_a_a.a_a_a.a@a@a_a_a"];
 
     fn homes(template: &str) -> Homes {

@@ -1,9 +1,11 @@
-//! Making a home that is missing.
+//! Creates a missing home.
 //!
-//! It is made aside, in a directory that only root can enter, and renamed into its place when it is complete: nobody
-//! sees it half-made, and no other session of the same uid can meddle with it while root copies files. There it
-//! has the name that it will have, and whoever makes it holds a lock on it. So one login at a time makes a home, and the
-//! next one takes up what a killed one has left, with its project of the quota.
+//! The home is made in a staging directory that only root can enter, and renamed into place when it
+//! is complete: nobody sees it half-made, and no other connection of the same uid can interfere
+//! while root copies files.
+//! In the staging directory it already has its final name, and its maker holds a lock on it. So
+//! only one login at a time makes a home, and the next one continues what a killed one has left,
+//! with its quota project.
 
 use super::Fault;
 use super::mounted::{Links, check as check_mounted};
@@ -26,15 +28,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use wire::claim::HomeFault;
 
-/// Where homes are made, in the directory that they will be in: a rename cannot leave the file system.
+/// The staging directory, in the directory of the new homes: a rename cannot cross file systems.
 const ASIDE: &str = ".jupyterhub-openssh-new";
-/// What is left there by somebody who was killed, and that nobody takes up, is removed after this time.
+/// Age at which an unfinished home counts as abandoned and is removed.
 const STALE: Duration = Duration::from_secs(3600);
-/// How long one login looks for such things. Its home is there by then, and its user waits.
+/// How long one login searches for abandoned homes. Its own home exists by then, and its user
+/// waits.
 const SWEEP_TIME: Duration = Duration::from_millis(200);
-/// A reserved name is nobody's after this time: longer than a login looks after its home.
+/// Age at which a placeholder for a name counts as abandoned: longer than a login takes to look
+/// after its home.
 const RESERVED_TIME: Duration = Duration::from_secs(15);
-/// How often something may vanish that another login removes in the same moment.
+/// How often to retry when another login removes our file or directory at the same moment.
 const TRIES: usize = 100;
 /// Most files, directories and links of a skeleton.
 const MAX_ENTRIES: usize = 4096;
@@ -43,8 +47,9 @@ const MAX_DEPTH: usize = 16;
 /// Most bytes in a skeleton's files.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Whether a created home's uid is its user's alone, so that a user quota limits this home: with computed uids, which
-/// users without a home have with the rule `home` too, unless the configuration says whose new homes are.
+/// True if the uid of a created home is its user's alone, so that a user quota limits this home.
+/// That holds for computed uids, which users without a home have under the rule `home` too, unless
+/// the configuration names the owner of new homes.
 #[must_use]
 pub fn owns_uid_alone(settings: &Settings) -> bool {
     match settings.accounts {
@@ -57,11 +62,11 @@ pub fn owns_uid_alone(settings: &Settings) -> bool {
     }
 }
 
-/// Makes the home of a user, whose session has `ids`; open it afterwards, as if it had been there. Somebody who made it
-/// in the same moment is as good. Root's to do.
+/// Creates the home of a user whose connection has `ids`; open it afterwards as if it had existed
+/// before. It is fine if another login creates it at the same moment. Needs root.
 ///
 /// # Errors
-/// [`HomeFault::NotCreated`]; it then isn't there.
+/// [`HomeFault::NotCreated`]: there is no home.
 pub fn create(homes: &Homes, user: &UserName, ids: Ids, alone: bool) -> Result<(), Fault> {
     let place = Place::of(homes, user)?;
     let Some(how) = &homes.create else {
@@ -91,13 +96,13 @@ fn make(place: &Place<'_>, how: &Create, user: &UserName, ids: Ids, alone: bool)
     }
     drop(new);
     aside.sweep();
-    // Somebody else may be using it.
+    // Another login may be using it.
     let _ = unlinkat(&parent, ASIDE, UnlinkatFlags::RemoveDir);
     made.map(|_| ())
 }
 
-/// The directory that the home will be in, and its name there. It must be root's alone: where users can write,
-/// they decide what is found at a home's name.
+/// Opens the directory that the home will be in, and returns its name there. Only root may be able
+/// to write to it: otherwise users decide what is found under a home's name.
 fn parent(place: &Place<'_>) -> Result<(OwnedFd, PathBuf), String> {
     let name = place.relative.file_name().ok_or("its path has no name")?;
     let above = place.relative.parent().unwrap_or(Path::new(""));
@@ -119,7 +124,7 @@ fn parent(place: &Place<'_>) -> Result<(OwnedFd, PathBuf), String> {
     Ok((parent, name.into()))
 }
 
-/// Gives an empty directory all that a home has: its limit first, so that what is copied counts.
+/// Makes a home of an empty directory: first its quota, so that copied files count.
 fn fill(home: BorrowedFd<'_>, how: &Create, user: &UserName, owner: Ids, alone: bool) -> Result<(), String> {
     if let Some(limits) = how.quota {
         quota::limit_new(home, user, alone.then_some(owner.uid()), limits)?;
@@ -132,11 +137,11 @@ fn fill(home: BorrowedFd<'_>, how: &Create, user: &UserName, owner: Ids, alone: 
 
 fn give(fd: BorrowedFd<'_>, owner: Ids, mode: u32) -> nix::Result<()> {
     fchown(fd, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))?;
-    // After the owner: fchown(2) takes set-user-ID and set-group-ID bits away.
+    // After the owner: fchown(2) clears the set-user-ID and set-group-ID bits.
     fchmod(fd, Mode::from_bits_truncate(mode))
 }
 
-/// Whether something is at a home's name already; a reserved name is nothing.
+/// True if something exists under a home's name; a placeholder doesn't count.
 fn is_there(parent: BorrowedFd<'_>, name: &Path) -> bool {
     match fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(found) => !is_abandoned(parent, name, &found),
@@ -144,7 +149,7 @@ fn is_there(parent: BorrowedFd<'_>, name: &Path) -> bool {
     }
 }
 
-/// Whether a directory does no more than reserve a name, for somebody who must have been killed.
+/// True if a directory is a placeholder whose maker must have been killed.
 fn is_abandoned(parent: BorrowedFd<'_>, name: &Path, found: &FileStat) -> bool {
     let made = Duration::from_secs(found.st_mtime.try_into().unwrap_or(u64::MAX));
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -157,20 +162,22 @@ fn is_abandoned(parent: BorrowedFd<'_>, name: &Path, found: &FileStat) -> bool {
 /// A home that is being made.
 struct New {
     home: OwnedFd,
-    /// Its name aside.
+    /// Its name in the staging directory.
     name: OsString,
-    /// Keeps others from it; `None` where directories cannot be locked, and the name is nobody else's.
+    /// Keeps other logins away; `None` if directories cannot be locked, and then the name is
+    /// unique.
     _lock: Option<Flock<OwnedFd>>,
 }
 
-/// The directory in which homes are made.
+/// The staging directory, in which homes are made.
 struct Aside(OwnedFd);
 
 impl Aside {
-    /// An empty directory in it, which nobody else uses; `None` when somebody has made the home meanwhile.
+    /// Returns an empty directory in it that nobody else uses; `None` if another login has created
+    /// the home meanwhile.
     fn directory(parent: BorrowedFd<'_>, name: &Path) -> Result<Option<(Self, New)>, String> {
         let failed = |e: Errno| format!("a directory in {ASIDE}: {}", e.desc());
-        // Another login may remove either between any two of our calls.
+        // Another login may remove either directory between any two of our calls.
         for _ in 0..TRIES {
             let Some(aside) = Self::open(parent)? else { continue };
             let new = aside.locked(name.as_os_str()).map_err(failed)?;
@@ -189,13 +196,14 @@ impl Aside {
         Err(format!("{ASIDE} vanishes again and again"))
     }
 
-    /// Makes and locks the directory for a home, waiting for whoever has it; none when it has vanished meanwhile.
+    /// Makes and locks the directory for a home, waiting for another login's lock; `None` if it has
+    /// vanished meanwhile.
     fn locked(&self, name: &OsStr) -> nix::Result<Option<New>> {
         let Some(home) = self.subdirectory(name)? else { return Ok(None) };
         let lock = home.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EMFILE)))?;
         match lock_directory(lock, FlockArg::LockExclusive) {
             Ok(lock) => {
-                // Whoever had it has put it into its place, or removed it.
+                // The previous holder of the lock has moved it into place, or removed it.
                 let same = match fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
                     Ok(there) => {
                         fstat(&home).is_ok_and(|f| (f.st_dev, f.st_ino) == (there.st_dev, there.st_ino))
@@ -204,7 +212,8 @@ impl Aside {
                 };
                 Ok(same.then(|| New { home, name: name.to_owned(), _lock: Some(lock) }))
             }
-            // NFS locks no directory (flock(2)). A name that nobody else takes; the sweep finds what is left of it.
+            // NFS cannot lock directories (flock(2)). Use a unique name; the sweep removes it if we
+            // are killed.
             Err(_) => {
                 let _ = unlinkat(&self.0, name, UnlinkatFlags::RemoveDir);
                 let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos());
@@ -226,7 +235,7 @@ impl Aside {
         }
     }
 
-    /// Takes up what somebody may have begun, as if it were new. Its project stays.
+    /// Makes an interrupted home empty again, as if new. It keeps its quota project.
     fn renew(&self, new: &New) -> io::Result<()> {
         fchown(&new.home, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))?;
         fchmod(&new.home, Mode::S_IRWXU)?;
@@ -238,11 +247,11 @@ impl Aside {
                 fs::remove_file(entry.path())?;
             }
         }
-        // Not stale any more.
+        // It no longer counts as abandoned.
         File::from(new.home.try_clone()?).set_modified(SystemTime::now())
     }
 
-    /// Makes and opens it; none when it has vanished in between.
+    /// Makes and opens the staging directory; `None` if it has vanished in between.
     fn open(parent: BorrowedFd<'_>) -> Result<Option<Self>, String> {
         match mkdirat(parent, ASIDE, Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
@@ -269,12 +278,13 @@ impl Aside {
         Ok(Self(fd))
     }
 
-    /// Its path, whatever its name may be by now.
+    /// Returns its current path, even after a rename.
     fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
 
-    /// Removes what others left who were killed, at a deadline for example, and whose users have not come back.
+    /// Removes homes left by killed logins, for example at a deadline, whose users have not come
+    /// back.
     fn sweep(&self) {
         let start = Instant::now();
         let entries = fs::read_dir(self.path()).into_iter().flatten().flatten();
@@ -291,7 +301,7 @@ impl Aside {
         }
     }
 
-    /// Moves a finished home to its place. False: somebody was first.
+    /// Moves a finished home into place. False if another login was faster.
     fn rename(&self, from: &OsStr, parent: BorrowedFd<'_>, to: &Path) -> Result<bool, String> {
         match renameat2(&self.0, from, parent, to, RenameFlags::RENAME_NOREPLACE) {
             Err(Errno::EINVAL | Errno::EEXIST) => self.rename_plainly(from, parent, to),
@@ -304,9 +314,10 @@ impl Aside {
         })
     }
 
-    /// For file systems without `RENAME_NOREPLACE`, such as NFS: the name is reserved by an empty directory, which
-    /// rename(2) may replace. For that moment the home is root's, and a second login goes without. What somebody
-    /// has left there who was killed in that moment is replaced too.
+    /// Does the same on file systems without `RENAME_NOREPLACE`, such as NFS: an empty directory,
+    /// which rename(2) may replace, reserves the name. For that moment the home belongs to root,
+    /// and a second login goes without it. A placeholder left by a login that was killed in that
+    /// moment is replaced too.
     fn rename_plainly(&self, from: &OsStr, parent: BorrowedFd<'_>, to: &Path) -> nix::Result<()> {
         match mkdirat(parent, to, Mode::S_IRWXU) {
             Err(Errno::EEXIST) if !is_there(parent, to) => {}
@@ -318,7 +329,7 @@ impl Aside {
     }
 }
 
-/// flock(2), for as long as the outcome lives.
+/// Locks a directory (flock(2)) for as long as the result lives.
 fn lock_directory(fd: OwnedFd, how: FlockArg) -> nix::Result<Flock<OwnedFd>> {
     let mut fd = fd;
     loop {
@@ -338,7 +349,8 @@ struct Copying {
 }
 
 impl Copying {
-    /// Copies what is in `from`, a directory of the administrator's, into `to`, where only root can look.
+    /// Copies the content of `from`, a directory of the administrator's, into `to`, which only root
+    /// can enter.
     fn directory(&mut self, from: &Path, to: BorrowedFd<'_>, depth: usize) -> Result<(), String> {
         let failed =
             |path: &Path, e: &dyn std::fmt::Display| format!("homes.skeleton {}: {e}", path.display());
@@ -379,7 +391,7 @@ impl Copying {
     }
 
     fn file(&mut self, from: &Path, name: &OsStr, to: BorrowedFd<'_>, mode: u32) -> Result<(), Refused> {
-        // O_NONBLOCK: a fifo that took the file's place must not hold us up.
+        // O_NONBLOCK: a fifo that has replaced the file must not block us.
         let source =
             File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(from)?;
         if !source.metadata()?.is_file() {
@@ -397,9 +409,9 @@ impl Copying {
 
 /// Why an entry was not copied.
 enum Refused {
-    /// Said already, with the path.
+    /// The error, which already contains the path.
     Told(String),
-    /// It concerns this entry.
+    /// An error of this entry.
     Here(io::Error),
 }
 
@@ -427,7 +439,8 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-    /// A directory of homes with `more` in `[homes]`; `None`: these tests need root.
+    /// Makes a directory of homes with `more` in `[homes]`; `None` without root, which these tests
+    /// need.
     fn site(more: &str) -> Option<(tempfile::TempDir, Homes)> {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("homes")).unwrap();
@@ -559,7 +572,7 @@ mod tests {
         assert_eq!(fs::read_dir(&homes.root).unwrap().count(), 0, "nothing is left");
     }
 
-    /// A directory aside, as somebody who was killed leaves it.
+    /// Makes a directory in the staging directory, as a killed login leaves it.
     fn left_aside(homes: &Homes, name: &str, age: Duration) -> PathBuf {
         let aside = homes.root.join(ASIDE);
         fs::create_dir_all(aside.join(name).join("x/y")).unwrap();

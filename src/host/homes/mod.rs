@@ -1,8 +1,18 @@
-//! The homes on this host: found without trusting their users, made when they are missing, limited in size.
+//! The homes on this host: finding them without trusting their users, creating missing ones,
+//! limiting their size.
 //!
-//! A home may be on a file server that has stopped answering, so every function here that takes a path or a
-//! descriptor of a home may wait for ever. Call them where a deadline can put an end to it: the jail in a child
-//! that it kills, the administrator's programs in a thread that they stop waiting for.
+//! A home may be on a file server that has stopped answering, so every function here that takes a
+//! path or a descriptor of a home may block forever. Call them where a deadline applies: the jail
+//! does so in a child that it kills, the administrator's programs in a thread that they stop
+//! waiting for.
+//!
+//! | module | concern |
+//! |---|---|
+//! | [`mod@open`] | finding a home |
+//! | [`mod@create`] | creating a missing home |
+//! | [`claim`] | which of two users a home belongs to |
+//! | [`mounted`] | whether the file system of the homes is mounted |
+//! | [`quota`] | limits of what a home may hold |
 
 pub mod claim;
 pub mod create;
@@ -24,21 +34,21 @@ const MAX_DETAIL: usize = 500;
 /// Why there is no home.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// Why, in kind: what the user is told depends on it.
+    /// The kind of fault, which decides what the user is told.
     pub kind: HomeFault,
-    /// Why, in detail, with the path: one line for the log, printable and bounded.
+    /// The detail with the path: one line for the log, printable and limited in length.
     pub detail: String,
 }
 
 impl Fault {
-    /// A fault; the detail is made printable and cut.
+    /// Makes a fault; cleans and truncates the detail.
     #[must_use]
     pub fn new(kind: HomeFault, detail: &str) -> Self {
         Self { kind, detail: bounded(detail, MAX_DETAIL) }
     }
 
-    /// What an error on `what` means. A server that was waited for as long as the mount options say, and that did
-    /// not answer, is told from one that answered.
+    /// Interprets a system error on `what`. Distinguishes a file server that didn't answer within
+    /// the time of its mount options from one that answered.
     #[must_use]
     pub fn of_error(what: &str, error: nix::Error) -> Self {
         use nix::errno::Errno;
@@ -64,7 +74,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// One printable line of at most `bytes` bytes.
+/// Returns one printable line of at most `bytes` bytes.
 #[must_use]
 pub fn bounded(text: &str, bytes: usize) -> String {
     let mut line = one_line(text);

@@ -1,8 +1,8 @@
-//! Whether the file system that should be at a path is there.
+//! Checks whether the file system that belongs at a path is mounted.
 //!
-//! With `nofail` in /etc/fstab a host comes up without its file server, and an empty directory is where the homes should
-//! be. Every home is missing then; none may be made on this host's own disk, and an empty directory must not be
-//! taken for what is shared.
+//! With `nofail` in /etc/fstab a host boots without its file server, and the homes' mount point is
+//! an empty directory. Then every home seems to be missing; none may be created on this host's own
+//! disk, and the empty directory must not pass for a share.
 
 use super::Fault;
 use std::fs::{self, File};
@@ -11,29 +11,30 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use wire::claim::HomeFault;
 
-/// Most that is read of either file. A mount beyond that counts as not there, which makes no home.
+/// How many bytes to read of either file. A mount beyond that counts as missing, so no home is
+/// created.
 const MAX_TEXT: u64 = 1 << 20;
-/// Most mount points above one path that are looked at.
+/// Most mount points above one path to look at.
 const MAX_POINTS: usize = 32;
 
 /// Whether links on the way to a path are followed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Links {
-    /// They are the administrator's.
+    /// The links are the administrator's.
     Followed,
-    /// There may be none.
+    /// There may be no links.
     Refused,
 }
 
-/// Refuses a path beneath a mount point of /etc/fstab at which nothing is mounted. A file system may be asked, and may
-/// not answer.
+/// Refuses a path beneath a mount point of /etc/fstab at which nothing is mounted. May block,
+/// because it can ask a file system.
 ///
 /// # Errors
-/// [`HomeFault::Failed`]; `what` is the name of `path` for the log.
+/// [`HomeFault::Failed`]: the file system is not mounted. `what` describes `path` for the log.
 pub(super) fn check(what: &str, path: &Path, links: Links) -> Result<(), Fault> {
     let failed = |why: &str| Fault::new(HomeFault::Failed, &format!("{what} {}: {why}", path.display()));
     let fstab = match read("/etc/fstab") {
-        // Containers have none.
+        // Containers have no fstab.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         text => text.map_err(|e| failed(&format!("cannot read /etc/fstab: {e}")))?,
     };
@@ -51,7 +52,7 @@ pub(super) fn check(what: &str, path: &Path, links: Links) -> Result<(), Fault> 
 }
 
 fn is_mounted(mounts: &[u8], point: &Path) -> bool {
-    // The kernel's names lead through no link; those of fstab may.
+    // The kernel's paths contain no links; those of fstab may.
     mounted(mounts, point)
         || fs::canonicalize(point).is_ok_and(|real| real != point && mounted(mounts, &real))
 }
@@ -62,14 +63,14 @@ fn read(path: &str) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The mount points of fstab(5) at or above `path`, other than `/`. Those with `noauto` too: what is mounted by hand is
-/// no less missing when it has not been.
+/// Returns the mount points of fstab(5) at or above `path`, other than `/`. Includes those with
+/// `noauto`: a file system that is mounted by hand can be missing just as well.
 fn above(fstab: &[u8], path: &Path) -> Vec<PathBuf> {
     let point = |line: &[u8]| {
         let mut fields = fields(line);
         let device = fields.next()?;
         let point = unescaped(fields.next()?);
-        // "none" and "swap" are not absolute.
+        // Skips "none" and "swap", which are not absolute.
         (!device.starts_with(b"#") && point.is_absolute()).then_some(point)
     };
     let lines = fstab.split(|byte| *byte == b'\n');
@@ -80,17 +81,17 @@ fn above(fstab: &[u8], path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether something is mounted at `point`, going by proc_pid_mountinfo(5). An automounter counts: it mounts what belongs
-/// there when somebody passes, or nobody gets past it.
+/// True if something is mounted at `point`, according to proc_pid_mountinfo(5). An automounter
+/// counts: a process that passes it gets the right file system mounted, or an error.
 fn mounted(mountinfo: &[u8], point: &Path) -> bool {
     let mut lines = mountinfo.split(|byte| *byte == b'\n');
     lines.any(|line| fields(line).nth(4).is_some_and(|field| unescaped(field) == point))
 }
 
-/// Where there are automounters (autofs(5)): passing there waits for what they mount.
+/// Returns the paths of automounters (autofs(5)): passing one waits for its mount.
 ///
 /// # Errors
-/// The system's.
+/// /proc/self/mountinfo cannot be read.
 pub fn automounts() -> io::Result<Vec<PathBuf>> {
     read("/proc/self/mountinfo").map(|mounts| automounts_of(&mounts))
 }
@@ -98,7 +99,7 @@ pub fn automounts() -> io::Result<Vec<PathBuf>> {
 fn automounts_of(mountinfo: &[u8]) -> Vec<PathBuf> {
     let point = |line: &[u8]| {
         let point = fields(line).nth(4)?;
-        // After a separator, because there are optional fields before it.
+        // After a separator, because the fields before it are optional.
         let kind = fields(line).skip(6).skip_while(|field| *field != b"-").nth(1)?;
         (kind == b"autofs").then(|| unescaped(point))
     };
@@ -109,7 +110,7 @@ fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|field| !field.is_empty())
 }
 
-/// A path in which white space and the backslash are written as in `\040` (getmntent(3)).
+/// Decodes a path in which white space and backslashes are escaped, as in `\040` (getmntent(3)).
 #[must_use]
 pub fn unescaped(field: &[u8]) -> PathBuf {
     let mut plain = Vec::with_capacity(field.len());

@@ -1,8 +1,8 @@
-//! Finding a home, so that what was checked is what is used.
+//! Finds a home safely: what is used is what was checked.
 //!
-//! A user owns the home and whatever is in it, and with a template such as `{username}/work` also directories on the
-//! way to it. So the way is walked by descriptors, following no link and never leaving the directory of
-//! homes (openat2(2)), and everything else is done with the descriptor that comes out of it.
+//! A user owns the home and everything in it, and with a template such as `{username}/work` also
+//! directories on the way to it. So the path is walked by descriptors, following no link and never
+//! leaving the directory of homes (openat2(2)), and everything else uses the resulting descriptor.
 
 use super::Fault;
 use super::mounted::{Links, check as check_mounted};
@@ -19,15 +19,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use wire::claim::HomeFault;
 
-/// Opens the home of a user: a directory, with O_PATH.
+/// Opens a user's home: a directory, with O_PATH.
 ///
-/// With `ids`, the home must belong to that uid, and a home that root may not reach (an NFS export with root_squash
-/// makes root nobody) is tried again as that user: **the calling thread then acts on files as the user for good**
-/// ([`identity::act_on_files_as`]). Call it in a child or in a thread that is there for nothing else.
-/// Without `ids` the owner is not looked at and the thread stays what it is.
+/// With `ids`, the home must belong to that uid, and a home that root cannot reach (an NFS export
+/// with root_squash makes root nobody) is tried again as that user: **the calling thread then acts
+/// on files as the user for good** ([`identity::act_on_files_as`]). Call it in a child process, or
+/// in a thread that does nothing else.
+/// Without `ids` the owner is not checked and the thread doesn't change.
 ///
 /// # Errors
-/// [`Fault`]: there is no home, it is somebody else's, a link is in the way, or the file system says no.
+/// [`Fault`]: there is no home, it belongs to another user, a link is in the way, or an error of
+/// the file system.
 pub fn open(homes: &Homes, user: &UserName, ids: Option<Ids>) -> Result<OwnedFd, Fault> {
     let path = Place::of(homes, user)?;
     check_mounted("homes.root", &homes.root, Links::Followed)?;
@@ -65,67 +67,70 @@ pub fn open(homes: &Homes, user: &UserName, ids: Option<Ids>) -> Result<OwnedFd,
 struct Home {
     fd: OwnedFd,
     found: FileStat,
-    /// The directory that it is in.
+    /// The status of the directory that contains it.
     parent: FileStat,
-    /// An owner, neither root nor the home's, of a directory between the directory of homes and the home. Whoever owns
-    /// such a directory can move somebody else's there, if that is writable for all.
+    /// An owner, neither root nor the home's, of a directory between the directory of homes and the
+    /// home. Such an owner can move another user's home there, if that directory is writable for
+    /// all.
     stranger: Option<u32>,
 }
 
-/// Whether this is what is left when somebody was killed while a home was being put into its place
-/// ([`super::create`]): no more than an empty directory that reserves the name.
+/// True if this is an empty directory that reserves the name, left when a login was killed while it
+/// moved a home into place ([`mod@super::create`]).
 fn is_unfinished(home: &Home) -> bool {
     is_reserved(&home.found, &home.parent) && is_empty(home.fd.as_fd())
 }
 
-/// Whether a directory is root's and nobody else's to enter, in a directory that root alone can change.
+/// True if a directory can be entered only by root, and only root can change its parent.
 pub(super) fn is_reserved(found: &FileStat, parent: &FileStat) -> bool {
     found.st_uid == 0 && found.st_mode & 0o7777 == 0o700 && is_roots_alone(parent)
 }
 
-/// Whether only root can change what is in a directory.
+/// True if only root can change the entries of a directory.
 pub(super) fn is_roots_alone(found: &FileStat) -> bool {
     found.st_uid == 0 && found.st_mode & 0o022 == 0
 }
 
-/// Whether a directory can be listed, and nothing is in it.
+/// True if a directory can be listed and is empty.
 pub(super) fn is_empty(dir: BorrowedFd<'_>) -> bool {
     fs::read_dir(format!("/proc/self/fd/{}", dir.as_raw_fd()))
         .is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Where the home of a user should be, for messages.
+/// Returns the path of a user's home, for messages.
 #[must_use]
 pub fn path(homes: &Homes, user: &UserName) -> String {
     Place::of(homes, user).map_or_else(|fault| fault.detail, |place| place.to_string())
 }
 
-/// Opens the directory of homes, with O_PATH: for questions about its file system ([`super::quota::support`]).
+/// Opens the directory of homes, with O_PATH, to ask about its file system
+/// ([`super::quota::support`]).
 ///
 /// # Errors
-/// [`Fault`]: it is not there, or the file system says no.
+/// [`Fault`]: it doesn't exist, or an error of the file system.
 pub fn open_root(homes: &Homes) -> Result<OwnedFd, Fault> {
     check_mounted("homes.root", &homes.root, Links::Followed)?;
     open_dir(&homes.root).map_err(|e| root_fault(&homes.root, e))
 }
 
-/// Opens a directory of the administrator's choice, with O_PATH. Links on the way are the administrator's.
+/// Opens a directory that the administrator has configured, with O_PATH. Links on the way are the
+/// administrator's and are followed.
 ///
-/// The `/.` at its end makes an automounter mount what belongs there (open(2): O_PATH alone does not), and asks
-/// for the right to search the directory.
+/// A trailing `/.` makes an automounter mount its file system (O_PATH alone does not: open(2)), and
+/// requires permission to search the directory.
 ///
 /// # Errors
-/// The system's.
+/// The directory cannot be opened.
 pub fn open_dir(path: &Path) -> nix::Result<OwnedFd> {
     openat2(AT_FDCWD, &path.join("."), how(ResolveFlag::RESOLVE_NO_MAGICLINKS))
 }
 
-/// Opens a directory that is shared, with O_PATH. No link is followed: users may have been able to change what is on
-/// the way, and root would go wherever their link leads. A directory that root may not reach is tried again as the user
-/// `ids`, as with [`open`].
+/// Opens a shared directory, with O_PATH. No link is followed: users may be able to change the
+/// path, and root would go wherever their link leads. A directory that root cannot reach is tried
+/// again as the user `ids`, as with [`open`].
 ///
 /// # Errors
-/// [`Fault`]: it is not there, or behind a link, or the file system says no.
+/// [`Fault`]: it doesn't exist, a link is in the way, or an error of the file system.
 pub fn open_share(source: &Path, ids: Option<Ids>) -> Result<OwnedFd, Fault> {
     let shown = source.display();
     check_mounted("shares.source", source, Links::Refused)?;
@@ -154,7 +159,8 @@ pub fn open_share(source: &Path, ids: Option<Ids>) -> Result<OwnedFd, Fault> {
 /// Opens a directory beneath another, following no link, with O_PATH.
 ///
 /// # Errors
-/// The system's; `ELOOP` for a link, `ENOTDIR` for anything else that is no directory.
+/// The directory cannot be opened: `ELOOP` for a link, `ENOTDIR` for anything else that is not a
+/// directory.
 pub fn beneath(dir: BorrowedFd<'_>, relative: &Path) -> nix::Result<OwnedFd> {
     let resolve =
         ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
@@ -181,14 +187,16 @@ impl<'a> Place<'a> {
 
     fn open(&self) -> Result<Home, Errno> {
         match self.walk() {
-            // It was deleted on the file server, and perhaps made anew: now this host knows, and asks for the name.
+            // It was deleted on the file server, and perhaps created again: this host has noticed
+            // now and looks up the name again.
             Err(Errno::ESTALE) => self.walk(),
             other => other,
         }
     }
 
-    /// Walks the way, one directory after the other. Whatever is moved meanwhile: each was in the one before it. The
-    /// file server is asked for each: what this host remembers would hide that it is gone, and the session would hang.
+    /// Walks the path one directory at a time, so that whatever is moved meanwhile, each directory
+    /// was in the one before. Refreshes each from the file server: a cached answer would hide that
+    /// the server is gone, and the connection would hang.
     fn walk(&self) -> Result<Home, Errno> {
         let mut fd = open_dir(self.root)?;
         let mut found = fstat(&fd)?;
@@ -208,7 +216,8 @@ impl<'a> Place<'a> {
     }
 
     fn fault(&self, error: Errno) -> Fault {
-        // Which of the two it was: without its root the whole file system of homes is missing, not one home.
+        // Tells the two cases apart: without its root the whole file system of homes is missing,
+        // not one home.
         if let Err(e) = open_dir(self.root) {
             return root_fault(self.root, e);
         }
@@ -250,7 +259,7 @@ pub(super) mod tests {
         UserName::parse("alice").unwrap()
     }
 
-    /// Whether the tests may give files away; CI runs them as root.
+    /// True if the tests may change owners of files; CI runs them as root.
     pub(crate) fn root() -> bool {
         nix::unistd::geteuid().is_root()
     }
@@ -259,7 +268,8 @@ pub(super) mod tests {
         Ids::new(uid, uid).unwrap()
     }
 
-    /// Runs in a thread of its own, whose credentials nobody else has (credentials(7): a thread's attribute).
+    /// Runs a closure in a thread of its own, whose credentials no other thread shares
+    /// (credentials(7)).
     pub(crate) fn in_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| scope.spawn(run).join()).unwrap()
     }
@@ -428,7 +438,8 @@ pub(super) mod tests {
         assert_eq!(outcome.unwrap_err().kind, HomeFault::Failed, "permission denied to others");
     }
 
-    /// However a home is swapped with links and other people's directories: what is opened is alice's, or nothing is.
+    /// However a home is swapped with links and other users' directories, what is opened is
+    /// alice's, or nothing is opened.
     #[test]
     fn no_race_opens_anybody_elses_directory() {
         if !root() {

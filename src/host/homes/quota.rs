@@ -1,7 +1,8 @@
-//! Limits of what a home may hold, on file systems of this host that count it (ext4, XFS).
+//! Disk quotas of homes, on local file systems that support them (ext4, XFS).
 //!
-//! A **project** counts what is in a directory, whoever owns it: right for homes that share one uid, and statvfs(3)
-//! in the home tells a user the limit instead of the whole file system's size. A **user** quota counts what a uid owns.
+//! A **project** quota counts everything in a directory, whoever owns it: right for homes that
+//! share one uid, and statvfs(3) in the home shows the user this limit instead of the whole file
+//! system's size. A **user** quota counts everything that a uid owns.
 
 use crate::sys::quota::{self as sys, Figures, Kind};
 use common::UserName;
@@ -12,12 +13,12 @@ use nix::sys::stat::{Mode, fstat};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Project ids of homes: far from the small ones that administrators give out by hand (projects(5)).
+/// Project ids for homes, far from the small ones that administrators assign by hand (projects(5)).
 const PROJECTS: (u32, u32) = (1_000_000_000, 1_999_999_999);
-/// How many ids are tried for a new home before it is given up.
+/// How many ids are tried for a new home.
 const TRIES: u32 = 16;
 
-/// What the file system both counts and enforces.
+/// The quotas that a file system both counts and enforces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Support {
     /// Project quotas (mount option `prjquota`).
@@ -26,7 +27,7 @@ pub struct Support {
     pub user: bool,
 }
 
-/// Whom a usage is counted for.
+/// What a usage includes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     /// This home alone.
@@ -35,32 +36,33 @@ pub enum Whose {
     User(u32),
 }
 
-/// What is used of one thing, and the limits; `None`: no limit.
+/// Usage of one resource and its limits; `None` means no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
     /// In use.
     pub used: u64,
-    /// May be exceeded for the file system's grace time.
+    /// Soft limit, which may be exceeded for the file system's grace time.
     pub soft: Option<u64>,
-    /// May not be exceeded.
+    /// Hard limit, which cannot be exceeded.
     pub hard: Option<u64>,
 }
 
-/// What a home uses.
+/// The usage of a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Whom it is counted for.
+    /// What the usage includes.
     pub whose: Whose,
     /// In bytes.
     pub bytes: Amount,
-    /// Files and directories.
+    /// Number of files and directories.
     pub files: Amount,
 }
 
-/// Which quotas the file system of `fd` has on; O_PATH will do. One that knows no quotas (NFS) has none on.
+/// Returns which quotas are on in the file system of `fd`; O_PATH is enough. None for a file system
+/// without quotas (NFS).
 ///
 /// # Errors
-/// The system's, other than "no quotas here".
+/// The quota state cannot be read, for another reason than that there are no quotas.
 pub fn support(fd: BorrowedFd<'_>) -> io::Result<Support> {
     match sys::enforced(fd) {
         Ok((user, project)) => Ok(Support { project, user }),
@@ -69,11 +71,11 @@ pub fn support(fd: BorrowedFd<'_>) -> io::Result<Support> {
     }
 }
 
-/// What the home that `home` is open on uses: of its project's quota, or else of its owner's; `None` when
-/// the file system counts neither. O_PATH will do. Root's to ask.
+/// Returns the usage of the home that `home` is open on, of its project's quota or else of its
+/// owner's; `None` if the file system counts neither. O_PATH is enough. Needs root.
 ///
 /// # Errors
-/// The system's.
+/// The quota cannot be read.
 pub fn usage(home: BorrowedFd<'_>) -> io::Result<Option<Usage>> {
     let support = support(home)?;
     let project = if support.project { project(home)? } else { 0 };
@@ -95,10 +97,11 @@ pub fn usage(home: BorrowedFd<'_>) -> io::Result<Option<Usage>> {
     }))
 }
 
-/// Limits an existing home: its project if it has one, else its owner. Root's to do.
+/// Sets the limits of an existing home: of its project if it has one, else of its owner. Needs
+/// root.
 ///
 /// # Errors
-/// The system's.
+/// The quota cannot be set.
 pub(crate) fn set(home: BorrowedFd<'_>, whose: Whose, limits: Quota) -> io::Result<()> {
     let (kind, id) = match whose {
         Whose::Project(id) => (Kind::Project, id),
@@ -107,11 +110,12 @@ pub(crate) fn set(home: BorrowedFd<'_>, whose: Whose, limits: Quota) -> io::Resu
     sys::set(home, kind, id, limits.soft, limits.hard)
 }
 
-/// Limits a home that is being made and is still empty, opened for more than O_PATH: by a project of its own where the file system has them on,
-/// else by its owner's quota, which `owner` gives when nobody shares that uid.
+/// Limits a new, still empty home, opened without O_PATH: by a project of its own if the file
+/// system has project quotas on, else by the quota of `owner`, which is given if no other user has
+/// that uid.
 ///
 /// # Errors
-/// What to switch on, or what failed; for the log.
+/// For the log: what to switch on, or what failed.
 pub(crate) fn limit_new(
     home: BorrowedFd<'_>,
     user: &UserName,
@@ -122,7 +126,8 @@ pub(crate) fn limit_new(
     let support = support(home).map_err(failed("cannot ask for quotas"))?;
     let whose = match (support, owner) {
         (Support { project: true, .. }, _) => {
-            // One that somebody began, and was killed, has its project: another one would stay used for nothing.
+            // A home begun by a killed login has its project already; a second one would waste an
+            // id.
             let begun = sys::project(home).map_err(failed("cannot ask for the home's project"))?;
             let project = match candidates(user).find(|candidate| *candidate == begun) {
                 Some(project) => project,
@@ -151,10 +156,11 @@ pub(crate) fn limit_new(
     Ok(whose)
 }
 
-/// The project of a new home: the first of the user's candidates that nothing in the file system belongs to.
+/// Returns a project for a new home: the first of the user's candidates without usage in the file
+/// system.
 ///
-/// One that was used before by a home that has been removed is free again. Two homes made in the same moment for
-/// users with the same candidate (one chance in 10⁹) would share a limit.
+/// The id of a removed home is free again. Two homes created at the same moment for users with the
+/// same candidate (one chance in 10⁹) would share a limit.
 fn free_project(home: BorrowedFd<'_>, user: &UserName) -> Result<u32, String> {
     for project in candidates(user) {
         let used =
@@ -166,16 +172,16 @@ fn free_project(home: BorrowedFd<'_>, user: &UserName) -> Result<u32, String> {
     Err(format!("the {TRIES} project ids for this name are all in use"))
 }
 
-/// The project ids that a user's home may get, the same on every bastion: a number that the name makes, as
-/// [`Range::ids`] makes uids of names, and those after it.
+/// Returns the project ids that a user's home may get, the same on every bastion: one computed from
+/// the name, as [`Range::ids`] computes uids, and those that follow it.
 fn candidates(user: &UserName) -> impl Iterator<Item = u32> {
     let (low, high) = PROJECTS;
-    // The range is one that Range takes; a test says so.
+    // [`Range`] accepts this range; a test checks it.
     let first = Range::new(low, high).unwrap_or(Range::DEFAULT).ids(user).uid();
     (0..TRIES).map(move |round| if first > high - round { low + round } else { first + round })
 }
 
-/// The figures of an id; XFS has none for one that was never used.
+/// Reads an id's figures; zero on XFS for an id that was never used.
 fn figures(fd: BorrowedFd<'_>, kind: Kind, id: u32) -> io::Result<Figures> {
     match sys::get(fd, kind, id) {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(Figures::default()),
@@ -184,7 +190,7 @@ fn figures(fd: BorrowedFd<'_>, kind: Kind, id: u32) -> io::Result<Figures> {
 }
 
 fn project(home: BorrowedFd<'_>) -> io::Result<u32> {
-    // The question needs more than O_PATH. Root on this host's own file system may open any directory.
+    // The call needs more than O_PATH. On this host's own file system root may open any directory.
     let opened: OwnedFd = openat(
         home,
         ".",
@@ -224,7 +230,7 @@ mod tests {
         assert!(why.contains("prjquota"), "{why}");
     }
 
-    /// Other bastions of the same homes, and later versions, must find the same ids.
+    /// Other bastions of the same homes, and later versions, must compute the same ids.
     #[test]
     fn the_first_candidates_of_a_name_never_change() {
         let user = UserName::parse("alice").unwrap();

@@ -1,14 +1,15 @@
-//! journald's native protocol (systemd: docs/JOURNAL_NATIVE_PROTOCOL.md): a datagram of `FIELD=value` lines. Pure.
+//! Formats messages for journald's native protocol (systemd: docs/JOURNAL_NATIVE_PROTOCOL.md): a
+//! datagram of `FIELD=value` lines. Pure.
 
 use syslog::Severity;
 
-/// Where journald takes them. A socket of its own, that exists for as long as it is this host's logger.
+/// journald's socket, which exists while journald is this host's logger.
 pub(crate) const SOCKET: &str = "/run/systemd/journal/socket";
-/// LOG_AUTHPRIV, as /dev/log's messages of ours.
+/// The facility LOG_AUTHPRIV, the same as for our messages to /dev/log.
 const FACILITY: &str = "10";
 
-/// A message as the journal's fields. Values are single lines already: what holds a line break is left out, as the
-/// protocol would need another form for it.
+/// Formats a message as journal fields. Values are single lines already; a value with a line break
+/// is left out, because the protocol would need another form for it.
 pub(crate) fn datagram(
     program: &str,
     pid: u32,

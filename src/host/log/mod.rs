@@ -1,5 +1,6 @@
-//! The only way into the system log: lines of `key=value`, bounded, that nothing in a value can break out of; secrets have
-//! no way in. To journald where that is, with fields of its own, otherwise to /dev/log.
+//! The only way into the system log: lines of `key=value`, limited in length, in which no value can
+//! forge a field or a line, and which cannot contain secrets. Lines go to journald with fields of
+//! its own, or else to /dev/log.
 
 mod journal;
 
@@ -12,40 +13,42 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use syslog::{Facility, Formatter3164, LogFormat, Severity};
 
-/// Longest line sent to syslog, in bytes; rsyslog and journald both take 8 KiB.
+/// Longest line sent to syslog, in bytes; rsyslog and journald both accept 8 KiB.
 const MAX_LINE: usize = 2048;
-/// How long a line may wait for a logger that doesn't read. While it takes none, no other waits.
+/// How long a line may wait for a logger that doesn't read. Until the logger reads again, further
+/// lines don't wait.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Where syslog(3) sends its messages.
+/// The socket of syslog(3).
 const SYSLOG: &str = "/dev/log";
 
-/// A connection to the logger, with the fields that every line of this process starts with.
+/// A connection to the logger, with the fields that start every line of this process.
 pub struct Log {
-    /// Of each line: `session=1a2b3c4d user=alice peer=192.0.2.7`.
+    /// Those fields as text: `session=1a2b3c4d user=alice peer=192.0.2.7`.
     context: String,
-    /// The same, one by one.
+    /// Those fields one by one.
     fields: Vec<(&'static str, String)>,
     formatter: Formatter3164,
     header: Header,
     paths: Paths,
     socket: Option<UnixDatagram>,
-    /// The socket is journald's own.
+    /// Whether the socket is journald's own.
     native: bool,
-    /// Lines that nobody took, since the last that somebody did.
+    /// Number of lines dropped since the last delivered one.
     lost: u64,
 }
 
-/// Where loggers listen. The first that is there is taken.
+/// The sockets on which loggers listen, in order of preference.
 #[derive(Default)]
 struct Paths {
     journal: Option<PathBuf>,
     syslog: Option<PathBuf>,
-    /// Where neither is, and this process isn't root's.
+    /// The socket to use if neither exists and this process doesn't belong to a root bastion.
     own: Option<PathBuf>,
 }
 
-/// What stands before the text: `<86>Nov 21 23:04:03 jupyterhub-openssh[4711]: `. Kept for as long as it is right,
-/// because making it costs more than everything else of a line, and transfers of files log thousands of them.
+/// The prefix of a line: `<86>Nov 21 23:04:03 jupyterhub-openssh[4711]: `. Cached while it is
+/// current, because making it costs more than the rest of a line, and file transfers log thousands
+/// of lines.
 #[derive(Default)]
 struct Header {
     bytes: Vec<u8>,
@@ -64,17 +67,17 @@ impl Header {
     }
 }
 
-/// Where lines would be taken now.
+/// Where lines would be accepted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listening {
-    /// journald, at its own socket: only our programs' lines go there.
+    /// journald, on its own socket: it receives only our programs' lines.
     pub journal: bool,
-    /// `/dev/log`, or, where sshd isn't root's, the socket in its place: sshd's lines and the modules' go there, and ours where
-    /// there is no journald.
+    /// `/dev/log` or, where sshd doesn't run as root, the socket in its place. It receives the
+    /// lines of sshd and the modules, and ours if there is no journald.
     pub syslog: bool,
 }
 
-/// Looks who listens, without a line.
+/// Finds out which loggers listen, without sending a line.
 #[must_use]
 pub fn listening() -> Listening {
     let takes = |path: &str| UnixDatagram::unbound().is_ok_and(|socket| socket.connect(path).is_ok());
@@ -83,10 +86,11 @@ pub fn listening() -> Listening {
 }
 
 impl Log {
-    /// Connects to the system's logger as `program`, facility `authpriv` (where sshd and PAM log).
+    /// Connects to the system's logger as `program`, with facility `authpriv` (the same as sshd and
+    /// PAM).
     ///
-    /// `context` starts every line. Without a reachable logger the lines are dropped, and their number is told when it is
-    /// there again: a login must not depend on the logger.
+    /// `context` starts every line. While no logger can be reached, lines are dropped, and their
+    /// number is reported when one is back: a login must not depend on the logger.
     #[must_use]
     pub fn open(program: &str, context: &[(&'static str, &str)]) -> Self {
         let own = (!nix::unistd::geteuid().is_root()).then(|| OWN_LOG_SOCKET.into());
@@ -111,29 +115,29 @@ impl Log {
         log
     }
 
-    /// For tests: lines go nowhere.
+    /// For tests: drops all lines.
     #[cfg(any(test, feature = "testing"))]
     pub fn discarding() -> Self {
         Self::with(Paths::default(), "", 0, &[])
     }
 
-    /// For tests: lines go to the logger at a path.
+    /// For tests: sends lines to the logger at a path.
     #[cfg(any(test, feature = "testing"))]
     pub fn at(path: &std::path::Path) -> Self {
         Self::with(Paths { syslog: Some(path.to_owned()), ..Paths::default() }, "", 0, &[])
     }
 
-    /// An event that an administrator wants to see in the ordinary course of things.
+    /// Logs an ordinary event that an administrator wants to see.
     pub fn info(&mut self, line: Line) {
         self.send(Severity::LOG_INFO, line);
     }
 
-    /// Something that an administrator should look at.
+    /// Logs something that an administrator should look at.
     pub fn warning(&mut self, line: Line) {
         self.send(Severity::LOG_WARNING, line);
     }
 
-    /// Something that keeps users out until an administrator mends it.
+    /// Logs a fault that keeps users out until an administrator fixes it.
     pub fn error(&mut self, line: Line) {
         self.send(Severity::LOG_ERR, line);
     }
@@ -157,12 +161,13 @@ impl Log {
         let message = self.message(severity, line);
         match self.send_message(&message) {
             Ok(()) => true,
-            // It does not read; another connection would not change that. The next lines do not wait for it.
+            // The logger doesn't read, and reconnecting would not change that. Further lines don't
+            // wait for it.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.wait(false);
                 false
             }
-            // A logger that was started anew has made a socket anew; it may be another one.
+            // A restarted logger has a new socket; it may also be another logger.
             Err(_) => {
                 self.connect();
                 let message = self.message(severity, line);
@@ -171,7 +176,7 @@ impl Log {
         }
     }
 
-    /// The datagram that the logger wants.
+    /// Formats the datagram that this logger expects.
     fn message(&mut self, severity: Severity, line: &Line) -> Vec<u8> {
         let text = self.line(line);
         if self.native {

@@ -1,4 +1,4 @@
-//! Filters of system calls, made of [`super::tables`].
+//! Builds the filters of system calls from [`super::tables`].
 
 use super::tables::{DANGEROUS, EXEC, FCNTL, IOCTL, IPC, NAMESPACES, PLAIN, PRCTL, WATCHER, X32};
 use crate::sys::seccomp::install;
@@ -13,25 +13,27 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::RawFd;
 
-/// Calls, each with the cases that are meant: none is every case, of several one is enough.
+/// System calls, each with its rules: an empty list matches every call, otherwise one matching rule
+/// is enough.
 type Table = BTreeMap<Call, Vec<SeccompRule>>;
-/// One thing about an argument: which, how wide, how compared, with what.
+/// A test of one argument: which one, its width, the comparison, the value.
 type Test = (u8, SeccompCmpArgLen, SeccompCmpOp, u64);
 
-/// The bits of socket(2)'s second argument that are the type; the others are flags.
+/// The bits of socket(2)'s second argument that hold the type; the others are flags.
 const SOCK_TYPE_MASK: u64 = 0xf;
 
-/// Puts the filter of gateways, keepers and hub-keys in force.
+/// Installs the filter of gateways, keepers and hub-keys.
 ///
 /// # Errors
-/// The system's.
+/// The filter cannot be installed.
 pub(crate) fn network() -> io::Result<()> {
     let mut allowed = table(PLAIN)?;
     allowed.extend(conditional()?);
-    // For the filters that follow; the last takes it back.
+    // Allows the filters that follow; the last one forbids it again.
     allowed.extend(table(&[libc::SYS_seccomp])?);
-    // Refused without a line in the log, because libraries try: a thread by clone3(2), whose flags no filter can see, then by
-    // clone(2); and getaddrinfo(3) asks which addresses the host has.
+    // Refused without a line in the log, because libraries try these: a thread by clone3(2), whose
+    // flags no filter can see, before clone(2); and getaddrinfo(3), which asks which addresses the
+    // host has.
     let mut tried = table(&[libc::SYS_clone3, libc::SYS_seccomp])?;
     tried.insert(libc::SYS_socket, vec![rule(&[(0, Dword, Eq, number(libc::AF_NETLINK))])?]);
     let mut dangerous = table(DANGEROUS)?;
@@ -41,16 +43,17 @@ pub(crate) fn network() -> io::Result<()> {
     let filters = [
         (program(allowed, no_such_call.clone(), SeccompAction::Allow)?, true),
         (program(dangerous, SeccompAction::Allow, SeccompAction::KillProcess)?, true),
-        // Of two filters that say the same the later one counts, and whether it has that logged.
+        // If two filters give the same answer, the later one decides, including whether the call is
+        // logged.
         (program(tried, SeccompAction::Allow, no_such_call)?, false),
     ];
     filters.iter().try_for_each(|(program, logged)| install(program, *logged))
 }
 
-/// Puts the filter of the jail's process 1 in force.
+/// Installs the filter of the jail's process 1.
 ///
 /// # Errors
-/// The system's.
+/// The filter cannot be installed.
 pub(crate) fn watcher(sshd: Option<RawFd>) -> io::Result<()> {
     let no_such_call = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let mut allowed = table(WATCHER)?;
@@ -58,16 +61,17 @@ pub(crate) fn watcher(sshd: Option<RawFd>) -> io::Result<()> {
         let terminate = [(0, Dword, Eq, number(sshd)), (1, Dword, Eq, number(libc::SIGTERM))];
         allowed.insert(libc::SYS_pidfd_send_signal, vec![rule(&terminate)?]);
     }
-    // Signal 0 is none.
+    // Signal 0 sends nothing.
     allowed.insert(libc::SYS_kill, vec![rule(&[(1, Dword, Eq, 0)])?]);
     install(&program(allowed, no_such_call, SeccompAction::Allow)?, true)
 }
 
-/// Puts the filter of sessions and of the programs that they become in force: all but what is dangerous or IPC, refused
-/// and not killed for, as those programs are the distribution's. Of sockets only those of this host.
+/// Installs the filter of the session program and of the programs that it becomes: everything but
+/// dangerous calls and IPC. Those are refused and don't kill, because the programs are the
+/// distribution's. Only unix sockets are allowed.
 ///
 /// # Errors
-/// The system's.
+/// The filter cannot be installed.
 pub(crate) fn session() -> io::Result<()> {
     let mut refused = table(DANGEROUS)?;
     refused.extend(namespaces()?);
@@ -80,7 +84,7 @@ pub(crate) fn session() -> io::Result<()> {
     install(&program(refused, SeccompAction::Allow, no_such_call)?, false)
 }
 
-/// What is allowed depending on the arguments.
+/// Calls that are allowed depending on their arguments.
 fn conditional() -> io::Result<Table> {
     let none = |argument, bits: libc::c_int| (argument, Dword, MaskedEq(number(bits)), 0);
     let is = |argument, value: libc::c_int| (argument, Dword, Eq, number(value));
@@ -89,16 +93,17 @@ fn conditional() -> io::Result<Table> {
     };
     let thread = libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
     let unix = [is(0, libc::AF_UNIX), is(2, 0)];
-    // No process but this one. The number is looked up now: after the last fork.
+    // Only this process. Its id is read here, after the last fork.
     let own = (0, Dword, Eq, u64::from(std::process::id()));
     let mut table = Table::from([
-        // Memory that is written is never executed; modules of the name service are mapped from their files.
+        // Writable memory is never executable; modules of the name service are mapped from their
+        // files.
         (libc::SYS_mmap, vec![rule(&[none(2, libc::PROT_WRITE)])?, rule(&[none(2, libc::PROT_EXEC)])?]),
         (libc::SYS_mprotect, vec![rule(&[none(2, libc::PROT_EXEC)])?]),
-        // A thread, no process.
+        // A thread, not a process.
         (libc::SYS_clone, vec![rule(&[(0, Dword, MaskedEq(number(thread)), number(thread))])?]),
         (libc::SYS_tgkill, vec![rule(&[own])?]),
-        // Reading limits, for which libc has the stack's.
+        // Reading limits: libc reads the stack's.
         (libc::SYS_prlimit64, vec![rule(&[is(0, 0), (2, Qword, Eq, 0)])?]),
         (libc::SYS_prctl, each(0, &PRCTL)?),
         (libc::SYS_fcntl, each(1, &FCNTL)?),
@@ -108,7 +113,8 @@ fn conditional() -> io::Result<Table> {
         ),
         (libc::SYS_socketpair, vec![rule(&unix)?]),
     ]);
-    // TCP and UDP as such: other protocols (SCTP, DCCP, MPTCP, SMC) know other ways than Landlock's ports, and more faults.
+    // Only TCP and UDP: other protocols (SCTP, DCCP, MPTCP, SMC) bypass Landlock's ports, and have
+    // more bugs.
     let mut sockets = vec![rule(&unix)?];
     for family in [libc::AF_INET, libc::AF_INET6] {
         for (kind, protocol) in [
@@ -122,14 +128,14 @@ fn conditional() -> io::Result<Table> {
         }
     }
     table.insert(libc::SYS_socket, sockets);
-    // Not MSG_FASTOPEN, which connects without connect(2), where Landlock looks at ports.
+    // Not MSG_FASTOPEN, which connects without connect(2), where Landlock checks ports.
     for (call, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
         table.insert(call, vec![rule(&[none(flags, libc::MSG_FASTOPEN)])?]);
     }
     Ok(table)
 }
 
-/// clone(2) with a new namespace, any of them.
+/// Matches clone(2) with any new namespace.
 fn namespaces() -> io::Result<Table> {
     let rules = NAMESPACES
         .iter()
@@ -142,7 +148,7 @@ fn table(calls: &[Call]) -> io::Result<Table> {
     Ok(calls.iter().map(|call| (*call, Vec::new())).collect())
 }
 
-/// All of these tests together.
+/// Makes a rule that matches if all of these tests do.
 fn rule(tests: &[Test]) -> io::Result<SeccompRule> {
     tests
         .iter()
@@ -168,10 +174,10 @@ fn program(table: Table, otherwise: SeccompAction, listed: SeccompAction) -> io:
     Ok(refusing_x32(x32).into_iter().chain(program).collect())
 }
 
-/// Steps before a filter that end it for numbers of x32; elsewhere than on x86-64 there are no such numbers. Jumps are
-/// relative: what follows is as it was.
+/// Returns steps in front of a filter that end it for call numbers of x32; nothing except on
+/// x86-64. Jumps are relative, so the filter itself doesn't change.
 fn refusing_x32(answer: u32) -> Vec<sock_filter> {
-    /// Of struct seccomp_data, the first field.
+    /// Offset of the call's number in struct seccomp_data.
     const NUMBER: u32 = 0;
     let step = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
     if cfg!(target_arch = "x86_64") {
@@ -189,12 +195,12 @@ fn broken(why: BackendError) -> io::Error {
     io::Error::other(format!("a filter of system calls is wrong: {why}"))
 }
 
-/// The lower half of a register, as a filter compares it.
+/// Returns the lower half of a register, as a filter compares it.
 fn number(value: libc::c_int) -> u64 {
     u64::from(value as u32)
 }
 
-/// The same of a request of ioctl(2), of which the kernel takes the lower half.
+/// Returns the lower half of an ioctl(2) request, which is all that the kernel uses.
 fn low(request: libc::Ioctl) -> u64 {
     request & u64::from(u32::MAX)
 }

@@ -1,19 +1,21 @@
-//! Limits of a process (getrlimit(2)). Not RLIMIT_NPROC: the kernel counts the threads of all processes of a uid against
-//! it, and all gateways share one.
+//! Resource limits of a process (getrlimit(2)). RLIMIT_NPROC is not among them: the kernel counts
+//! the threads of all processes of a uid against it, and all gateways share one uid.
 
 use nix::sys::resource::{Resource, setrlimit};
 use std::io;
 
-/// Private writable memory, in bytes. In the end-to-end tests a gateway has 4 MB, and 8 MB at most. But messages of the user's
-/// server may have 26 MiB, and there are a few copies of one, in several terminals at once.
+/// Private writable memory, in bytes. A gateway uses 4 MB in the end-to-end tests, and at most 8
+/// MB. But a message of the user's server may have 26 MiB, with a few copies, on several channels
+/// at once.
 const DATA: u64 = 1 << 30;
-/// Open descriptors: four of each of 64 sessions, and what libraries need.
+/// Open descriptors: four for each of 64 channels, and what libraries need.
 const DESCRIPTORS: u64 = 1024;
-/// The longest file that is written, in bytes: 512 KiB in hub-keys' cache. A longer one ends the process (SIGXFSZ).
+/// Longest file to write, in bytes; hub-keys' cache needs 512 KiB. Writing more ends the process
+/// (SIGXFSZ).
 const FILE: u64 = 1 << 20;
 
-/// What a program needs that users may start and that is not theirs (hub-keys), to do its work: with less, what fails for want
-/// of it would pass for the failure of somebody else.
+/// What hub-keys needs, which users may start with their own limits: with less, its failures would
+/// look like failures of a source.
 const NEEDED: [(Resource, u64); 5] = [
     (Resource::RLIMIT_NOFILE, 64),
     (Resource::RLIMIT_FSIZE, FILE),
@@ -23,10 +25,11 @@ const NEEDED: [(Resource, u64); 5] = [
     (Resource::RLIMIT_CPU, 10),
 ];
 
-/// Raises the soft limits that a caller has lowered.
+/// Raises soft limits that a caller has lowered.
 ///
 /// # Errors
-/// The system's; `QuotaExceeded` when the caller's hard limits are lower than what is needed.
+/// A limit cannot be read or set; `QuotaExceeded` if the caller's hard limits are lower than
+/// needed.
 pub fn raise() -> io::Result<()> {
     for (resource, least) in NEEDED {
         let (soft, hard) = nix::sys::resource::getrlimit(resource)?;
@@ -41,10 +44,11 @@ pub fn raise() -> io::Result<()> {
     Ok(())
 }
 
-/// Sets them for good. Core files are switched off with [`crate::sys::process::hide`].
+/// Sets our limits for good, but never raises a lower one. Core files are switched off with
+/// [`crate::sys::process::hide`].
 ///
 /// # Errors
-/// The system's. None when a lower limit is in force already.
+/// A limit cannot be read or set.
 pub fn apply() -> io::Result<()> {
     for (resource, most) in [
         (Resource::RLIMIT_DATA, DATA),
@@ -74,7 +78,7 @@ mod tests {
                 setrlimit(resource, least - 1, least).unwrap();
                 raise().unwrap();
                 assert_eq!(getrlimit(resource).unwrap(), (least, least));
-                // Of processor time less than a second would be this process's end.
+                // Less than a second of processor time would end this process.
                 setrlimit(resource, least - 1, least - 1).unwrap();
                 assert_eq!(raise().unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
             }));

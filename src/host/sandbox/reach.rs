@@ -1,5 +1,6 @@
-//! Which files a process may read, and to which TCP ports it may connect (landlock(7)). As much of it as the kernel has:
-//! Debian 12's knows files only, Debian 13's also ports, signals and abstract sockets.
+//! Limits which files a process may read and to which TCP ports it may connect (landlock(7)), as
+//! far as the kernel supports it: Debian 12's limits files only, Debian 13's also ports, signals
+//! and abstract sockets.
 
 use crate::config::{Config, Jail, Source};
 use common::paths::KEYS_CACHE;
@@ -10,38 +11,40 @@ use landlock::{
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The newest rules that we know and have tried. The library leaves out what a kernel doesn't have.
+/// The newest Landlock version that we have tested. The library leaves out what a kernel lacks.
 const ABI: ABI = ABI::V6;
 
-/// Domain name service: answers that are too long for a datagram come by TCP.
+/// The port of DNS: answers too long for a datagram come by TCP.
 const DNS: u16 = 53;
 
-/// What is read by whoever speaks with the hub. Directories, not files: those are replaced while a process runs
-/// (resolv.conf by each change of the network, certificates by updates), and a rule is about the file of that moment.
+/// Paths that a process needs to talk to the hub. Directories, not files: a Landlock rule is about
+/// the file of the moment, and these files are replaced while a process runs (resolv.conf at each
+/// change of the network, certificates by updates).
 const READ: [&str; 13] = [
-    // Name service, certificates, OpenSSL's configuration, the time zone. What in it is secret is not for our users.
+    // Name service, certificates, OpenSSL's configuration, the time zone. Secrets in it are not
+    // readable for our users anyway.
     "/etc",
     // Modules of the name service and of OpenSSL, which are loaded when they are first needed.
     "/usr/lib",
     "/usr/lib64",
     "/lib",
     "/lib64",
-    // Where links in /etc/ssl/certs and /etc/localtime lead to.
+    // Targets of links in /etc/ssl/certs and of /etc/localtime.
     "/usr/share/ca-certificates",
     "/usr/local/share/ca-certificates",
     "/usr/share/zoneinfo",
-    // Where the link /etc/resolv.conf leads to, for those who write it.
+    // Target of the link /etc/resolv.conf, by the programs that manage it.
     "/run/systemd/resolve",
     "/run/NetworkManager",
     "/run/resolvconf",
-    // libc's and OpenSSL's, where getrandom(2) doesn't do.
+    // Used by libc and OpenSSL if getrandom(2) is not available.
     "/dev/urandom",
-    // What the C library asks before it chooses how many arenas of memory to have.
+    // The C library reads this before it chooses its number of memory arenas.
     "/sys/devices/system/cpu",
 ];
 
-/// The same of /etc where sshd isn't root's: other things in there may be secrets of the only user that there is, as host keys
-/// are. Its files are replaced with the whole container.
+/// The parts of /etc needed where sshd doesn't run as root: other files there, such as host keys,
+/// may be secrets of the only user. These files are replaced only with the whole container.
 const READ_AS_ORDINARY: [&str; 16] = [
     "/etc/ca-certificates",
     "/etc/gai.conf",
@@ -61,10 +64,10 @@ const READ_AS_ORDINARY: [&str; 16] = [
     "/etc/timezone",
 ];
 
-/// Standard input and output are pointed at it.
+/// Standard input and output are redirected to it.
 const NULL: &str = "/dev/null";
 
-/// What a process may open and where it may connect to.
+/// What a process may open, and where it may connect to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reach {
     read: Vec<PathBuf>,
@@ -74,17 +77,17 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// /dev/null.
+    /// Allows only /dev/null.
     #[must_use]
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// What speaking with the hub needs.
+    /// Allows what talking to the hub needs.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let hub = config.hub();
-        // The first is all of /etc.
+        // The first entry is all of /etc.
         let (own, skip): (&[&str], _) = match config.settings.jail {
             Jail::Namespaces => (&[], 0),
             Jail::None => (&READ_AS_ORDINARY, 1),
@@ -102,14 +105,14 @@ impl Reach {
         }
     }
 
-    /// And with the hub service's token.
+    /// Also allows the file of the hub service's token.
     #[must_use]
     pub fn with_service_token(mut self, config: &Config) -> Self {
         self.read.extend(config.keys.service_token_file.iter().flat_map(|file| around(file)));
         self
     }
 
-    /// And with the page that has users' keys, and what has been remembered of them.
+    /// Also allows the web page with users' keys, and the cache of keys.
     #[must_use]
     pub fn with_sources_of_keys(mut self, config: &Config) -> Self {
         self.change.push(KEYS_CACHE.into());
@@ -119,17 +122,17 @@ impl Reach {
         self
     }
 
-    /// And signals to processes that are not confined like this one.
+    /// Also allows signals to processes outside this sandbox.
     #[must_use]
     pub(crate) fn with_signals(mut self) -> Self {
         self.signals = true;
         self
     }
 
-    /// Puts it in force for this process, for good. False: this kernel has no Landlock.
+    /// Enforces these limits for this process, for good. False if this kernel has no Landlock.
     ///
     /// # Errors
-    /// The system's.
+    /// The rules cannot be made or enforced.
     pub fn enforce(&self) -> io::Result<bool> {
         let status = self.rules().and_then(RulesetCreated::restrict_self).map_err(io::Error::other)?;
         Ok(status.ruleset != RulesetStatus::NotEnforced)
@@ -159,8 +162,8 @@ impl Reach {
     }
 }
 
-/// The directories in which a file is looked for, its own and that of what it links to. The file itself where that would
-/// be everything.
+/// Returns the directories of a file and of its link target, or the file itself if a directory
+/// would be `/`.
 fn around(file: &Path) -> Vec<PathBuf> {
     let directory = |file: &Path| match file.parent() {
         Some(parent) if parent.parent().is_some() => parent.to_owned(),
@@ -173,7 +176,7 @@ fn around(file: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The port of an http or https URL.
+/// Returns the port of an http or https URL.
 fn port(url: &str) -> Option<u16> {
     url::Url::parse(url).ok()?.port_or_known_default()
 }

@@ -2,10 +2,10 @@
 
 use libc::c_long as Call;
 
-/// open_tree with attributes, Linux 6.15; the same number for every processor. libc lacks it.
+/// open_tree_attr(2) of Linux 6.15, with the same number on every architecture. libc lacks it.
 const SYS_OPEN_TREE_ATTR: Call = 467;
 
-/// Nobody here calls these, no library does, and whoever breaks in wants them.
+/// Calls that our programs and their libraries never make, and that an attacker wants.
 pub(crate) const DANGEROUS: &[Call] = &[
     // Other processes: their memory, their descriptors.
     libc::SYS_ptrace,
@@ -14,7 +14,8 @@ pub(crate) const DANGEROUS: &[Call] = &[
     libc::SYS_process_madvise,
     libc::SYS_pidfd_getfd,
     libc::SYS_kcmp,
-    // Namespaces and mounts: a new user namespace opens the parts of the kernel that are meant for root.
+    // Namespaces and mounts: a new user namespace exposes parts of the kernel that are meant for
+    // root.
     libc::SYS_unshare,
     libc::SYS_setns,
     libc::SYS_mount,
@@ -29,7 +30,7 @@ pub(crate) const DANGEROUS: &[Call] = &[
     libc::SYS_mount_setattr,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
-    // Large parts of the kernel with a history of faults.
+    // Large parts of the kernel with a history of bugs.
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
@@ -41,7 +42,7 @@ pub(crate) const DANGEROUS: &[Call] = &[
     libc::SYS_keyctl,
     libc::SYS_fanotify_init,
     libc::SYS_open_by_handle_at,
-    // What is the host's.
+    // The host's own state.
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,
@@ -69,8 +70,8 @@ pub(crate) const DANGEROUS: &[Call] = &[
     libc::SYS_modify_ldt,
 ];
 
-/// What lies in the IPC namespace, System V's and POSIX': memory and messages that others of the same uid reach. No program
-/// that serves files has a use for it.
+/// System V and POSIX IPC: memory and messages that others of the same uid can reach. No program
+/// that serves files uses it.
 pub(crate) const IPC: &[Call] = &[
     libc::SYS_msgget,
     libc::SYS_msgsnd,
@@ -92,14 +93,16 @@ pub(crate) const IPC: &[Call] = &[
     libc::SYS_mq_getsetattr,
 ];
 
-/// From here on numbers are x32's, which the kernel knows beside those of x86-64 and under the same architecture, where it
-/// is built and started with them: a table of these alone would let the others through.
+/// Call numbers from here on are x32's. A kernel built and booted with x32 knows them beside those
+/// of x86-64, under the same architecture, so a table of x86-64 numbers alone would let them
+/// through.
 pub(crate) const X32: u32 = 0x4000_0000;
 
-/// Another program. Of a session these are its work.
+/// Executing another program. For a session program that is its job.
 pub(crate) const EXEC: &[Call] = &[libc::SYS_execve, libc::SYS_execveat];
 
-/// Flags of clone(2) for a namespace: each of them alone is dangerous. CLONE_NEWTIME is one of clone3(2) only.
+/// Flags of clone(2) for a namespace, each of them dangerous. CLONE_NEWTIME belongs to clone3(2)
+/// only.
 pub(crate) const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
@@ -110,15 +113,15 @@ pub(crate) const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNET,
 ];
 
-/// Whatever the arguments are.
+/// Calls that are allowed with any arguments.
 pub(crate) const PLAIN: &[Call] = &[
-    // Memory; mmap and mprotect see below.
+    // Memory; mmap and mprotect are below.
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_munlock,
     libc::SYS_madvise,
     libc::SYS_brk,
-    // Threads and signals of this process; clone and tgkill see below.
+    // Threads and signals of this process; clone and tgkill are below.
     libc::SYS_rseq,
     libc::SYS_set_robust_list,
     libc::SYS_set_tid_address,
@@ -128,7 +131,7 @@ pub(crate) const PLAIN: &[Call] = &[
     libc::SYS_gettid,
     libc::SYS_getpid,
     libc::SYS_getppid,
-    // Whether a program that serves files has ended.
+    // Tells whether a program that serves files has ended.
     libc::SYS_pidfd_open,
     libc::SYS_sigaltstack,
     libc::SYS_rt_sigaction,
@@ -151,7 +154,7 @@ pub(crate) const PLAIN: &[Call] = &[
     libc::SYS_epoll_pwait,
     libc::SYS_eventfd2,
     libc::SYS_signalfd4,
-    // Descriptors; fcntl and ioctl see below.
+    // Descriptors; fcntl and ioctl are below.
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_readv,
@@ -166,7 +169,7 @@ pub(crate) const PLAIN: &[Call] = &[
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_pipe2,
-    // Files: which, is Landlock's to say.
+    // Files: Landlock decides which.
     libc::SYS_openat,
     libc::SYS_fstat,
     libc::SYS_newfstatat,
@@ -177,7 +180,8 @@ pub(crate) const PLAIN: &[Call] = &[
     libc::SYS_getdents64,
     libc::SYS_getcwd,
     libc::SYS_fstatfs,
-    // Sockets; socket, socketpair and what sends see below. Neither bind nor listen: what listens did so before.
+    // Sockets; socket, socketpair and the calls that send are below. Neither bind nor listen:
+    // listening sockets exist before.
     libc::SYS_connect,
     libc::SYS_accept4,
     libc::SYS_recvfrom,
@@ -187,7 +191,7 @@ pub(crate) const PLAIN: &[Call] = &[
     libc::SYS_getpeername,
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
-    // Who and where we are: libc and OpenSSL ask at times.
+    // Our identity and host: libc and OpenSSL ask at times.
     libc::SYS_getuid,
     libc::SYS_geteuid,
     libc::SYS_getgid,
@@ -196,7 +200,7 @@ pub(crate) const PLAIN: &[Call] = &[
     libc::SYS_sysinfo,
     libc::SYS_getrusage,
     libc::SYS_getrandom,
-    // hub-keys' cache; others may write nowhere.
+    // hub-keys' cache; other programs may write nowhere.
     libc::SYS_unlinkat,
     libc::SYS_mkdirat,
     libc::SYS_renameat,
@@ -204,7 +208,7 @@ pub(crate) const PLAIN: &[Call] = &[
     libc::SYS_fchmod,
     libc::SYS_fsync,
     libc::SYS_utimensat,
-    // The same, as they are called where they are older than the above.
+    // Older calls for the same purposes, where the architecture has them.
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     #[cfg(target_arch = "x86_64")]
@@ -231,7 +235,8 @@ pub(crate) const PLAIN: &[Call] = &[
     libc::SYS_time,
 ];
 
-/// All that process 1 of a jail does: it waits for two descriptors, looks who is left (kill, see below), and ends.
+/// Everything that process 1 of a jail does: it waits for two descriptors, checks which processes
+/// are left (kill, see below), and ends.
 pub(crate) const WATCHER: &[Call] = &[
     libc::SYS_ppoll,
     libc::SYS_recvmsg,
@@ -250,7 +255,8 @@ pub(crate) const WATCHER: &[Call] = &[
     libc::SYS_poll,
 ];
 
-/// Commands of fcntl(2). Not F_SETOWN and F_SETSIG: with them the kernel sends signals to any process of the same uid.
+/// Commands of fcntl(2). Not F_SETOWN and F_SETSIG: with them the kernel sends signals to any
+/// process of the same uid.
 pub(crate) const FCNTL: [libc::c_int; 10] = [
     libc::F_DUPFD,
     libc::F_DUPFD_CLOEXEC,
@@ -261,7 +267,7 @@ pub(crate) const FCNTL: [libc::c_int; 10] = [
     libc::F_GETLK,
     libc::F_SETLK,
     libc::F_SETLKW,
-    // The file of counters.
+    // For the file of counters.
     libc::F_OFD_SETLK,
 ];
 

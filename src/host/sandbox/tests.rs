@@ -1,4 +1,4 @@
-//! Each test confines a child and has it try what a broken-in process would.
+//! Each test confines a child and makes it try what an attacker inside it would.
 #![allow(clippy::unwrap_used)]
 
 use super::tables::X32;
@@ -16,21 +16,21 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
 const NOTHING: [Call; 5] = [0; 5];
-/// Of fcntl(2): which signal F_SETOWN sends. libc lacks it.
+/// A command of fcntl(2): which signal F_SETOWN sends. libc lacks it.
 const F_SETSIG: Call = 10;
 
 fn config(url: &str) -> Result<Config, ConfigError> {
     Config::from_str(&format!("[hub]\nurl = '{url}'"), Path::new("config.toml"))
 }
 
-/// As a gateway of a hub at this port.
+/// Confines the process as a gateway of a hub at this port.
 fn gateway(port: u16) {
     harden().unwrap();
     let confined = confine(&reach_of(&config(&format!("http://127.0.0.1:{port}")))).unwrap();
     assert_eq!(confined.warning, None);
 }
 
-/// Landlock's version on this kernel; 0 is none.
+/// Returns Landlock's version on this kernel; 0 if there is none.
 fn landlock() -> Call {
     call(libc::SYS_landlock_create_ruleset, [0, 0, 1, 0, 0]).unwrap_or(0)
 }
@@ -71,7 +71,7 @@ fn what_is_dangerous_ends_the_process() {
     ] {
         assert!(dies(|| gateway(80), number, arguments), "call {number}");
     }
-    // Any call of x32, also where the kernel knows none.
+    // Any call number of x32, even if the kernel knows none.
     let of_x32 = |call| Call::from(X32) | call;
     if cfg!(target_arch = "x86_64") {
         assert!(dies(|| gateway(80), of_x32(libc::SYS_getpid), NOTHING));
@@ -119,13 +119,13 @@ fn what_is_not_listed_is_no_call() {
             (libc::SYS_socket, family(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)),
             (libc::SYS_socket, family(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP)),
             (libc::SYS_socket, family(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_RAW)),
-            // SCTP, DCCP, and TCP by another way.
+            // SCTP, DCCP, and TCP by another route.
             (libc::SYS_socket, family(libc::AF_INET, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0)),
             (libc::SYS_socket, family(libc::AF_INET6, libc::SOCK_DCCP, 0)),
             (libc::SYS_socket, family(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_TCP)),
             (libc::SYS_socket, family(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_UDP)),
             (libc::SYS_sendto, [-1, 0, 0, Call::from(libc::MSG_FASTOPEN), 0]),
-            // One that doesn't exist yet.
+            // A call that doesn't exist yet.
             (1000, NOTHING),
         ] {
             assert_eq!(call(number, arguments), Err(Errno::ENOSYS), "call {number} {arguments:?}");
@@ -143,7 +143,7 @@ fn what_a_gateway_needs_works() {
     assert!(in_child(|| {
         gateway(port);
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        // By name, as the modules of the name service have it, with more than one address perhaps.
+        // By name, which loads modules of the name service and may yield several addresses.
         TcpStream::connect(("localhost", port)).unwrap();
         let said =
             std::thread::Builder::new().name("a thread".to_owned()).spawn(|| 42).unwrap().join().unwrap();
@@ -223,7 +223,7 @@ fn other_processes_and_their_abstract_sockets_are_out_of_reach() {
     let parent = nix::unistd::getpid();
     assert!(in_child(|| {
         harden().unwrap();
-        // Without the filter of system calls, so that Landlock alone has to say no.
+        // Without the filter of system calls, so that Landlock alone has to refuse.
         assert!(Reach::nothing().enforce().unwrap());
         assert!(crate::sys::socket::connect_abstract(name.as_bytes()).is_err());
         if !nix::unistd::geteuid().is_root() {
@@ -303,7 +303,7 @@ fn a_session_may_become_a_file_server_and_little_else() {
             (libc::SYS_quotactl_fd, [-1, 0, 0, 0, 0]),
             (467, NOTHING),
             (libc::SYS_io_uring_setup, NOTHING),
-            // Private objects: nobody else's are touched should it be let through.
+            // Private objects: nothing of other processes is touched if the call is let through.
             (libc::SYS_msgget, NOTHING),
             (libc::SYS_semget, [0, 1, 0, 0, 0]),
             (libc::SYS_shmget, [0, 4096, 0, 0, 0]),
@@ -314,7 +314,7 @@ fn a_session_may_become_a_file_server_and_little_else() {
         }
         UnixDatagram::unbound().unwrap();
         UnixStream::pair().unwrap();
-        // It may fork and run another program, as rsync does the one and we do the other.
+        // It may fork and run another program, as rsync does the first and we do the second.
         let done = std::process::Command::new("true").status().unwrap();
         assert!(done.success());
         assert!(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).is_err());

@@ -1,4 +1,4 @@
-//! capget(2) and capset(2), which neither nix nor glibc wrap. Both concern the calling thread.
+//! Capabilities of the calling thread: capget(2) and capset(2), which neither nix nor glibc wrap.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
@@ -7,12 +7,12 @@ use std::io;
 /// `_LINUX_CAPABILITY_VERSION_3`: 64 bits in two halves (linux/capability.h).
 const VERSION_3: u32 = 0x2008_0522;
 
-/// Mounting (capabilities(7)).
+/// Allows mounting (capabilities(7)).
 pub(crate) const SYS_ADMIN: u32 = 21;
-/// Changing to another uid.
+/// Allows changing to another uid.
 #[cfg(test)]
 pub(crate) const SETUID: u32 = 7;
-/// Changing to another gid, and the supplementary groups.
+/// Allows changing to another gid and the supplementary groups.
 #[cfg(test)]
 pub(crate) const SETGID: u32 = 6;
 
@@ -30,7 +30,8 @@ struct Half {
     inheritable: u32,
 }
 
-/// Empties effective, permitted and inheritable; a change of uid leaves the inheritable set alone.
+/// Empties the effective, permitted and inheritable sets; a change of uid leaves the inheritable
+/// set alone.
 pub(crate) fn clear() -> io::Result<()> {
     set([Half::default(); 2])
 }
@@ -41,7 +42,7 @@ pub(crate) fn keep_only(kept: &[u32]) -> io::Result<()> {
     set([Half { effective: bits, permitted: bits, inheritable: 0 }, Half::default()])
 }
 
-/// Whether all three sets are empty.
+/// True if all three sets are empty.
 pub(crate) fn are_empty() -> io::Result<bool> {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let mut halves = [Half { effective: 1, permitted: 1, inheritable: 1 }; 2];

@@ -1,19 +1,21 @@
-//! Asking a file server itself, not what is remembered of its answers.
+//! Asks a file server itself, bypassing this host's cache.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Has the file system look anew at what `fd` is open on (`AT_STATX_FORCE_SYNC`, statx(2)). On a local file system this
-/// costs nothing. On NFS it is a call to the server, which shows whether it answers, and whether it still knows
-/// the file, however short ago it was asked.
+/// Makes the file system refresh what it knows about the file that `fd` is open on
+/// (`AT_STATX_FORCE_SYNC`, statx(2)). On a local file system this costs nothing. On NFS it is a
+/// call to the server, which shows whether the server answers and still knows the file, however
+/// recently it was asked.
 ///
 /// # Errors
-/// The system's: `ESTALE` when the file has been deleted on the server.
+/// statx(2) fails: `ESTALE` if the file has been deleted on the server.
 pub(crate) fn refresh(fd: BorrowedFd<'_>) -> nix::Result<()> {
     let mut found = MaybeUninit::<libc::statx>::uninit();
-    // SAFETY: the path is an empty C string, `fd` is open while borrowed, and the kernel fills the struct that we own.
+    // SAFETY: the path is an empty C string, `fd` is open while borrowed, and the kernel fills the
+    // struct that we own.
     let result = unsafe {
         libc::statx(
             fd.as_raw_fd(),

@@ -1,30 +1,33 @@
-//! The heap of a program that holds a token and speaks with whoever may be hostile: large blocks are never locked.
+//! The heap of a program that holds a token and talks to servers that may be hostile: large blocks
+//! are never locked in memory.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
 
-/// From this size on a block has pages of its own, which may be swapped out. A token is in none of these: it comes and goes
-/// in headers, requests and answers of a few KiB, and what may be longer grows beyond this only with what others have sent.
+/// Blocks of at least this size, in bytes, have pages of their own, which may be swapped out. They
+/// contain no token: tokens pass through headers, requests and answers of a few KiB, and a longer
+/// buffer exceeds this size only with what others have sent.
 pub(crate) const LARGE: usize = 1 << 20;
 
-/// The system's heap, but for blocks of [`LARGE`] bytes and more.
+/// The system's heap, except for blocks of [`LARGE`] bytes and more.
 ///
-/// With [`super::process::lock_memory`] every page is locked, also those for a message of 30 MiB, which anybody's server may
-/// send: so much memory that nothing could be done about. These get a mapping of their own, and the lock is taken off it
-/// before it is first touched.
+/// [`super::process::lock_memory`] locks every page, so a message of 30 MiB, which any user's
+/// server may send, would lock as much of the host's memory. Such a block gets a mapping of its
+/// own, which is unlocked before it is first touched.
 #[derive(Debug, Clone, Copy)]
 pub struct Heap;
 
-/// Whether a block is one with a mapping of its own. Depends on what deallocation and reallocation are told again.
+/// True if a block has a mapping of its own. Depends only on what deallocation and reallocation are
+/// told again.
 fn is_large(size: usize, align: usize) -> bool {
     size >= LARGE && align <= PAGE
 }
 
-/// The smallest page of the systems that Debian runs on: mappings are aligned to it at least.
+/// The smallest page size of the systems that Debian runs on: mappings are aligned at least to it.
 const PAGE: usize = 4096;
 
-/// A new mapping, of zeroes; null when there is no memory.
+/// Makes a new mapping of zeroes; null if there is no memory.
 fn map(size: usize) -> *mut u8 {
     // SAFETY: an anonymous mapping at a place of the kernel's choice touches nothing that exists.
     let block = unsafe {
@@ -46,17 +49,18 @@ fn map(size: usize) -> *mut u8 {
     block.cast()
 }
 
-/// Takes a mapping away.
+/// Removes a mapping.
 ///
 /// # Safety
-/// `block` is of [`map`] or mremap(2), `size` its size, and nobody uses it any more.
+/// `block` comes from `map` or mremap(2), `size` is its size, and nobody uses it any more.
 unsafe fn unmap(block: *mut u8, size: usize) {
     // SAFETY: as the caller says. It fails only for ranges that are none.
     unsafe { libc::munmap(block.cast(), size) };
 }
 
-// SAFETY: each block is the system heap's or a mapping, which its layout alone decides: size and alignment are the same when
-// it is given back (GlobalAlloc's contract). Mappings are aligned to pages, do not overlap, and are of `size` bytes or more.
+// SAFETY: each block is the system heap's or a mapping, which its layout alone decides: size and
+// alignment are the same when it is given back (GlobalAlloc's contract). Mappings are aligned to
+// pages, do not overlap, and are of `size` bytes or more.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_large(layout.size(), layout.align()) {
@@ -88,8 +92,10 @@ unsafe impl GlobalAlloc for Heap {
             // SAFETY: a block of the system's, which stays one.
             (false, false) => unsafe { System.realloc(block, layout, size) },
             (true, true) => {
-                // Its flags move along (mremap(2)): what is added is not locked either.
-                // SAFETY: a mapping of that size, which is nobody's under its old address if it moves.
+                // A mapping keeps its flags when it moves (mremap(2)), so what is added is not
+                // locked either.
+                // SAFETY: a mapping of that size, which is nobody's under its old address if it
+                // moves.
                 let moved = unsafe { libc::mremap(block.cast(), layout.size(), size, libc::MREMAP_MAYMOVE) };
                 if moved == libc::MAP_FAILED { null_mut() } else { moved.cast() }
             }
@@ -99,7 +105,8 @@ unsafe impl GlobalAlloc for Heap {
                 // SAFETY: `size` is not zero, says the caller.
                 let new = unsafe { self.alloc(new_layout) };
                 if !new.is_null() {
-                    // SAFETY: both blocks have at least as many bytes, and the new one is nobody else's.
+                    // SAFETY: both blocks have at least as many bytes, and the new one is nobody
+                    // else's.
                     unsafe { std::ptr::copy_nonoverlapping(block, new, layout.size().min(size)) };
                     // SAFETY: the old block is of this layout, and given up.
                     unsafe { self.dealloc(block, layout) };
@@ -120,8 +127,9 @@ mod tests {
         Layout::from_size_align(size, 16).unwrap()
     }
 
-    /// Whether the mapping that a block lies in is locked: the flag `lo` of its VmFlags (proc_pid_smaps(5)). Not how much
-    /// is locked: these figures are shares, which change with what the process that we were forked from does.
+    /// True if the mapping that contains a block is locked: the flag `lo` of its VmFlags
+    /// (proc_pid_smaps(5)). The amount of locked memory would not do: those figures are shares,
+    /// which change with what the process that forked us does.
     fn is_locked(block: *const u8) -> bool {
         let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let mut inside = false;
@@ -144,7 +152,8 @@ mod tests {
     #[test]
     fn blocks_grow_and_shrink_across_the_border_with_what_is_in_them() {
         let sizes = [10, LARGE - 1, LARGE, 3 * LARGE + 5, 40 * LARGE, 2 * LARGE, LARGE, LARGE - 1, 7];
-        // SAFETY: each block is given back with the layout that it has, and written to within its size.
+        // SAFETY: each block is given back with the layout that it has, and written to within its
+        // size.
         unsafe {
             let mut block = Heap.alloc(layout(sizes[0]));
             for one in sizes.windows(2) {
@@ -163,7 +172,8 @@ mod tests {
         }
     }
 
-    /// An alignment beyond a page's is the system's business; no memory is no crash.
+    /// The system's heap handles an alignment larger than a page; running out of memory doesn't
+    /// crash.
     #[test]
     fn odd_requests() {
         let wide = Layout::from_size_align(2 * LARGE, 1 << 16).unwrap();
@@ -185,7 +195,8 @@ mod tests {
             return;
         }
         assert!(in_child(|| {
-            // Not lock_memory: the limit that it raises may be fixed, which concerns unprivileged processes alone.
+            // Not lock_memory: the limit that it raises may be fixed, which concerns only
+            // unprivileged processes.
             let how = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
             // SAFETY: takes flags only and changes no memory that Rust could notice.
             if unsafe { libc::mlockall(how) } != 0 {

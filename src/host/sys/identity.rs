@@ -1,4 +1,4 @@
-//! Whom a thread acts for on files, while it may still mount (credentials(7)).
+//! Changes whom a thread acts for on files, while it may still mount (credentials(7)).
 //!
 //! These are raw calls: glibc's setgroups(3) would change all threads of the process (nptl(7)).
 #![allow(unsafe_code)]
@@ -9,16 +9,17 @@ use nix::sys::prctl;
 use nix::unistd::getppid;
 use std::io;
 
-/// Makes the calling thread act on files as a user without supplementary groups: every capability but CAP_SYS_ADMIN is
-/// given up for good, among them those by which root passes over permissions. The real uid stays root's, so that no
-/// other process of the user's uid may send it a signal (kill(2)).
+/// Makes the calling thread act on files as a user without supplementary groups. Every capability
+/// but CAP_SYS_ADMIN is given up for good, among them those by which root bypasses permissions. The
+/// real uid stays root's, so that no other process of the user's uid may send it a signal
+/// (kill(2)).
 ///
-/// With a change of credentials the kernel forgets what [`process::harden`] and [`process::die_with_parent`] have set
-/// (PR_SET_DUMPABLE(2const), PR_SET_PDEATHSIG(2const)); here both are set again.
+/// A change of credentials resets what [`process::harden`] and [`process::die_with_parent`] have
+/// set (PR_SET_DUMPABLE(2const), PR_SET_PDEATHSIG(2const)); this function sets both again.
 ///
 /// # Errors
-/// `InvalidInput` for root; `NotFound` when the parent has ended meanwhile; the system's. The caller must stop
-/// then: it may be half-changed.
+/// `InvalidInput` for root; `NotFound` if the parent has ended meanwhile; any error of the system
+/// calls. The caller must stop then: the thread may be half-changed.
 pub fn act_on_files_as(uid: u32, gid: u32) -> io::Result<()> {
     if uid == 0 || gid == 0 || uid == u32::MAX || gid == u32::MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "root is no one to act as"));
@@ -27,7 +28,8 @@ pub fn act_on_files_as(uid: u32, gid: u32) -> io::Result<()> {
     let parent = getppid().as_raw();
     // SAFETY: a length of 0 makes setgroups(2) read nothing.
     Errno::result(unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) })?;
-    // setfsuid(2) and setfsgid(2) return no error, but the value of before: a second call tells what it is now.
+    // setfsuid(2) and setfsgid(2) return no error but the previous value: a second call tells the
+    // present one.
     for (call, id) in [(libc::SYS_setfsgid, gid), (libc::SYS_setfsuid, uid)] {
         // SAFETY: takes an integer.
         unsafe { libc::syscall(call, id) };
@@ -42,7 +44,8 @@ pub fn act_on_files_as(uid: u32, gid: u32) -> io::Result<()> {
     if dies_with_parent { process::die_with_parent(parent) } else { Ok(()) }
 }
 
-/// Makes the calling thread, for a test, what root is on an NFS export with root_squash: permissions of files hold.
+/// Gives the calling thread of a test the rights of root on an NFS export with root_squash: file
+/// permissions apply.
 #[cfg(test)]
 pub(crate) fn squash() -> io::Result<()> {
     use capabilities::{SETGID, SETUID, SYS_ADMIN};
@@ -82,7 +85,8 @@ mod tests {
         };
         let (seen, later, again) = std::thread::scope(|scope| scope.spawn(as_user).join()).unwrap();
         assert_eq!(seen, [true, false, false]);
-        // The real uid is root's still, and setfsuid(2) takes that: without capabilities it is a uid like others.
+        // The real uid is still root's, and setfsuid(2) accepts that: without capabilities it is a
+        // uid like any other.
         assert_eq!(later, [false, false, true]);
         assert!(!again);
         assert!(["mine", "theirs", "roots"].map(readable) == [true; 3], "other threads are as they were");

@@ -1,8 +1,8 @@
-//! Mounts by descriptor, with the calls of Linux 5.2–5.12 that nix lacks.
+//! Mounts by descriptor, with the system calls of Linux 5.2–5.12 that nix lacks.
 //!
-//! A tree is cloned, gets its flags while it is attached nowhere, and appears in its place with all of them:
-//! there is no moment in which it is visible and, say, writable. Unlike `MS_REMOUNT | MS_BIND`,
-//! mount_setattr(2) leaves the flags that it isn't told about as they are and can reach every submount.
+//! A tree is cloned, gets its flags while it is attached nowhere, and appears in its place with all
+//! of them: it is never visible and, say, still writable. Unlike `MS_REMOUNT | MS_BIND`,
+//! mount_setattr(2) keeps the flags that it isn't told about and can reach every submount.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
@@ -13,18 +13,18 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Flags of a mount, as mount(8) names them: `ro`, `nosuid`, `nodev`, `noexec`.
+/// Flags of a mount, by their names in mount(8): `ro`, `nosuid`, `nodev`, `noexec`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags(u64);
 
 impl Flags {
-    /// Read-only: also root cannot write, change modes or owners.
+    /// Read-only: even root cannot write, or change modes or owners.
     pub const RO: Self = Self(libc::MOUNT_ATTR_RDONLY);
-    /// Set-user-ID bits and file capabilities mean nothing.
+    /// Set-user-ID bits and file capabilities have no effect.
     pub const NOSUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
-    /// Device nodes mean nothing.
+    /// Device nodes cannot be opened.
     pub const NODEV: Self = Self(libc::MOUNT_ATTR_NODEV);
-    /// Nothing can be executed, nor mapped executable.
+    /// Nothing can be executed, or mapped executable.
     pub const NOEXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
 }
 
@@ -35,16 +35,16 @@ impl std::ops::BitOr for Flags {
     }
 }
 
-/// A copy of a mount (or of a directory or file in one) that is not attached anywhere yet; it vanishes when
-/// dropped before that.
+/// A copy of a mount (or of a directory or file in one) that is not attached yet; dropping it
+/// before that removes it.
 #[derive(Debug)]
 pub struct Tree(OwnedFd);
 
 impl Tree {
-    /// Copies what is at `path`, without what is mounted below it. A final symbolic link is not followed.
+    /// Clones what is at `path`, without mounts below it. A final symbolic link is not followed.
     ///
     /// # Errors
-    /// The system's; `ENOSYS` before Linux 5.2.
+    /// open_tree(2) fails; `ENOSYS` before Linux 5.2.
     pub fn clone_path(path: &Path) -> io::Result<Self> {
         let path = c_path(path)?;
         let flags =
@@ -54,11 +54,11 @@ impl Tree {
         Self::from_result(fd)
     }
 
-    /// Copies the file or directory that `fd` is open on, with everything mounted below it: what was checked
-    /// is what gets mounted, whatever has happened to its path since.
+    /// Clones the file or directory that `fd` is open on, with everything mounted below it: what
+    /// gets mounted is what was checked, whatever has happened to its path since.
     ///
     /// # Errors
-    /// The system's.
+    /// open_tree(2) fails.
     pub fn clone_descriptor(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let flags = libc::OPEN_TREE_CLONE
             | libc::OPEN_TREE_CLOEXEC
@@ -74,19 +74,19 @@ impl Tree {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Adds `flags` to this tree and every mount in it; flags that are set already stay.
+    /// Adds `flags` to this tree and every mount in it; flags already set stay.
     ///
     /// # Errors
-    /// The system's; `ENOSYS` before Linux 5.12.
+    /// mount_setattr(2) fails; `ENOSYS` before Linux 5.12.
     pub fn restrict(self, flags: Flags) -> io::Result<Self> {
         self.restrict_with(flags, 0)
     }
 
-    /// As [`Tree::restrict`]; and from now on no mount in the tree hears of mounts made elsewhere, nor tells others of
-    /// its own (propagation private).
+    /// Does the same as [`Tree::restrict`], and makes the propagation of every mount in the tree
+    /// private: none learns of mounts made elsewhere, or announces its own.
     ///
     /// # Errors
-    /// As [`Tree::restrict`].
+    /// The same as for [`Tree::restrict`].
     pub fn restrict_private(self, flags: Flags) -> io::Result<Self> {
         self.restrict_with(flags, MsFlags::MS_PRIVATE.bits())
     }
@@ -97,21 +97,22 @@ impl Tree {
         Ok(self)
     }
 
-    /// Takes a tree that another process has cloned and sent. It can be attached in the mount namespace of whoever
-    /// receives it (move_mount(2): a tree that is attached nowhere belongs to no namespace).
+    /// Takes a tree that another process has cloned and sent. The receiver can attach it in its own
+    /// mount namespace (move_mount(2): an unattached tree belongs to no namespace).
     #[must_use]
     pub fn received(descriptor: OwnedFd) -> Self {
         Self(descriptor)
     }
 
-    /// Attaches the tree at `path`, which must exist and be of the same kind. A symbolic link there is not
-    /// followed.
+    /// Attaches the tree at `path`, which must exist and be of the same kind. A symbolic link there
+    /// is not followed.
     ///
     /// # Errors
-    /// The system's.
+    /// move_mount(2) fails.
     pub fn attach(self, path: &Path) -> io::Result<()> {
         let path = c_path(path)?;
-        // SAFETY: the tree's descriptor is open, both paths are NUL-terminated and outlive the call.
+        // SAFETY: the tree's descriptor is open, both paths are NUL-terminated and outlive the
+        // call.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_move_mount,
@@ -126,7 +127,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The tree's root: to check what was copied before it is attached.
+    /// Returns the tree's root, to check what was cloned before it is attached.
     #[must_use]
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         use std::os::fd::AsFd;
@@ -137,16 +138,16 @@ impl Tree {
 /// Adds `flags` to the mount at `path`, not to those below it.
 ///
 /// # Errors
-/// The system's; `EBUSY` for [`Flags::RO`] while a file there is open for writing.
+/// mount_setattr(2) fails; `EBUSY` for [`Flags::RO`] while a file there is open for writing.
 pub fn restrict(path: &Path, flags: Flags) -> io::Result<()> {
     set_attributes(libc::AT_FDCWD, &c_path(path)?, libc::AT_SYMLINK_NOFOLLOW, flags, 0)
 }
 
-/// Takes away whatever is mounted at `path`, in this mount namespace, layer by layer. No file system is asked anything:
-/// one whose server hangs is taken away like others.
+/// Detaches everything mounted at `path` in this mount namespace, layer by layer. Asks no file
+/// system, so one whose server hangs is detached too.
 ///
 /// # Errors
-/// The system's; none when nothing is mounted there, or `path` doesn't exist.
+/// umount2(2) fails, for another reason than that nothing is mounted there or `path` doesn't exist.
 pub fn detach_all(path: &Path) -> io::Result<()> {
     loop {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
@@ -166,7 +167,8 @@ fn set_attributes(
     propagation: libc::c_ulong,
 ) -> io::Result<()> {
     let attributes = libc::mount_attr { attr_set: flags.0, attr_clr: 0, propagation, userns_fd: 0 };
-    // SAFETY: path and struct outlive the call and the size is that of the struct passed (mount_setattr(2)).
+    // SAFETY: path and struct outlive the call and the size is that of the struct passed
+    // (mount_setattr(2)).
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -181,28 +183,28 @@ fn set_attributes(
     Ok(())
 }
 
-/// Cuts every mount of this mount namespace off from where it came from, in one direction: what is mounted
-/// here from now on stays here, while the host's unmounts still arrive (so that its `umount` isn't held up).
+/// Makes every mount of this mount namespace receive the host's unmounts (so that its `umount`
+/// isn't blocked), but announce nothing: what is mounted here from now on stays here.
 ///
 /// # Errors
-/// The system's.
+/// mount(2) fails.
 pub fn stop_propagation() -> io::Result<()> {
     Ok(mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?)
 }
 
-/// Mounts an empty tmpfs at `path`, root's, mode 0755, nosuid, nodev, noexec, with room for `bytes` and
-/// `inodes`.
+/// Mounts an empty tmpfs at `path`, owned by root, mode 0755, nosuid, nodev, noexec, with room for
+/// `bytes` and `inodes`.
 ///
 /// # Errors
-/// The system's.
+/// mount(2) fails.
 pub fn tmpfs(path: &Path, bytes: u32, inodes: u32) -> io::Result<()> {
     tmpfs_of_mode(path, 0o755, bytes, inodes)
 }
 
-/// As [`tmpfs`], with another mode.
+/// Does the same as [`tmpfs`] with another mode.
 ///
 /// # Errors
-/// The system's.
+/// mount(2) fails.
 pub fn tmpfs_of_mode(path: &Path, mode: u32, bytes: u32, inodes: u32) -> io::Result<()> {
     let options = format!("mode={mode:04o},size={bytes},nr_inodes={inodes}");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -212,7 +214,7 @@ pub fn tmpfs_of_mode(path: &Path, mode: u32, bytes: u32, inodes: u32) -> io::Res
 /// Moves the mount at `from`, with what is mounted in it, on top of `to`.
 ///
 /// # Errors
-/// The system's; `EINVAL` where the mount that `from` is in is a shared one.
+/// mount(2) fails; `EINVAL` if the mount that contains `from` is shared.
 pub fn relocate(from: &Path, to: &Path) -> io::Result<()> {
     Ok(mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)?)
 }

@@ -1,4 +1,4 @@
-//! Namespaces of the process (namespaces(7)).
+//! Moves the process into new namespaces (namespaces(7)).
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
@@ -7,20 +7,21 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Leaves the host's mount, network, IPC and UTS namespaces for new ones. The next child is process 1 of a new pid
-/// namespace: when it ends, the kernel kills every process in it (pid_namespaces(7)).
+/// Leaves the host's mount, network, IPC and UTS namespaces for new ones. The next child is process
+/// 1 of a new pid namespace: when it ends, the kernel kills every process in it
+/// (pid_namespaces(7)).
 ///
 /// # Errors
-/// The system's; `EPERM` without CAP_SYS_ADMIN, as in a container that isn't given it.
+/// unshare(2) fails; `EPERM` without CAP_SYS_ADMIN, as in most containers.
 pub fn leave_host() -> io::Result<()> {
     let visible = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
     Ok(unshare(visible | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?)
 }
 
-/// Brings the loopback interface of the present network namespace up; a new namespace has it down.
+/// Brings up the loopback interface of this network namespace; in a new namespace it is down.
 ///
 /// # Errors
-/// The system's.
+/// The interface's flags cannot be read or set.
 pub fn bring_loopback_up() -> io::Result<()> {
     let any = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut request = libc::ifreq {
@@ -30,7 +31,8 @@ pub fn bring_loopback_up() -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = *from as libc::c_char;
     }
-    // SAFETY: SIOCGIFFLAGS (netdevice(7)) reads the name and fills the flags of the struct that we own.
+    // SAFETY: SIOCGIFFLAGS (netdevice(7)) reads the name and fills the flags of the struct that we
+    // own.
     Errno::result(unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) })?;
     // SAFETY: the call above has filled `ifru_flags`, so this member of the union is the valid one.
     let flags = unsafe { request.ifr_ifru.ifru_flags };

@@ -1,15 +1,15 @@
-//! A process by descriptor: it cannot be confused with a later process of the same number.
+//! Refers to a process by descriptor, which cannot be confused with a later process of the same id.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Opens process `pid` (pidfd_open(2), Linux 5.3). The descriptor becomes readable when the process ends,
-/// whoever its parent is.
+/// Opens process `pid` (pidfd_open(2), Linux 5.3). The descriptor becomes readable when the process
+/// ends, even if it is not our child.
 ///
 /// # Errors
-/// The system's; `ESRCH` when there is no such process.
+/// pidfd_open(2) fails; `ESRCH` if there is no such process.
 pub fn open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     // SAFETY: takes two integers.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
@@ -21,7 +21,7 @@ pub fn open(pid: libc::pid_t) -> io::Result<OwnedFd> {
 /// Sends SIGTERM to the process (pidfd_send_signal(2), Linux 5.1).
 ///
 /// # Errors
-/// The system's; `ESRCH` when it has ended.
+/// pidfd_send_signal(2) fails; `ESRCH` if the process has ended.
 pub fn terminate(process: BorrowedFd<'_>) -> io::Result<()> {
     let info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: an open descriptor, two integers, and no siginfo.

@@ -1,4 +1,4 @@
-//! The process itself: hardening, giving up root, going into the background.
+//! Changes this process itself: hardens it, gives up root, moves it into the background.
 #![allow(unsafe_code)]
 
 use super::capabilities;
@@ -17,22 +17,22 @@ use std::os::fd::RawFd;
 
 /// Closes every descriptor from `first` on, whatever it is (close_range(2), Linux 5.9).
 ///
-/// Call it before the first descriptor of one's own is opened: it also closes descriptors that some
-/// `OwnedFd` believes to own.
+/// Call it before the process opens its first own descriptor: it also closes descriptors that an
+/// `OwnedFd` believes it owns.
 ///
 /// # Errors
-/// The system's; `ENOSYS` on a kernel older than 5.9.
+/// close_range(2) fails; `ENOSYS` before Linux 5.9.
 pub fn close_from(first: RawFd) -> io::Result<()> {
     close_range(unsigned(first), libc::c_uint::MAX)
 }
 
 /// Closes every descriptor from 3 on except those in `keep`.
 ///
-/// For a freshly forked child that goes on with a few of its parent's descriptors. The caller must have
-/// forgotten (not dropped later) every other owner.
+/// For a freshly forked child that keeps a few of its parent's descriptors. The caller must have
+/// forgotten every other owner, not drop it later.
 ///
 /// # Errors
-/// The system's.
+/// close_range(2) fails.
 pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<libc::c_uint> = keep.iter().filter(|fd| **fd >= 3).map(|fd| unsigned(*fd)).collect();
     keep.sort_unstable();
@@ -52,57 +52,60 @@ fn unsigned(fd: RawFd) -> libc::c_uint {
 }
 
 fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
-    // SAFETY: close_range takes three integers. That no live owner is left is the callers' documented duty.
+    // SAFETY: close_range takes three integers. That no live owner is left is the callers'
+    // documented duty.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     Errno::result(result)?;
     Ok(())
 }
 
-/// No core file, no ptrace(2) and no /proc/PID/mem or environ for other processes of the same uid, no new
-/// privileges by exec.
+/// Hardens the process: no core file, no ptrace(2), no /proc/PID/mem or environ for other processes
+/// of the same uid, no new privileges by exec.
 ///
-/// setresuid(2) resets the dumpable flag: call this again after a change of uid ([`drop_privileges`] does).
+/// setresuid(2) resets the dumpable flag: call this again after a change of uid
+/// ([`drop_privileges`] does).
 ///
 /// # Errors
-/// The system's.
+/// prctl(2) or setrlimit(2) fails.
 pub fn harden() -> io::Result<()> {
     hide()?;
     prctl::set_no_new_privs()?;
     Ok(())
 }
 
-/// Lets nobody else of this uid look into the process, or at its descriptors (ptrace(2), proc(5)), and leaves no core dump.
+/// Prevents other processes of this uid from inspecting the process or using its descriptors
+/// (ptrace(2), proc(5)), and disables core dumps.
 ///
 /// # Errors
-/// The system's.
+/// prctl(2) or setrlimit(2) fails.
 pub fn hide() -> io::Result<()> {
     prctl::set_dumpable(false)?;
     Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0)?)
 }
 
-/// Sets the name that ps(1) and top(1) show; at most 15 bytes count.
+/// Sets the name that ps(1) and top(1) show; the kernel keeps 15 bytes.
 ///
 /// # Errors
-/// The system's.
+/// prctl(2) fails.
 pub fn set_name(name: &CStr) -> io::Result<()> {
     Ok(prctl::set_name(name)?)
 }
 
-/// Ignores a signal; the disposition lasts across exec (signal(7)).
+/// Ignores a signal; that lasts across exec (signal(7)).
 ///
 /// # Errors
-/// The system's; `EINVAL` for SIGKILL and SIGSTOP.
+/// `EINVAL` for SIGKILL and SIGSTOP.
 pub fn ignore_signal(signal: Signal) -> io::Result<()> {
     // SAFETY: SIG_IGN runs no code of ours.
     unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }?;
     Ok(())
 }
 
-/// Takes back what a caller has left in force for signals (execve(2) keeps all of it): those that are ignored or blocked,
-/// and timers. SIGPIPE stays ignored, as Rust has it.
+/// Resets what execve(2) keeps of a caller's signal settings: ignored and blocked signals, and
+/// timers. SIGPIPE stays ignored, as Rust wants it.
 ///
 /// # Errors
-/// The system's.
+/// A timer or signal cannot be reset.
 pub fn forget_callers_signals() -> io::Result<()> {
     use nix::sys::signal::SigSet;
     let off = libc::itimerval {
@@ -117,8 +120,9 @@ pub fn forget_callers_signals() -> io::Result<()> {
         if [libc::SIGPIPE, libc::SIGKILL, libc::SIGSTOP].contains(&number) {
             continue;
         }
-        // SAFETY: sigaction is plain data, for which all zeroes is a value; the calls read and write it alone, and SIG_DFL
-        // runs no code of ours. Handlers that this program has already (Rust's for SIGSEGV) are left in place.
+        // SAFETY: sigaction is plain data, for which all zeroes is a value; the calls read and
+        // write it alone, and SIG_DFL runs no code of ours. Handlers that this program has already
+        // (Rust's for SIGSEGV) are left in place.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             Errno::result(libc::sigaction(number, std::ptr::null(), &raw mut action))?;
@@ -128,14 +132,15 @@ pub fn forget_callers_signals() -> io::Result<()> {
             }
         }
     }
-    // The last, so that what was held up meets the default.
+    // Last, so that pending signals meet the default action.
     Ok(SigSet::empty().thread_set_mask()?)
 }
 
-/// Ends this process by a signal, as if it had never been caught or blocked. Returns if that is none that ends one.
+/// Ends this process with a signal, as if it had never been caught or blocked. Returns if that
+/// signal doesn't end a process.
 ///
 /// # Errors
-/// The system's; `EINVAL` for SIGSTOP, which is no end.
+/// The signal cannot be reset or raised; `EINVAL` for SIGSTOP, which ends nothing.
 pub fn die_of(signal: Signal) -> io::Result<()> {
     use nix::sys::signal::{SaFlags, SigAction, SigSet, raise, sigaction};
     if signal != Signal::SIGKILL {
@@ -149,15 +154,17 @@ pub fn die_of(signal: Signal) -> io::Result<()> {
     Ok(raise(signal)?)
 }
 
-/// Keeps every page of this process, present and future, out of swap: a secret then never reaches a disk.
+/// Keeps every page of this process, present and future, out of swap: a secret then never reaches a
+/// disk.
 ///
-/// MCL_ONFAULT locks a page when it is first used, so that reserved but untouched memory costs nothing. Root
-/// raises its own limit first; the lock outlasts a later change of uid, but not a fork: call it in the process
-/// that holds the secret, before it gives up root.
+/// MCL_ONFAULT locks a page when it is first used, so that reserved but untouched memory costs
+/// nothing. Root raises its own limit first. The lock outlasts a later change of uid but not a
+/// fork: call it in the process that holds the secret, before it gives up root.
 ///
 /// # Errors
-/// `EPERM` in a container whose root may not raise limits (CAP_SYS_RESOURCE): nothing is locked then, because
-/// every later mapping would count against a small limit and fail. Worth a warning where there is swap.
+/// `EPERM` in a container whose root may not raise limits (CAP_SYS_RESOURCE). Nothing is locked
+/// then, because every later mapping would count against a small limit and fail. Worth a warning on
+/// a host with swap.
 pub fn lock_memory() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY)?;
     // SAFETY: takes flags only and changes no memory that Rust could notice.
@@ -169,7 +176,7 @@ pub fn lock_memory() -> io::Result<()> {
 /// Sets an environment variable of this process, which must still have a single thread.
 ///
 /// # Errors
-/// `Other` when it has more: getenv(3) in another thread could read what is being moved.
+/// `Other` if it has more threads: getenv(3) in another thread could read what is being moved.
 pub fn set_variable(name: &str, value: &str) -> io::Result<()> {
     ensure_single_thread()?;
     // SAFETY: no other thread exists that could use the environment at the same time (setenv(3)).
@@ -184,54 +191,59 @@ fn ensure_single_thread() -> io::Result<()> {
     }
 }
 
-/// Gives freed heap memory back to the system (malloc_trim(3)), and the program's code that only a start needs: an idle
-/// process keeps what it needs only.
+/// Returns freed heap memory to the system (malloc_trim(3)), and drops code that only a start
+/// needs: an idle process keeps only what it needs.
 pub fn release_memory() {
     super::code::release();
-    // SAFETY: takes a number, touches nothing but the allocator's own free lists, under its own lock.
+    // SAFETY: takes a number, touches nothing but the allocator's own free lists, under its own
+    // lock.
     unsafe { libc::malloc_trim(0) };
 }
 
-/// fork(2) for a process with a single thread. Returns the child's pid in the parent, `None` in the child.
+/// Calls fork(2) in a process with a single thread. Returns the child's process id in the parent,
+/// `None` in the child.
 ///
 /// # Errors
-/// The system's. `Other` when this process has more than one thread: locks held by the others would
-/// stay locked in the child for ever.
+/// fork(2) fails; `Other` if this process has more than one thread: locks held by the others would
+/// stay locked in the child forever.
 pub fn fork_single_threaded() -> io::Result<Option<libc::pid_t>> {
     ensure_single_thread()?;
-    // SAFETY: with one thread, no lock can be held by a thread that the child lacks: the child may do
-    // whatever the parent may (fork(2), signal-safety(7)).
+    // SAFETY: with one thread, no lock can be held by a thread that the child lacks: the child may
+    // do whatever the parent may (fork(2), signal-safety(7)).
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(Some(child.as_raw())),
         ForkResult::Child => Ok(None),
     }
 }
 
-/// Has the kernel kill this process when its parent ends, however it ends. `parent` is whom the caller takes for it.
+/// Makes the kernel kill this process when its parent ends, however it ends. `parent` is the
+/// process id that the caller expects.
 ///
-/// The kernel forgets the wish at every change of credentials (PR_SET_PDEATHSIG(2const)): call this again after
-/// one. It is tied to the parent's thread, so the parent must have forked in a thread that stays.
+/// The kernel drops this setting at every change of credentials (PR_SET_PDEATHSIG(2const)): call
+/// this again afterwards. It is tied to the parent's thread, so the parent must have forked in a
+/// thread that stays.
 ///
 /// # Errors
-/// The system's; `NotFound` when the parent has ended already.
+/// prctl(2) fails; `NotFound` if the parent has already ended.
 pub fn die_with_parent(parent: libc::pid_t) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // It may have ended before the call above: then nothing would ever kill us.
+    // The parent may have ended before the call above: then nothing would ever kill us.
     if nix::unistd::getppid().as_raw() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// Ends the process at once, without destructors or exit handlers: for the parent side of a fork.
+/// Ends the process at once, without destructors or exit handlers: for either side of a fork.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: _exit(2) takes an integer and doesn't return.
     unsafe { libc::_exit(status) }
 }
 
-/// Moves this process into the background: a child in a session of its own goes on, with `/` as its working
-/// directory and /dev/null as standard input and error; the parent exits with 0. Standard output stays, for
-/// one answer to whoever started us: then call [`discard_stdout`].
+/// Moves this process into the background: a child with a process session of its own continues,
+/// with `/` as its working directory and /dev/null as standard input and error; the parent exits
+/// with 0. Standard output stays open for one answer to the starter: then call [`discard_stdout`].
 ///
 /// # Errors
-/// The system's; the process is then still in the foreground, or a half-detached child that must exit.
+/// A system call fails; the process is then still in the foreground, or a half-detached child that
+/// must exit.
 pub fn daemonize_keeping_stdout() -> io::Result<()> {
     if fork_single_threaded()?.is_some() {
         exit_now(0);
@@ -244,18 +256,19 @@ pub fn daemonize_keeping_stdout() -> io::Result<()> {
     Ok(())
 }
 
-/// Points standard output at /dev/null, which closes the pipe to whoever started us.
+/// Redirects standard output to /dev/null, which closes the pipe to our starter.
 ///
 /// # Errors
-/// The system's.
+/// /dev/null cannot be opened or duplicated.
 pub fn discard_stdout() -> io::Result<()> {
     Ok(dup2_stdout(dev_null()?)?)
 }
 
-/// Points standard input and output at /dev/null: whoever else has them can close them now.
+/// Redirects standard input and output to /dev/null, so that other holders of these descriptors can
+/// close them.
 ///
 /// # Errors
-/// The system's.
+/// /dev/null cannot be opened or duplicated.
 pub fn discard_stdin_and_stdout() -> io::Result<()> {
     let null = dev_null()?;
     dup2_stdin(&null)?;
@@ -263,19 +276,19 @@ pub fn discard_stdin_and_stdout() -> io::Result<()> {
     Ok(())
 }
 
-/// Points standard error at /dev/null.
+/// Redirects standard error to /dev/null.
 ///
 /// # Errors
-/// The system's.
+/// /dev/null cannot be opened or duplicated.
 pub fn discard_stderr() -> io::Result<()> {
     dup2_stderr(&dev_null()?)?;
     Ok(())
 }
 
-/// Points standard input, output and error at /dev/null.
+/// Redirects standard input, output and error to /dev/null.
 ///
 /// # Errors
-/// The system's.
+/// /dev/null cannot be opened or duplicated.
 pub fn discard_stdio() -> io::Result<()> {
     let null = dev_null()?;
     dup2_stdin(&null)?;
@@ -289,18 +302,18 @@ fn dev_null() -> io::Result<File> {
 }
 
 /// Gives up root for good and proves it, after the example of OpenSSH's permanently_set_uid: no
-/// supplementary groups, no capabilities in any set, and every way back tried and found shut.
+/// supplementary groups, no capabilities in any set, and every way back tried and found closed.
 ///
 /// # Errors
-/// `InvalidInput` for uid or gid 0 (or -1); the system's; `PermissionDenied` when something of root is left.
-/// The caller must exit at once on any error: it may still be privileged.
+/// `InvalidInput` for uid or gid 0 (or -1); a system call fails; `PermissionDenied` if something of
+/// root is left. The caller must exit at once on any error: it may still be privileged.
 pub fn drop_privileges(uid: u32, gid: u32) -> io::Result<()> {
     if uid == 0 || gid == 0 || uid == u32::MAX || gid == u32::MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "root is no one to drop privileges to"));
     }
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    // Before the uid changes: CAP_SETPCAP is needed. A container may lack it; no_new_privs and the empty
-    // sets proved below keep the bounding set from ever mattering.
+    // Before the uid changes, because this needs CAP_SETPCAP. A container may lack it; no_new_privs
+    // and the empty sets proved below keep the bounding set from ever mattering.
     drop_bounding_set();
     setgroups(&[])?;
     setresgid(gid, gid, gid)?;
@@ -310,10 +323,12 @@ pub fn drop_privileges(uid: u32, gid: u32) -> io::Result<()> {
     prove_unprivileged(uid, gid)
 }
 
-/// The same for a process that was never root's: whatever capabilities it has go, and it cannot become root.
+/// Gives up all capabilities of a process that never was root, and makes sure that it cannot become
+/// root.
 ///
 /// # Errors
-/// The system's; `PermissionDenied` when this is root, or can become root. The caller must exit at once.
+/// A system call fails; `PermissionDenied` if this is root or can become root. The caller must exit
+/// at once.
 pub fn stay_unprivileged() -> io::Result<()> {
     drop_bounding_set();
     capabilities::clear()?;
@@ -327,7 +342,7 @@ pub fn stay_unprivileged() -> io::Result<()> {
     Ok(())
 }
 
-/// Checks that nothing of root is left and that it cannot be had back.
+/// Checks that nothing of root is left and that root cannot be regained.
 fn prove_unprivileged(uid: Uid, gid: Gid) -> io::Result<()> {
     let left = |what: &str| {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("root not given up: {what}")))
@@ -360,7 +375,8 @@ fn prove_unprivileged(uid: Uid, gid: Gid) -> io::Result<()> {
 /// Empties the capability bounding set and the ambient set as far as permitted (capabilities(7)).
 fn drop_bounding_set() {
     for capability in 0..64 {
-        // SAFETY: PR_CAPBSET_DROP takes integers only; EINVAL ends the list of the kernel's capabilities.
+        // SAFETY: PR_CAPBSET_DROP takes integers only; EINVAL ends the list of the kernel's
+        // capabilities.
         if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
             break;
         }
@@ -369,25 +385,26 @@ fn drop_bounding_set() {
     unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
 }
 
-/// Runs a test in a child, for what would change this process, and reports whether it came to its end. Tests run on
-/// several threads, so it should keep to what needs no lock of another thread.
+/// Runs a test that would change this process in a child, and reports whether it reached its end.
+/// Tests run on several threads, so it should need no lock of another thread.
 #[cfg(any(test, feature = "testing"))]
 pub fn in_child(test: impl FnOnce()) -> bool {
     matches!(end_of_child(test), nix::sys::wait::WaitStatus::Exited(_, 0))
 }
 
-/// The same, and reports how the child ended.
+/// Does the same as `in_child`, and reports how the child ended.
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used)]
 pub(crate) fn end_of_child(test: impl FnOnce()) -> nix::sys::wait::WaitStatus {
-    // SAFETY: the child has a copy of this thread only; glibc has its allocator's locks in order after fork(3), and
-    // the tests' own code takes no other.
+    // SAFETY: the child has a copy of this thread only; glibc has its allocator's locks in order
+    // after fork(3), and the tests' own code takes no other.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
             if let Err(why) = &outcome {
                 let text = why.downcast_ref::<String>().map_or("a test in a child failed", String::as_str);
-                // Past the harness, which would keep it for a parent that isn't there.
+                // Written directly: the test harness would keep the output for a parent that isn't
+                // there.
                 let _ = nix::unistd::write(io::stderr(), format!("{text}\n").as_bytes());
             }
             exit_now(i32::from(outcome.is_err()))
@@ -419,7 +436,7 @@ mod tests {
             // SAFETY: reads `soon`.
             unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const soon, std::ptr::null_mut()) };
             forget_callers_signals().unwrap();
-            // Without the timer, with a child that is ours to wait for.
+            // The child is ours to wait for and has no timer.
             let child = fork_single_threaded().unwrap().unwrap_or_else(|| {
                 std::thread::sleep(std::time::Duration::from_millis(400));
                 exit_now(7)
@@ -469,7 +486,7 @@ mod tests {
         }
         assert!(in_child(|| stay_unprivileged().is_err()));
         assert!(in_child(|| drop_privileges(54321, 54321).is_ok() && stay_unprivileged().is_ok()));
-        // Root in disguise.
+        // Another effective uid, but still root.
         assert!(in_child(|| {
             let user = Uid::from_raw(54321);
             setresuid(user, user, Uid::from_raw(0)).is_ok() && stay_unprivileged().is_err()
@@ -514,7 +531,8 @@ mod tests {
     }
 
     fn borrow(fd: RawFd) -> std::os::fd::BorrowedFd<'static> {
-        // SAFETY: used for one F_GETFD in a child that exits right after; a closed number gives EBADF.
+        // SAFETY: used for one F_GETFD in a child that exits right after; a closed number gives
+        // EBADF.
         unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
     }
 }

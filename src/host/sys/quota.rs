@@ -1,14 +1,14 @@
 //! Disk quotas by descriptor: quotactl_fd(2) of Linux 5.14, and the project of a directory.
 //!
-//! By descriptor, because a device's name says nothing in a container, and because a home that was checked is not
-//! looked up by its path again. The same calls serve ext4 and XFS: XFS implements the generic ones.
+//! By descriptor, because a device's name means nothing in a container, and because a checked home
+//! is not looked up by its path again. The same generic calls serve ext4 and XFS.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Whose usage is counted and limited (linux/quota.h).
+/// What is counted and limited (linux/quota.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Everything that a uid owns in a file system.
@@ -17,32 +17,34 @@ pub(crate) enum Kind {
     Project = 2,
 }
 
-/// What is used and allowed; a limit of 0 is none.
+/// Usage and limits; a limit of 0 is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     /// Bytes in use.
     pub bytes: u64,
-    /// Limit that may be exceeded for a time, in bytes.
+    /// Soft limit, which may be exceeded for the grace time, in bytes.
     pub soft_bytes: u64,
-    /// Limit, in bytes.
+    /// Hard limit, in bytes.
     pub hard_bytes: u64,
     /// Files and directories in use.
     pub files: u64,
-    /// Limit that may be exceeded for a time.
+    /// Soft limit of files and directories.
     pub soft_files: u64,
-    /// Limit.
+    /// Hard limit of files and directories.
     pub hard_files: u64,
 }
 
-/// Limits are in blocks of this many bytes (quotactl(2), `QIF_DQBLKSIZE`).
+/// Unit of the limits, in bytes (quotactl(2), `QIF_DQBLKSIZE`).
 const BLOCK: u64 = 1024;
-/// `Q_XGETQSTAT` (linux/dqblk_xfs.h): what is switched on; every file system answers it, not only XFS.
+/// `Q_XGETQSTAT` (linux/dqblk_xfs.h): asks which quotas are on; every file system answers it, not
+/// only XFS.
 const Q_XGETQSTAT: libc::c_int = 0x5805;
 
-/// Which quotas the file system of `fd` both counts and enforces: users', projects'.
+/// Returns whether the file system of `fd` both counts and enforces the quotas of users, and of
+/// projects.
 ///
 /// # Errors
-/// The system's. `ENOSYS`: it has no quotas; `ESRCH` and `EINVAL`: none are on.
+/// quotactl_fd(2) fails: `ENOSYS` if there are no quotas, `ESRCH` and `EINVAL` if none are on.
 pub(crate) fn enforced(fd: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
     // struct fs_quota_stat is 80 bytes long; its flags are two bytes at offset 2.
     let mut state = [0_u16; 64];
@@ -52,10 +54,10 @@ pub(crate) fn enforced(fd: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
     Ok((flags & 0x03 == 0x03, flags & 0x30 == 0x30))
 }
 
-/// What an id uses and may use.
+/// Returns the usage and the limits of an id.
 ///
 /// # Errors
-/// The system's; `ENOENT` on XFS for an id that was never used.
+/// quotactl_fd(2) fails; `ENOENT` on XFS for an id that was never used.
 pub(crate) fn get(fd: BorrowedFd<'_>, kind: Kind, id: u32) -> io::Result<Figures> {
     let mut found = empty();
     call(fd, libc::Q_GETQUOTA, kind, id, (&raw mut found).cast())?;
@@ -69,10 +71,10 @@ pub(crate) fn get(fd: BorrowedFd<'_>, kind: Kind, id: u32) -> io::Result<Figures
     })
 }
 
-/// Sets an id's limits in bytes, rounded up to whole blocks; limits of files stay what they are.
+/// Sets an id's limits in bytes, rounded up to whole blocks; limits of files don't change.
 ///
 /// # Errors
-/// The system's.
+/// quotactl_fd(2) fails.
 pub(crate) fn set(fd: BorrowedFd<'_>, kind: Kind, id: u32, soft: u64, hard: u64) -> io::Result<()> {
     let mut wanted = empty();
     wanted.dqb_bsoftlimit = soft.div_ceil(BLOCK);
@@ -103,8 +105,8 @@ fn call(
     data: *mut libc::c_void,
 ) -> io::Result<()> {
     let command = libc::QCMD(command, kind as libc::c_int);
-    // SAFETY: `data` points to what the command reads or fills, of at least its size: every caller is above. The
-    // other arguments are integers.
+    // SAFETY: `data` points to what the command reads or fills, of at least its size: every caller
+    // is above. The other arguments are integers.
     let result =
         unsafe { libc::syscall(libc::SYS_quotactl_fd, fd.as_raw_fd(), command as libc::c_uint, id, data) };
     Errno::result(result)?;
@@ -123,7 +125,7 @@ pub(crate) struct Attributes {
     padding: [u8; 8],
 }
 
-/// New files and directories get the project of the directory that they are made in.
+/// Makes new files and directories inherit the project of their directory.
 const FS_XFLAG_PROJINHERIT: u32 = 0x200;
 
 mod request {
@@ -132,18 +134,19 @@ mod request {
     nix::ioctl_write_ptr!(set_attributes, b'X', 32, super::Attributes);
 }
 
-/// The project of a directory or file; 0 is none. Not with O_PATH.
+/// Returns the project of a directory or file; 0 is none. O_PATH is not enough.
 ///
 /// # Errors
-/// The system's; `ENOTTY` or `EOPNOTSUPP` where the file system has no projects.
+/// ioctl(2) fails; `ENOTTY` or `EOPNOTSUPP` if the file system has no projects.
 pub(crate) fn project(fd: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(attributes(fd)?.project)
 }
 
-/// Puts a directory, and what will be made in it, into a project. Not with O_PATH.
+/// Puts a directory, and everything that will be created in it, into a project. O_PATH is not
+/// enough.
 ///
 /// # Errors
-/// The system's.
+/// ioctl(2) fails.
 pub(crate) fn set_project(dir: BorrowedFd<'_>, project: u32) -> io::Result<()> {
     let mut attributes = attributes(dir)?;
     attributes.project = project;

@@ -1,23 +1,23 @@
-//! The kernel's random numbers, and how they are written down.
+//! The kernel's random numbers, and their hexadecimal form.
 
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read};
 
-/// As many bytes as are asked for.
+/// Returns `N` random bytes.
 ///
 /// # Errors
-/// When /dev/urandom cannot be read.
+/// /dev/urandom cannot be read.
 pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut random = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
     Ok(random)
 }
 
-/// Lower-case hexadecimal digits, two for each byte.
+/// Formats bytes as lower-case hexadecimal digits, two per byte.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    // Reserved in advance: a text that grows would leave copies of a secret behind.
+    // Reserved in advance: a string that grows would leave copies of a secret behind.
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
         // Writing to a String cannot fail.

@@ -1,14 +1,14 @@
-//! Putting a filter of system calls in force (seccomp(2)).
+//! Installs a filter of system calls (seccomp(2)).
 #![allow(unsafe_code)]
 
 use std::io;
 
-/// Puts `program` in force for all threads of this process and for what they start, for good. It adds to what is in
-/// force already: of all filters the strictest answer counts. `logged` has the kernel log each call that is refused;
-/// those that kill are logged anyway.
+/// Installs `program` for all threads of this process and for what they start, for good. It adds to
+/// the filters already installed: the strictest answer of all counts. With `logged` the kernel logs
+/// each refused call; calls that kill are always logged.
 ///
 /// # Errors
-/// The system's; `EACCES` without no_new_privs.
+/// seccomp(2) fails; `EACCES` without no_new_privs.
 pub(crate) fn install(program: &[seccompiler::sock_filter], logged: bool) -> io::Result<()> {
     let mut program: Vec<libc::sock_filter> = program
         .iter()
@@ -17,7 +17,8 @@ pub(crate) fn install(program: &[seccompiler::sock_filter], logged: bool) -> io:
     let length = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let whole = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
     let log = if logged { libc::SECCOMP_FILTER_FLAG_LOG } else { 0 };
-    // SAFETY: `whole` names the steps of `program`, which outlive the call; the kernel copies and checks them.
+    // SAFETY: `whole` names the steps of `program`, which outlive the call; the kernel copies and
+    // checks them.
     let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -28,13 +29,14 @@ pub(crate) fn install(program: &[seccompiler::sock_filter], logged: bool) -> io:
     };
     match result {
         0 => Ok(()),
-        // The number of a thread that could not be brought in line.
+        // The id of a thread that could not be synchronised.
         1.. => Err(io::Error::other("a thread has a filter of its own")),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Whether this kernel has filters that can end a process (Linux 4.14). Emulators of another processor have none.
+/// True if this kernel has filters that can end a process (Linux 4.14). Emulators of another
+/// processor have none.
 #[must_use]
 pub(crate) fn is_available() -> bool {
     let action = libc::SECCOMP_RET_KILL_PROCESS;
@@ -42,13 +44,15 @@ pub(crate) fn is_available() -> bool {
     unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0 }
 }
 
-/// Makes any system call, for tests of filters. Arguments must be harmless should the call be let through.
+/// Makes any system call, for tests of filters. Its arguments must be harmless if the call is let
+/// through.
 #[cfg(test)]
 pub(crate) fn call(
     number: libc::c_long,
     arguments: [libc::c_long; 5],
 ) -> Result<libc::c_long, nix::errno::Errno> {
     let [a, b, c, d, e] = arguments;
-    // SAFETY: for tests only, in a child that does nothing else: the callers pass null pointers and small integers.
+    // SAFETY: for tests only, in a child that does nothing else: the callers pass null pointers and
+    // small integers.
     nix::errno::Errno::result(unsafe { libc::syscall(number, a, b, c, d, e) })
 }

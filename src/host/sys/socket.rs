@@ -1,4 +1,5 @@
-//! `SOCK_SEQPACKET` unix sockets: one packet, one message, with descriptors and the peer's identity.
+//! `SOCK_SEQPACKET` unix sockets: one packet is one message, with descriptors and the other end's
+//! credentials.
 
 use nix::cmsg_space;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,10 +17,11 @@ fn seqpacket() -> io::Result<OwnedFd> {
     Ok(socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
-/// Listens on an abstract name (unix(7)): nothing on disk, gone with the last descriptor.
+/// Listens on an abstract name (unix(7)): nothing is left on disk, and it ends with the last
+/// descriptor.
 ///
 /// # Errors
-/// The system's, `EADDRINUSE` among them.
+/// The socket cannot be made; `EADDRINUSE` if another process has the name.
 pub fn listen_abstract(name: &[u8]) -> io::Result<OwnedFd> {
     let fd = seqpacket()?;
     bind(fd.as_raw_fd(), &UnixAddr::new_abstract(name)?)?;
@@ -27,20 +29,22 @@ pub fn listen_abstract(name: &[u8]) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Connects to an abstract name. Check [`peer`]: any process may listen on a name that has become free.
+/// Connects to an abstract name. Check [`peer`]: any process may listen on a name that has become
+/// free.
 ///
 /// # Errors
-/// The system's; `ECONNREFUSED` when nobody listens.
+/// The connection cannot be made; `ECONNREFUSED` if nobody listens.
 pub fn connect_abstract(name: &[u8]) -> io::Result<OwnedFd> {
     let fd = seqpacket()?;
     connect(fd.as_raw_fd(), &UnixAddr::new_abstract(name)?)?;
     Ok(fd)
 }
 
-/// The same without ever waiting, as for a listener that nobody serves: what it would wait for is `WouldBlock`.
+/// Connects to an abstract name without ever waiting: `WouldBlock` if the listener is not
+/// accepting.
 ///
 /// # Errors
-/// As [`connect_abstract`].
+/// The same as for [`connect_abstract`].
 pub fn connect_abstract_at_once(name: &[u8]) -> io::Result<OwnedFd> {
     let fd = seqpacket()?;
     set_nonblocking(&fd)?;
@@ -51,20 +55,21 @@ pub fn connect_abstract_at_once(name: &[u8]) -> io::Result<OwnedFd> {
 /// Listens on a path that belongs to `uid` with permission bits `mode`.
 ///
 /// # Errors
-/// The system's; the path must not exist.
+/// The socket cannot be made; the path must not exist.
 pub fn listen_path(path: &Path, mode: u32, uid: u32) -> io::Result<OwnedFd> {
     let fd = seqpacket()?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     give(path, mode, uid)?;
-    // Listening starts last: until here a connect is refused.
+    // Listening starts last: until here connecting is refused.
     listen(&fd, Backlog::new(16)?)?;
     Ok(fd)
 }
 
-/// A datagram socket bound to a path that belongs to `uid` with permission bits `mode`: what syslog(3) writes to.
+/// Makes a datagram socket at a path that belongs to `uid` with permission bits `mode`: what
+/// syslog(3) writes to.
 ///
 /// # Errors
-/// The system's; the path must not exist.
+/// The socket cannot be made; the path must not exist.
 pub fn datagram_path(path: &Path, mode: u32, uid: u32) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
@@ -77,10 +82,10 @@ fn give(path: &Path, mode: u32, uid: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
-/// Two sockets that are connected to each other.
+/// Makes two sockets that are connected to each other.
 ///
 /// # Errors
-/// The system's.
+/// socketpair(2) fails.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
@@ -88,17 +93,17 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Connects to a path.
 ///
 /// # Errors
-/// The system's.
+/// The connection cannot be made.
 pub fn connect_path(path: &Path) -> io::Result<OwnedFd> {
     let fd = seqpacket()?;
     connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(fd)
 }
 
-/// Accepts one connection. The new descriptor does not block.
+/// Accepts one connection. The new descriptor is non-blocking.
 ///
 /// # Errors
-/// The system's; `WouldBlock` on a non-blocking listener without a caller.
+/// accept4(2) fails; `WouldBlock` on a non-blocking listener if nobody connects.
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let raw = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
     Ok(own(raw))
@@ -107,14 +112,16 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Takes ownership of a descriptor that the kernel has just given to us.
 #[allow(unsafe_code)]
 fn own(raw: std::os::fd::RawFd) -> OwnedFd {
-    // SAFETY: `raw` comes straight from a successful accept4 or SCM_RIGHTS: open, and nobody else's.
+    // SAFETY: `raw` comes straight from a successful accept4 or SCM_RIGHTS: open, and nobody
+    // else's.
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
-/// Who is at the other end: for a connection to a listener, the process that called listen(2).
+/// Returns the credentials of the other end: for a connection to a listener, of the process that
+/// called listen(2).
 ///
 /// # Errors
-/// The system's.
+/// getsockopt(2) fails.
 pub fn peer(fd: BorrowedFd<'_>) -> io::Result<UnixCredentials> {
     Ok(getsockopt(&fd, sockopt::PeerCredentials)?)
 }
@@ -122,7 +129,7 @@ pub fn peer(fd: BorrowedFd<'_>) -> io::Result<UnixCredentials> {
 /// Sends one packet with descriptors. Never raises SIGPIPE.
 ///
 /// # Errors
-/// The system's; `WouldBlock` when the peer doesn't read.
+/// sendmsg(2) fails; `WouldBlock` if the other end doesn't read.
 pub fn send(fd: BorrowedFd<'_>, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let raw: Vec<_> = descriptors.iter().map(|d| d.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
@@ -137,11 +144,11 @@ pub fn send(fd: BorrowedFd<'_>, message: &[u8], descriptors: &[BorrowedFd<'_>]) 
     }
 }
 
-/// Sees to it that a packet of `bytes` can be sent: a whole one must fit the socket's buffer (socket(7), SO_SNDBUF),
-/// whose default an administrator may have made small.
+/// Makes sure that a packet of `bytes` can be sent: a whole one must fit the socket's buffer
+/// (socket(7), SO_SNDBUF), whose default an administrator may have made small.
 ///
 /// # Errors
-/// The system's.
+/// The buffer's size cannot be read or set.
 pub fn make_room(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     // What the kernel adds to each packet counts as well.
     let wanted = bytes.saturating_add(4096);
@@ -151,10 +158,12 @@ pub fn make_room(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Receives one packet and at most `max_descriptors` descriptors. 0 bytes: the peer has closed.
+/// Receives one packet and at most `max_descriptors` descriptors. 0 bytes mean that the other end
+/// has closed.
 ///
 /// # Errors
-/// The system's; `InvalidData` when the packet or its descriptors did not fit (surplus ones are closed).
+/// recvmsg(2) fails; `InvalidData` if the packet or its descriptors did not fit (extra ones are
+/// closed).
 pub fn recv(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -183,16 +192,17 @@ pub fn recv(
     Ok((bytes, descriptors))
 }
 
-/// Ends a connection in both directions while its descriptor stays: the peer sees that at once.
+/// Ends a connection in both directions while its descriptor stays open: the other end notices at
+/// once.
 ///
 /// # Errors
-/// The system's; `NotConnected` when the peer has gone.
+/// shutdown(2) fails; `NotConnected` if the other end is gone.
 pub fn hang_up(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(shutdown(fd.as_raw_fd(), Shutdown::Both)?)
 }
 
-/// True if the other end of a pipe that we write to, or of a connection, has been closed; not if only one direction
-/// of a connection has.
+/// True if the other end of a connection, or of a pipe that we write to, has been closed; false if
+/// only one direction of a connection has.
 #[must_use]
 pub fn is_closed_there(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::empty())];
@@ -201,10 +211,10 @@ pub fn is_closed_there(fd: BorrowedFd<'_>) -> bool {
         && fds.iter().filter_map(PollFd::revents).any(|found| found.intersects(closed))
 }
 
-/// Switches a descriptor to non-blocking.
+/// Makes a descriptor non-blocking.
 ///
 /// # Errors
-/// The system's.
+/// fcntl(2) fails.
 pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);

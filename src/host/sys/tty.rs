@@ -15,18 +15,18 @@ mod request {
     nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
 }
 
-/// Puts a terminal into raw mode (termios(3), cfmakeraw) and back when dropped.
+/// Puts a terminal into raw mode (termios(3), cfmakeraw), and back when dropped.
 pub struct RawMode<'a> {
     fd: BorrowedFd<'a>,
     before: Termios,
 }
 
 impl<'a> RawMode<'a> {
-    /// Switches `fd` to raw mode at once. Also returns what was typed before, and has been echoed if the terminal echoes.
-    /// More than [`MAX_TYPED`] stays to be read.
+    /// Switches `fd` to raw mode at once. Also returns what was typed before, which the terminal
+    /// may have echoed. Anything beyond [`MAX_TYPED`] bytes stays to be read.
     ///
     /// # Errors
-    /// The system's; `ENOTTY` when `fd` is no terminal.
+    /// The terminal's modes cannot be read or set; `ENOTTY` if `fd` is not a terminal.
     pub fn enter(fd: BorrowedFd<'a>) -> io::Result<(Self, Vec<u8>)> {
         let before = termios::tcgetattr(fd)?;
         let mut typed = if before.local_flags.contains(LocalFlags::ICANON) {
@@ -38,7 +38,7 @@ impl<'a> RawMode<'a> {
         termios::cfmakeraw(&mut raw);
         termios::tcsetattr(fd, SetArg::TCSANOW, &raw)?;
         let entered = Self { fd, before };
-        // What was no whole line.
+        // An incomplete line.
         let mut buffer = [0; MAX_TYPED];
         let left = buffer.get_mut(..MAX_TYPED - typed.len()).unwrap_or_default();
         let rest = take_now(fd, left)?.unwrap_or(0);
@@ -49,17 +49,18 @@ impl<'a> RawMode<'a> {
 
 impl Drop for RawMode<'_> {
     fn drop(&mut self) {
-        // TCSANOW, not TCSADRAIN: a client that has stopped reading must not hold up the end. It may be
-        // gone altogether (EIO): nothing to restore then.
+        // TCSANOW, not TCSADRAIN: a client that has stopped reading must not delay the end. If the
+        // terminal is gone (EIO), there is nothing to restore.
         let _ = termios::tcsetattr(self.fd, SetArg::TCSANOW, &self.before);
     }
 }
 
-/// Most bytes that a terminal holds of what was typed (n_tty.c, `N_TTY_BUF_SIZE`).
+/// Most bytes of typed input that a terminal buffers (n_tty.c, `N_TTY_BUF_SIZE`).
 pub const MAX_TYPED: usize = 4096;
 
-/// Takes what was typed ahead in whole lines, while `fd` is still in canonical mode (termios(3)): there an end of file
-/// (Ctrl-D) is a mark and no byte, and raw mode would make a NUL of it. It is given as the byte that was typed, `end`.
+/// Takes whole lines that were typed ahead, while `fd` is still in canonical mode (termios(3)):
+/// there an end of file (Ctrl-D) is a mark and not a byte, and raw mode would turn it into a NUL.
+/// It is returned as the byte that was typed, `end`.
 fn take_lines(fd: BorrowedFd<'_>, end: Option<u8>) -> io::Result<Vec<u8>> {
     let mut typed = Vec::new();
     let mut buffer = [0; MAX_TYPED];
@@ -68,7 +69,7 @@ fn take_lines(fd: BorrowedFd<'_>, end: Option<u8>) -> io::Result<Vec<u8>> {
         let Some(n) = take_now(fd, left)? else { break };
         let line = left.get(..n).unwrap_or_default();
         typed.extend_from_slice(line);
-        // A line without an end was ended by that mark, and the read took both.
+        // A line without a line feed was ended by that mark, and the read consumed both.
         if !line.ends_with(b"\n") && n < left.len() {
             typed.extend(end);
         }
@@ -76,7 +77,7 @@ fn take_lines(fd: BorrowedFd<'_>, end: Option<u8>) -> io::Result<Vec<u8>> {
     Ok(typed)
 }
 
-/// Reads what is there now, if anything is.
+/// Reads what is available now; `None` if nothing is.
 fn take_now(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO) {
@@ -94,7 +95,7 @@ fn take_now(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> 
     }
 }
 
-/// The window's size as the ssh client last told sshd. A client that sent none, or zero, gets 24 × 80.
+/// Returns the window's size as the ssh client last told sshd; 24 × 80 if it sent none, or zero.
 #[must_use]
 #[allow(unsafe_code)]
 pub fn window_size(fd: BorrowedFd<'_>) -> WindowSize {
@@ -108,7 +109,8 @@ pub fn window_size(fd: BorrowedFd<'_>) -> WindowSize {
     }
 }
 
-/// The terminal's modes, as opcodes and values of RFC 4254, section 8; none if `fd` is no terminal.
+/// Returns the terminal's modes, as opcodes and values of RFC 4254, section 8; empty if `fd` is not
+/// a terminal.
 #[must_use]
 pub fn modes(fd: BorrowedFd<'_>) -> Vec<(u8, u32)> {
     termios::tcgetattr(fd).map(|found| modes::encode(&found.into())).unwrap_or_default()
@@ -132,7 +134,7 @@ mod tests {
         assert_eq!(modes(pty.slave.as_fd()), before);
     }
 
-    /// What raw mode finds typed by the master's side.
+    /// Returns what raw mode finds after this was typed on the master's side.
     fn typed(master: &[&[u8]]) -> Vec<u8> {
         let pty = openpty(None, None).unwrap();
         for bytes in master {
@@ -147,7 +149,7 @@ mod tests {
         assert_eq!(typed(&[b"one\ntwo\n\x04half\x04rest"]), b"one\ntwo\n\x04half\x04rest");
         assert_eq!(typed(&[b"rest"]), b"rest");
         assert_eq!(typed(&[b"\x04"]), b"\x04");
-        // More than a terminal holds is lost before it reaches us, as with any sshd.
+        // Input beyond a terminal's buffer is lost before it reaches us, as with any sshd.
         assert_eq!(typed(&[&[b'x'; 3000], b"\n"]).len(), 3001);
     }
 

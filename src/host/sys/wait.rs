@@ -1,14 +1,15 @@
-//! Waiting for descriptors, for a limited time (poll(2)).
+//! Waits for descriptors, for a limited time (poll(2)).
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-/// Which of the descriptors has something to read or has ended, the last if several have; none at `until`.
+/// Returns the index of a descriptor that has something to read or has ended, the last of several;
+/// `None` at `until`.
 ///
 /// # Errors
-/// The system's.
+/// poll(2) fails.
 pub fn readable_before(fds: &[BorrowedFd<'_>], until: Instant) -> io::Result<Option<usize>> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -26,7 +27,7 @@ pub fn readable_before(fds: &[BorrowedFd<'_>], until: Instant) -> io::Result<Opt
 /// Waits until `fd` can be read or its other end is closed; false at `end`.
 ///
 /// # Errors
-/// The system's.
+/// poll(2) fails.
 pub fn readable(fd: BorrowedFd<'_>, end: Instant) -> io::Result<bool> {
     Ok(readable_before(&[fd], end)?.is_some())
 }

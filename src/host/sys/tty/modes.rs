@@ -1,8 +1,9 @@
-//! The modes of a terminal as SSH has them: RFC 4254, section 8, and RFC 8160 for IUTF8. Pure.
+//! Encodes a terminal's modes for SSH: RFC 4254, section 8, and RFC 8160 for IUTF8. Pure.
 
 use libc::{speed_t, tcflag_t};
 
-/// Special characters by opcode, and where termios(3) keeps them. Linux has no DSUSP (11), FLUSH (15) and STATUS (17).
+/// Special characters by opcode, and where termios(3) keeps them. Linux has no DSUSP (11), FLUSH
+/// (15) and STATUS (17).
 const CHARACTERS: [(u8, usize); 15] = [
     (1, libc::VINTR),
     (2, libc::VQUIT),
@@ -62,15 +63,16 @@ const OUTPUT: [(u8, tcflag_t); 6] = [
     (75, libc::ONLRET),
 ];
 
-/// `TTY_OP_ISPEED` and `TTY_OP_OSPEED`.
+/// Opcodes of the input and the output speed (`TTY_OP_ISPEED`, `TTY_OP_OSPEED`).
 const INPUT_SPEED: u8 = 128;
 const OUTPUT_SPEED: u8 = 129;
-/// How far the input speed stands above the output speed in the control modes (ioctl_tty(2), IBSHIFT).
+/// Position of the input speed, above the output speed, in the control modes (ioctl_tty(2),
+/// IBSHIFT).
 const INPUT_SHIFT: u32 = 16;
 
-/// Stands for a special character that is switched off.
+/// The value for a special character that is switched off.
 const NONE: u32 = 255;
-/// How Linux writes that (`_POSIX_VDISABLE`).
+/// Linux's value for a character that is switched off (`_POSIX_VDISABLE`).
 const DISABLED: u8 = 0;
 
 /// Speeds in bits per second, by their codes.
@@ -108,7 +110,7 @@ const SPEEDS: [(speed_t, u32); 31] = [
     (libc::B4000000, 4_000_000),
 ];
 
-/// All modes that Linux has of the table, by their opcodes.
+/// Returns all modes of the table that Linux has, by their opcodes.
 #[must_use]
 pub(crate) fn encode(termios: &libc::termios) -> Vec<(u8, u32)> {
     let character = |&(opcode, at): &(u8, usize)| {
@@ -124,18 +126,19 @@ pub(crate) fn encode(termios: &libc::termios) -> Vec<(u8, u32)> {
     modes.extend(flags(termios.c_iflag, &INPUT));
     modes.extend(flags(termios.c_lflag, &LOCAL));
     modes.extend(flags(termios.c_oflag, &OUTPUT));
-    // A size of characters, not flags: CS7 is one of the bits of CS8.
+    // The size of characters is a number, not flags: CS7 is one of the bits of CS8.
     modes.extend([(90, u32::from(size == libc::CS7)), (91, u32::from(size == libc::CS8))]);
     modes.extend(flags(control, &[(92, libc::PARENB), (93, libc::PARODD)]));
     let output = speed(control & libc::CBAUD);
-    // An input speed of zero is that of the output (termios(3), cfsetispeed).
+    // An input speed of zero means the output speed (termios(3), cfsetispeed).
     let input = speed((control & libc::CIBAUD) >> INPUT_SHIFT).filter(|input| *input != 0).or(output);
     modes.extend(input.map(|input| (INPUT_SPEED, input)));
     modes.extend(output.map(|output| (OUTPUT_SPEED, output)));
     modes
 }
 
-/// None for one that isn't in the table (BOTHER): the other end keeps its own.
+/// Returns a code's speed; `None` if it isn't in the table (BOTHER), and then the other end keeps
+/// its own.
 fn speed(code: speed_t) -> Option<u32> {
     SPEEDS.iter().find(|(known, _)| *known == code).map(|(_, speed)| *speed)
 }
@@ -185,7 +188,8 @@ mod tests {
         }
     }
 
-    /// A few of each of the RFC's groups, and of its ends: who slips in a table slips in all that follows.
+    /// A few of each of the RFC's groups, and of its ends: an error in a table shifts everything
+    /// after it.
     #[test]
     fn opcodes_are_those_of_the_rfc() {
         let found = |(opcode, _): &(u8, tcflag_t), (known, _): &(u8, tcflag_t)| opcode == known;
@@ -234,7 +238,7 @@ mod tests {
         }
     }
 
-    /// It travels with a request of bounded length.
+    /// The modes fit a request of limited length.
     #[test]
     fn the_list_is_short() {
         assert_eq!(encode(&PLAIN).len(), 53);
