@@ -106,8 +106,14 @@ def test_people_read_lines(bastion):
     lines = done.stdout.splitlines()
     assert lines[-1] == "Everything is in order." and "\x1b" not in done.stdout
     assert all(re.match(r"(ok|info) +[a-z]+: \S|         > \S", line) for line in lines[:-1]), done.stdout
-    # On a terminal with colours, unless somebody doesn't want them.
-    for variables, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)):
+    # With colours on a terminal that has them, unless somebody doesn't want them.
+    for variables, coloured in (
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": ""}, True),
+        ({"TERM": "dumb"}, False),
+    ):
+        variables = {"TERM": "xterm-256color", **variables}
         shown = bastion.box.run("script", "-qec", f"{paths.PROGRAM} check", "/dev/null", env=variables).stdout
         assert ("\x1b[32mok" in shown) == coloured, shown
 
