@@ -16,7 +16,7 @@
 //! * [`entry`]: the C functions that glibc calls;
 //! * [`lookup`]: by name and by uid; [`answered`]: what was said before, which decides about
 //!   groups;
-//! * [`env`]: where to look; [`files`]: the configuration and group(5); [`home`]: the owner of a
+//! * [`mod@env`]: where to look; [`files`]: the configuration and group(5); [`home`]: the owner of a
 //!   home;
 //! * [`child`]: system calls with a time limit;
 //! * [`sys`]: system calls.

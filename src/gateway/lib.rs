@@ -16,9 +16,6 @@
 //! | [`access`] | what speaks for the user: tokens, the hub's address, the HTTP client |
 //! | [`connections`], [`job`], [`output`], [`process`] | the ground: no room is below these |
 
-// The map above is for `cargo doc --document-private-items`: nothing here but `run` is public.
-#![allow(rustdoc::private_intra_doc_links)]
-
 mod access;
 mod channel;
 mod connections;

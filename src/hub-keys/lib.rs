@@ -14,9 +14,6 @@
 //! | [`answer`] | whether to ask a source or to use its cached answer |
 //! | [`cache`] | cached answers |
 
-// The map above is for `cargo doc --document-private-items`: some of these modules are private.
-#![allow(rustdoc::private_intra_doc_links)]
-
 mod answer;
 mod cache;
 mod caller;

@@ -21,9 +21,6 @@
 //! | [`service_token`] | the token of the hub's service, which makes tokens for users |
 //! | [`users`] | the auth_state that the hub keeps for a user |
 
-// The map above is for `cargo doc --document-private-items`: some of these modules are private.
-#![allow(rustdoc::private_intra_doc_links)]
-
 pub mod error;
 pub(crate) mod follow;
 pub mod http;

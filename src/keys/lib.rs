@@ -12,9 +12,6 @@
 //! | [`mod@file`] | reading a file of keys that only its owner and root can change |
 //! | [`home`], [`directory`] | the sources `home` and `file` |
 
-// The map above is for `cargo doc --document-private-items`: some of these modules are private.
-#![allow(rustdoc::private_intra_doc_links)]
-
 pub mod blob;
 pub mod directory;
 #[cfg(any(test, feature = "testing"))]

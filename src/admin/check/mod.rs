@@ -6,9 +6,9 @@
 //! | [`finding`], [`report`] | what was found, and how it is shown |
 //! | [`configuration`], [`login`], [`files`], [`uids`], [`homes`], [`mounts`], [`shares`], [`keys`] | config.toml and what it needs on this host |
 //! | [`installed`], [`nss`], [`pam`], [`sshd`], [`block`], [`freshness`], [`service_unit`], [`logger`] | what the package is plugged into |
-//! | [`hub`], [`port`], [`websocket`], [`service`], [`probe`], [`answer`] | the way to the hub |
+//! | [`mod@hub`], [`port`], [`websocket`], [`service`], [`probe`], [`answer`] | the way to the hub |
 //! | [`user`], [`token`], [`prompt`] | one login, followed through all of it |
-//! | [`run`] | a program of the system |
+//! | [`mod@run`] | a program of the system |
 //!
 //! Facts are gathered by few functions, each with a deadline, and judged by pure ones. What may
 //! never answer is asked in a child process, which is ended when its time is over; what comes from

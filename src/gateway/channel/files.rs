@@ -2,8 +2,8 @@
 //!
 //! That the token may reach the home is not asked here: there is no session without a login, and no
 //! login with a token that cannot open this user's server. A token that cannot open the server
-//! cannot open the home either. [`hub::model::verify`] is where that stands, its tests and those of
-//! [`hub::scopes`] hold it.
+//! cannot open the home either: `verify` in [`hub::model`] sees to it, and its tests and those of
+//! `hub::scopes` prove it.
 
 use host::config::{Backend, Files};
 use wire::claim::{HomeFault, HomeState};
