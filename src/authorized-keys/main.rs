@@ -60,8 +60,10 @@ fn run() -> u8 {
     let end = Instant::now() + TIME;
     // For a program file that somebody has made readable; see the module's documentation.
     if let Err(error) = process::hide().and_then(|()| limits::apply()) {
-        let problem = format_args!("cannot hide from others of this uid, or be limited: {error}");
-        Log::open(PROGRAM, CONTEXT).error(Line::of(Event::Fault, problem));
+        Log::open(PROGRAM, CONTEXT).error(Line::of(
+            Event::Fault,
+            format_args!("cannot hide from others of this uid, or be limited: {error}"),
+        ));
         return NONSENSE;
     }
     let nonsense = |why: &str| {

@@ -110,8 +110,10 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     }
     confined.tell(&mut log);
     if let Some(e) = to_swap {
-        let problem = format_args!("memory could not be locked ({e}): tokens may reach this host's swap");
-        log.warning(Line::of(Event::Fault, problem));
+        log.warning(Line::of(
+            Event::Fault,
+            format_args!("memory could not be locked ({e}): tokens may reach this host's swap"),
+        ));
     }
     let expected = claim::Expected { handle: &handle, user: access.login().as_str(), owner: rights.owner() };
     match claim::wait(&listener, terminated.as_fd(), &expected, groups, &mut log) {

@@ -51,9 +51,8 @@ pub fn check(config: &Config) -> (Vec<Finding>, bool) {
         Err(failure) => return (vec![unreachable(&failure, hub, ca_file, port::speaks)], false),
     };
     // Some servers of TLS answer a request without it in the clear.
-    if answer.status == 400
-        && let Some(finding) = port::another_protocol(&port::speaks(hub), hub)
-    {
+    let another = (answer.status == 400).then(|| port::another_protocol(&port::speaks(hub), hub));
+    if let Some(finding) = another.flatten() {
         return (vec![finding], false);
     }
     let (finding, is_hub) = identity(&answer, hub, config.keys.is_on());
@@ -92,7 +91,8 @@ fn unreachable(
         Failure::Tls(why) => is_no_tls(why),
         Failure::Resolve(_) | Failure::Connect(_) | Failure::Timeout => false,
     };
-    if is_mute && let Some(finding) = port::another_protocol(&speaks(hub), hub) {
+    let another = is_mute.then(|| port::another_protocol(&speaks(hub), hub));
+    if let Some(finding) = another.flatten() {
         return finding;
     }
     let error = |what: String, remedy: String| Finding::error(TOPIC, what, remedy);

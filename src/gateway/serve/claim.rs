@@ -265,7 +265,7 @@ mod tests {
         let mut log = Log::at(&dir.path().join("log"));
         let strangers: Vec<_> =
             (0..5).map(|_| socket::connect_abstract(&handle.socket_name()).unwrap()).collect();
-        let (asked_to_end, mut end) = std::io::pipe().unwrap();
+        let (asked_to_end, end) = nix::unistd::pipe().unwrap();
         let waiting = std::thread::spawn(move || {
             let owner = nix::unistd::getuid().as_raw() + 1;
             let expected = Expected { handle: &handle, user: "alice", owner };
@@ -275,7 +275,7 @@ mod tests {
             let length = socket::recv(stranger.as_fd(), &mut [0; 512], 0).unwrap().0;
             assert!(length > 0);
         }
-        std::io::Write::write_all(&mut end, b"x").unwrap();
+        nix::unistd::write(&end, b"x").unwrap();
         assert!(matches!(waiting.join().unwrap(), Err(Unclaimed::AskedToEnd)));
         logger.set_nonblocking(true).unwrap();
         assert!(logger.recv(&mut [0; 2048]).is_ok());

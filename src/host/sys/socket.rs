@@ -264,9 +264,10 @@ mod tests {
         let listener = listen_abstract(name.as_bytes()).unwrap();
         let client = connect_abstract(name.as_bytes()).unwrap();
         let server = accept(listener.as_fd()).unwrap();
-        assert_eq!(peer(server.as_fd()).unwrap().pid(), std::process::id().cast_signed());
+        assert_eq!(peer(server.as_fd()).unwrap().pid(), nix::unistd::getpid().as_raw());
 
-        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let (mut reader, writer) = (std::fs::File::from(reader), std::fs::File::from(writer));
         send(client.as_fd(), b"hello", &[writer.as_fd()]).unwrap();
         drop(writer);
         let mut buffer = [0; 16];
