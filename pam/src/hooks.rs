@@ -119,7 +119,7 @@ pub fn authenticate(client: &mut impl Client, system: &impl System) -> PamResult
         warn_unless_configured(client, system);
         return PamResultCode::PAM_IGNORE;
     };
-    let session = system.session_id();
+    let session = system.connection_id();
     let outcome = |outcome: &str, reason: &str| {
         user.line(Some(&session), &login(outcome, By::Token).with("reason", reason))
     };
@@ -261,7 +261,8 @@ pub fn account(client: &mut impl Client, system: &impl System) -> PamResultCode 
     };
     let handle = client.variable(paths::HANDLE_VARIABLE);
     let carried = handle.as_deref().and_then(from_variable);
-    let session = carried.map_or_else(|| system.session_id(), |(_, handle)| handle.session_id().to_owned());
+    let session =
+        carried.map_or_else(|| system.connection_id(), |(_, handle)| handle.connection_id().to_owned());
     if user.taken {
         let by = if handle.is_some() { By::Token } else { By::Key };
         let line = login("refused", by).with("reason", TAKEN);
@@ -303,7 +304,7 @@ pub fn open_session(client: &mut impl Client, system: &impl System) -> PamResult
     };
     let variable = client.variable(paths::HANDLE_VARIABLE);
     let carried = variable.as_deref().and_then(from_variable);
-    let session = carried.as_ref().map(|(_, handle)| handle.session_id());
+    let session = carried.as_ref().map(|(_, handle)| handle.connection_id());
     let fail = |client: &mut dyn Client, reason: &str| {
         let line = Line::new(Event::SessionFailed).with("reason", reason);
         client.log(Level::Error, &user.line(session, &line));

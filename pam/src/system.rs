@@ -77,7 +77,7 @@ pub trait System {
     /// For the log: what is wrong with the configuration (file and key) and how to fix it.
     fn token_page(&self) -> Result<String, String>;
     /// A new name for a login, in all its log lines: 8 hexadecimal digits. Not a secret.
-    fn session_id(&self) -> String;
+    fn connection_id(&self) -> String;
     /// Starts a gateway that verifies the login named `session`.
     ///
     /// # Errors
@@ -161,7 +161,7 @@ impl System for Host {
         }
     }
 
-    fn session_id(&self) -> String {
+    fn connection_id(&self) -> String {
         let mut random = [0; 4];
         let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
         if read.is_err() {

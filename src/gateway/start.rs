@@ -60,10 +60,10 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
         By::Token => None,
         By::Key => {
             let text = trying("read the request", read_request(&stdin))?;
-            let login = match request::parse_key(&text, handle.session_id()) {
+            let login = match request::parse_key(&text, handle.connection_id()) {
                 Ok(login) => login,
                 Err(bad) => {
-                    login::not_understood(&bad, handle.session_id());
+                    login::not_understood(&bad, handle.connection_id());
                     return Ok(());
                 }
             };
@@ -92,7 +92,7 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
         None => match request::parse(&trying("read the request", read_request(&stdin))?) {
             Ok(login) => (login.user, login.peer, Proof::Token(login.token)),
             Err(bad) => {
-                login::not_understood(&bad, handle.session_id());
+                login::not_understood(&bad, handle.connection_id());
                 return Ok(());
             }
         },
@@ -118,7 +118,7 @@ fn start(by: By, session: Option<&str>) -> Result<(), Failed> {
     let expected = claim::Expected { handle: &handle, user: access.login().as_str(), owner: rights.owner() };
     match claim::wait(&listener, terminated.as_fd(), &expected, groups, &mut log) {
         Ok(claimed) => {
-            let about = serve::About { session: handle.session_id().to_owned(), peer };
+            let about = serve::About { session: handle.connection_id().to_owned(), peer };
             // No second claim: the socket's name vanishes with its last descriptor.
             drop((listener, handle));
             let admin = Admin::new(admin, rights.owner());

@@ -1,34 +1,34 @@
-//! Root asks a gateway how its connection is, or ends it.
+//! `status` and `disconnect` ask a gateway about its connection, or end it.
 //!
-//! The gateway listens on an abstract socket (`SOCK_SEQPACKET`) and hears root only. One packet is
-//! one message, in JSON of at most [`crate::MAX_MESSAGE`] bytes; one question gets one answer.
+//! The gateway listens on an abstract socket (`SOCK_SEQPACKET`) and answers root only. One packet
+//! is one message, in JSON of at most [`crate::MAX_MESSAGE`] bytes; each request gets one reply.
 
 use serde::{Deserialize, Serialize};
 
-/// What root asks a gateway, on a socket of its own: one question, one answer.
+/// What root can ask a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdminRequest {
-    /// How is the session?
+    /// Report the connection's state.
     Status,
-    /// End it.
+    /// End the connection.
     Disconnect,
 }
 
-/// The gateway's answer to an [`AdminRequest`].
+/// The gateway's reply to an [`AdminRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdminReply {
-    /// How it is.
-    Status(SessionStatus),
-    /// It is being ended.
+    /// The connection's state.
+    Status(ConnectionStatus),
+    /// The connection is being ended.
     Ending,
 }
 
-/// A live session: one SSH connection.
+/// The state of a live SSH connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionStatus {
-    /// Its name, as in the log.
+pub struct ConnectionStatus {
+    /// The connection's name, as in the log.
     pub session: String,
     /// The hub's user.
     pub user: String,
@@ -36,26 +36,26 @@ pub struct SessionStatus {
     pub server: String,
     /// The client's address.
     pub peer: String,
-    /// When it began, in seconds since 1970.
+    /// When the connection began, in seconds since 1970.
     pub since: u64,
-    /// Seconds since the user was last active; none while this host serves files to it.
+    /// Seconds since the user was last active; `None` while this host serves files to the client.
     pub idle: Option<u64>,
     /// Bytes from the client.
     pub bytes_in: u64,
     /// Bytes to the client.
     pub bytes_out: u64,
-    /// What it has open.
+    /// The open channels.
     pub channels: Vec<ChannelStatus>,
 }
 
-/// A channel of a live session.
+/// The state of one channel of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelStatus {
-    /// Its number.
+    /// The channel's number, counted from the first one of the connection.
     pub channel: u64,
     /// `shell`, `command`, `sftp`, …
     pub kind: String,
-    /// Since when, in seconds.
+    /// How long the channel has been open, in seconds.
     pub seconds: u64,
     /// Bytes from the client.
     pub bytes_in: u64,

@@ -1,9 +1,9 @@
-//! The jail takes a gateway over for the connection that sshd has granted.
+//! The jail claims a gateway for the connection that sshd has accepted.
 //!
-//! The gateway listens on an abstract socket (`SOCK_SEQPACKET`) and hears root only, or its own uid
-//! where sshd runs without root. The jail sends a [`ClaimRequest`], gets a [`ClaimReply`] and sends
-//! a [`JailReport`], each one packet of JSON of at most [`crate::MAX_MESSAGE`] bytes. It keeps the
-//! connection until sshd has ended; its end is the gateway's.
+//! The gateway listens on an abstract socket (`SOCK_SEQPACKET`) and answers root only, or its own
+//! uid where sshd runs without root. The jail sends a [`ClaimRequest`], gets a [`ClaimReply`] and
+//! sends a [`JailReport`], each one packet of JSON of at most [`crate::MAX_MESSAGE`] bytes. It
+//! keeps the socket open until sshd has ended; when the socket closes, the gateway ends.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
-    /// Second half of the handle: proves that the sender got it from PAM.
+    /// The second half of the handle: proves that the sender got the handle from PAM.
     pub secret: String,
-    /// The login name that sshd has granted; the gateway compares it with the one that it verified.
+    /// The login name that sshd has accepted; the gateway compares it with the one it verified.
     pub user: String,
-    /// The uid of the session: the only one that the gateway will accept on the session socket.
+    /// The connection's uid: the only one that the gateway accepts on the session socket.
     pub uid: u32,
 }
 
@@ -24,13 +24,13 @@ pub struct ClaimRequest {
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimReply {
-    /// The gateway serves this session until the claim connection closes. It waits for a
+    /// The gateway serves this connection until the claim socket closes. It waits for a
     /// [`JailReport`] first.
     Claimed {
-        /// Of the hub's groups that `[[shares]]` names, those that the user is a member of.
+        /// The user's groups at the hub, as far as `[[shares]]` names them.
         groups: Vec<String>,
     },
-    /// Why not; for the log.
+    /// The claim is refused: why, for the log.
     Refused(String),
 }
 
@@ -38,28 +38,28 @@ pub enum ClaimReply {
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct JailReport {
-    /// What became of the home.
+    /// Whether the home is there.
     pub home: HomeState,
     /// Lines for the log, such as a share that could not be mounted; printable, bounded.
     pub notes: Vec<String>,
-    /// Accounts of this host that have the session's uid as well; printable, bounded.
+    /// Local accounts that have the connection's uid too; printable, bounded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<String>,
 }
 
-/// Whether a session can reach its home.
+/// Whether the user can reach the home.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HomeState {
     /// This host has no homes: `homes.root` is not set.
     Unconfigured,
-    /// It is where the account says.
+    /// The home is mounted where the account says.
     Mounted,
-    /// It is not there.
+    /// The home cannot be reached.
     Unavailable {
-        /// Why, in kind: what the user is told depends on it.
+        /// The kind of failure, which decides what the user is told.
         fault: HomeFault,
-        /// Why, in detail: for the log; printable, bounded.
+        /// The details, for the log; printable, bounded.
         detail: String,
     },
 }
@@ -68,14 +68,14 @@ pub enum HomeState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HomeFault {
-    /// There is none, and none is to be created.
+    /// There is no home, and this host doesn't create any.
     Missing,
     /// The file system did not answer in time.
     NoAnswer,
-    /// It belongs to somebody else, or a symbolic link is in the way.
+    /// The home belongs to another uid, or a symbolic link is in the way.
     NotTheirs,
-    /// It was missing and could not be created.
+    /// There was no home, and it could not be created.
     NotCreated,
-    /// The file system refused it, or something else failed.
+    /// The file system refused access, or something else failed.
     Failed,
 }

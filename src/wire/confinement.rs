@@ -16,10 +16,10 @@ use common::LoginName;
 use common::text::one_line;
 use std::fmt::Write;
 
-/// Longest request, in bytes: up to 65536 groups are possible, hundreds happen. It must fit into a
-/// pipe.
+/// Longest request, in bytes. A user may have 65536 groups, and some have hundreds; but a request
+/// must fit into a pipe.
 pub const MAX_REQUEST: usize = 4096;
-/// Longest answer, in bytes, so that it fits into what the PAM module reads.
+/// Longest answer, in bytes: less than the PAM module reads.
 const MAX_ANSWER: usize = 1800;
 
 /// A login, as the PAM module knows it.
@@ -39,7 +39,7 @@ impl<'a> Request<'a> {
     /// Reads a request.
     ///
     /// # Errors
-    /// It has not exactly these lines, or the user or a group cannot be one.
+    /// The lines are not exactly these, or the user or a group is malformed.
     pub fn parse(text: &'a [u8]) -> Result<Self, Malformed> {
         if text.len() > MAX_REQUEST {
             return Err(Malformed("too long"));
@@ -60,8 +60,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The request as it is sent, of a login name as typed; `None` if the user has too many groups for
-/// one.
+/// Writes a request, for a login name as typed. `None` if the user has too many groups for it.
 #[must_use]
 pub fn request(user: &str, groups: &[u32], host: &str, connection: Option<&str>) -> Option<String> {
     let groups = groups.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
@@ -75,11 +74,11 @@ pub fn request(user: &str, groups: &[u32], host: &str, connection: Option<&str>)
 /// Whether sshd confines a login.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It does.
+    /// sshd confines it.
     Confined,
-    /// It doesn't: what is open, and the remedy.
+    /// sshd doesn't confine it: what is open, and the remedy.
     Open(String),
-    /// Nobody knows: why.
+    /// It cannot be found out: why.
     Unknown(String),
 }
 
@@ -95,7 +94,7 @@ impl Answer {
         }
     }
 
-    /// The answer as it is sent, without a line feed; cut where it is too long.
+    /// Writes the answer, without a line feed. Cuts it at [`MAX_ANSWER`].
     #[must_use]
     pub fn line(&self) -> String {
         let mut line = match self {

@@ -1,19 +1,18 @@
-//! The handle of a gateway: where it listens, and the secret that it wants to hear there. Never the
-//! token.
+//! The handle of a gateway: the name of its socket, and the secret that opens it.
 //!
-//! PAM carries it from `authenticate` to `open_session`.
+//! PAM carries the handle, and never the token, from `authenticate` to `open_session`.
 
 use crate::By;
 use common::paths::{ADMIN_SOCKET_PREFIX, GATEWAY_SOCKET_PREFIX};
 use std::fmt::Write;
 use zeroize::Zeroizing;
 
-/// In the PAM variable, what stands before the handle of a login by key.
+/// Stands before the handle in the PAM variable if the login is by key.
 const BY_KEY: &str = "key ";
 /// Hex digits in each half.
 pub(crate) const HALF: usize = 32;
-/// Hex digits of a session's name.
-pub const SESSION_DIGITS: usize = 8;
+/// Hex digits of a connection's name in the log.
+pub const CONNECTION_DIGITS: usize = 8;
 
 /// True if a text has the shape of [`Handle::name`].
 #[must_use]
@@ -30,61 +29,62 @@ fn is_hex(text: &str) -> bool {
 pub struct Handle(Zeroizing<String>);
 
 impl Handle {
-    /// Makes one of random bytes. It begins with `session` if that has the shape of a
-    /// [`Self::session_id`]: the PAM module has chosen it for the log. What is random is enough
-    /// without these digits.
+    /// Makes a handle of random bytes.
+    ///
+    /// The PAM module may have named the connection in the log already: if `name` has the shape of
+    /// a [`Self::connection_id`], the handle begins with it. The other digits are random enough.
     #[must_use]
-    pub fn new(random: &[u8; HALF], session: Option<&str>) -> Self {
+    pub fn new(random: &[u8; HALF], name: Option<&str>) -> Self {
         let mut text = Zeroizing::new(String::with_capacity(2 * HALF));
         for byte in random {
             let _ = write!(text, "{byte:02x}");
         }
-        let sound = |text: &&str| text.len() == SESSION_DIGITS && is_hex(text);
-        if let Some(session) = session.filter(sound) {
-            text.replace_range(..SESSION_DIGITS, session);
+        let sound = |text: &&str| text.len() == CONNECTION_DIGITS && is_hex(text);
+        if let Some(name) = name.filter(sound) {
+            text.replace_range(..CONNECTION_DIGITS, name);
         }
         Self(text)
     }
 
-    /// Takes a handle that came by PAM's environment.
+    /// Reads a handle, as [`Self::as_str`] gives it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 2 * HALF && is_hex(text)).then(|| Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// The first half, by which the gateway's sockets are found. No secret: everyone on the host
+    /// The first half, which names the gateway's sockets. It is no secret: everybody on this host
     /// can read it in /proc/net/unix.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0[..HALF]
     }
 
-    /// The whole of it, to be carried.
+    /// The whole handle, with the secret.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The abstract socket's name (unix(7)). Everyone on the host can read it in /proc/net/unix,
-    /// hence the secret and the check of the caller's uid.
+    /// The name of the abstract socket (unix(7)) for claims. Everybody on this host can read it in
+    /// /proc/net/unix, hence the secret and the check of the caller's uid.
     #[must_use]
     pub fn socket_name(&self) -> Vec<u8> {
         format!("{GATEWAY_SOCKET_PREFIX}{}", &self.0[..HALF]).into_bytes()
     }
 
-    /// The abstract socket's name at which root asks about the session.
+    /// The name of the abstract socket at which root asks about the connection.
     #[must_use]
     pub fn admin_socket_name(&self) -> Vec<u8> {
         format!("{ADMIN_SOCKET_PREFIX}{}", &self.0[..HALF]).into_bytes()
     }
 
-    /// What a claim must bring.
+    /// The second half, which a claim must contain.
     #[must_use]
     pub fn secret(&self) -> &str {
         &self.0[HALF..]
     }
 
-    /// Compares without telling by its duration how much was right.
+    /// Compares a text with the secret, in a time that doesn't depend on where they differ.
     #[must_use]
     pub fn secret_is(&self, offered: &str) -> bool {
         let secret = self.secret().as_bytes();
@@ -92,14 +92,15 @@ impl Handle {
             && secret.iter().zip(offered.as_bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
     }
 
-    /// A name for this connection in the log; too short to help in guessing the rest.
+    /// The connection's name in the log; too short to help in guessing the rest.
     #[must_use]
-    pub fn session_id(&self) -> &str {
-        &self.0[..SESSION_DIGITS]
+    pub fn connection_id(&self) -> &str {
+        &self.0[..CONNECTION_DIGITS]
     }
 }
 
-/// The PAM variable that carries a handle from `authenticate` or `account` to `open_session`.
+/// Writes the PAM variable that carries a handle from `authenticate` or `account` to
+/// `open_session`.
 #[must_use]
 pub fn to_variable(by: By, handle: &Handle) -> Zeroizing<String> {
     let prefix = match by {
@@ -109,7 +110,7 @@ pub fn to_variable(by: By, handle: &Handle) -> Zeroizing<String> {
     Zeroizing::new(format!("{prefix}{}", handle.as_str()))
 }
 
-/// Reads that variable: how the user proved who they are, and the handle.
+/// Reads the PAM variable: how the user proved who they are, and the handle.
 #[must_use]
 pub fn from_variable(text: &str) -> Option<(By, Handle)> {
     let (by, handle) = text.strip_prefix(BY_KEY).map_or((By::Token, text), |rest| (By::Key, rest));
@@ -144,12 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn a_session_has_the_name_that_it_was_given() {
+    fn a_connection_has_the_name_that_it_was_given() {
         let handle = Handle::new(&[1; HALF], Some("0123abcd"));
-        assert_eq!(handle.session_id(), "0123abcd");
+        assert_eq!(handle.connection_id(), "0123abcd");
         assert!(Handle::parse(handle.as_str()).is_some());
         for bad in ["", "0123abc", "0123ABCD", "0123abcde", "../../.."] {
-            assert_ne!(Handle::new(&[1; HALF], Some(bad)).session_id(), bad);
+            assert_ne!(Handle::new(&[1; HALF], Some(bad)).connection_id(), bad);
         }
     }
 

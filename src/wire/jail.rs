@@ -1,4 +1,4 @@
-//! The PAM module asks the jail's program to build a jail.
+//! The PAM module asks the program `jail` to build a jail.
 //!
 //! The request is the first part of standard input; it ends with an empty line. The answer is one
 //! line on standard output:
@@ -11,9 +11,9 @@
 //! sshd 4711
 //! ```
 //!
-//! After `ready` the module joins the namespaces of process PID, and after `none` (a bastion
-//! without root) it tells the session program NAME. Then it says [`JOINED`]; if that doesn't come,
-//! the program tears everything down.
+//! After `ready` the module joins the namespaces of process PID. After `none` (sshd runs without
+//! root) it passes NAME on to the session program. Then it sends [`JOINED`]; if that doesn't come,
+//! `jail` tears everything down.
 
 use crate::handle::{self, Handle};
 use crate::lines::{self, Malformed};
@@ -27,14 +27,14 @@ use zeroize::Zeroizing;
 pub const MAX_REQUEST: usize = 1024;
 /// Longest answer, in bytes.
 pub const MAX_ANSWER: usize = 2048;
-/// What the module says when it has joined, without the line feed.
+/// What the module sends when it has joined, without the line feed.
 pub const JOINED: &str = "joined";
 
-/// A jail to be built. The caller is root's PAM module; the checks are for its faults.
+/// A jail to build. It comes from the PAM module, which is root: the checks are against mistakes.
 pub struct Request {
     /// The login name.
     pub user: LoginName,
-    /// Uid and gid of the connection, as sshd's own look-up gave them, within the rules for hub
+    /// Uid and gid of the connection as sshd looked them up, checked against the rules for hub
     /// users.
     pub ids: Ids,
     /// The sshd process that opens the session.
@@ -47,7 +47,7 @@ impl Request {
     /// Reads a request, with the empty line at its end.
     ///
     /// # Errors
-    /// It has not exactly these lines, or one has an impossible value.
+    /// The lines are not exactly these, or a value is impossible.
     pub fn parse(text: &[u8]) -> Result<Self, Malformed> {
         if text.len() > MAX_REQUEST {
             return Err(Malformed("too long"));
@@ -64,28 +64,28 @@ impl Request {
     }
 }
 
-/// The request as it is sent, with the empty line at its end. The ids are what sshd's look-up gave:
-/// the jail checks them.
+/// Writes a request, with the empty line at its end. The ids are as sshd looked them up; `jail`
+/// checks them.
 #[must_use]
 pub fn request(user: &LoginName, handle: &Handle, uid: u32, gid: u32, sshd: u32) -> Zeroizing<String> {
     Zeroizing::new(format!("user {user}\nhandle {}\nuid {uid}\ngid {gid}\nsshd {sshd}\n\n", handle.as_str()))
 }
 
-/// Digits only: no sign, no leading zero (`from_str` alone would take `+1000` and `01000`).
+/// Reads a number of digits only: no sign, no leading zero. (`from_str` takes `+1000` and `01000`.)
 fn number<T: FromStr>(text: &str) -> Option<T> {
     let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     plain.then(|| text.parse().ok())?
 }
 
-/// What the jail's program answers.
+/// The answer of `jail`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The jail is built; this is the pid of its first process.
     Ready(i32),
-    /// There is none, since sshd runs without root: the gateway's name, at which its socket for
-    /// sessions is found.
+    /// There is no jail, because sshd runs without root: the first half of the gateway's handle,
+    /// by which the session program finds its socket.
     None(String),
-    /// There is none: why, for the log.
+    /// The jail could not be built: why, for the log.
     Failed(String),
 }
 
@@ -106,7 +106,7 @@ impl Answer {
         }
     }
 
-    /// The answer as it is sent, without a line feed.
+    /// Writes the answer, without a line feed.
     #[must_use]
     pub fn line(&self) -> String {
         match self {

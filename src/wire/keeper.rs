@@ -1,25 +1,27 @@
-//! The keeper tells its gateway the token that it had made, or why there is none: one packet.
+//! The keeper sends its gateway the token that the hub made, or says why there is none.
+//!
+//! It sends one packet on a socket pair: `token ` and the token, or a [`Denied`] in JSON.
 
 use crate::MAX_MESSAGE;
 use common::ConfigError;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// What stands before a token.
+/// Stands before the token in the packet.
 const TOKEN: &[u8] = b"token ";
 
-/// A login that is not granted. `for_user` has two lines: what happened, what to do; `for_log` has
-/// one.
+/// Why a login is not granted. `for_user` has two lines: what happened, and what to do. `for_log`
+/// has one.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Denied {
-    /// The hub says no, or the request can't be right.
+    /// The hub refuses the login, or the request cannot be right.
     Refused {
         /// For the user.
         for_user: String,
         /// For the log.
         for_log: String,
     },
-    /// Nobody could say yes or no.
+    /// Nobody could decide: the hub does not answer, or this host is not set up.
     Unavailable {
         /// For the user.
         for_user: String,
@@ -29,7 +31,7 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// The configuration keeps everybody out.
+    /// No login is possible, because of an error in the configuration.
     #[must_use]
     pub fn unconfigured(error: &ConfigError) -> Self {
         Self::Unavailable {
@@ -48,17 +50,17 @@ impl Denied {
     }
 }
 
-/// The packet with a token.
+/// Writes the packet with a token.
 #[must_use]
 pub fn token(token: &str) -> Zeroizing<Vec<u8>> {
     Zeroizing::new([TOKEN, token.as_bytes()].concat())
 }
 
-/// The packet without one.
+/// Writes the packet that says why there is no token.
 #[must_use]
 pub fn refusal(denied: &Denied) -> Vec<u8> {
     let message = serde_json::to_vec(denied).unwrap_or_default();
-    // Never so: every text in it is bounded. An empty message would look like the end.
+    // Cannot happen: every text in it is bounded. An empty packet would look like the end.
     if message.is_empty() || message.len() > MAX_MESSAGE { b"{}".to_vec() } else { message }
 }
 

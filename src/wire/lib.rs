@@ -1,19 +1,21 @@
-//! What our processes say to each other: every message, with its writer beside its reader.
+//! The messages between our processes, each with its writer beside its reader.
 //!
-//! | module | who says it to whom | form |
+//! | module | sender, receiver: content | form |
 //! |---|---|---|
-//! | [`login`] | the PAM module to a new gateway: check this login | lines |
-//! | [`confinement`] | the PAM module to the jail's program: does sshd confine this login? | lines |
-//! | [`jail`] | the PAM module to the jail's program: build a jail | lines |
-//! | [`claim`] | the jail to the gateway: serve this connection | JSON |
-//! | [`session`] | the session program to the gateway: a terminal, a command, files | JSON |
-//! | [`admin`] | the administrator's program to a gateway: your status; end | JSON |
-//! | [`keeper`] | the keeper to its gateway: the token, or why there is none | bytes, JSON |
-//! | [`handle`] | the gateway's address and secret, which PAM carries from one call to the next | text |
+//! | [`login`] | PAM module, new gateway: check this login | lines |
+//! | [`confinement`] | PAM module, `jail`: does sshd confine this login? | lines |
+//! | [`jail`] | PAM module, `jail`: build a jail | lines |
+//! | [`claim`] | `jail`, gateway: serve this connection | JSON |
+//! | [`session`] | session program, gateway: a terminal, a command, files | JSON |
+//! | [`admin`] | `jupyterhub-openssh`, gateway: report your status; end | JSON |
+//! | [`keeper`] | keeper, its gateway: the token, or why there is none | bytes, JSON |
+//! | [`handle`] | the gateway's address and secret, which PAM carries between its calls | text |
+//! | [`token`] | the shape of a token | text |
+//! | [`lines`] | reads messages that consist of lines | |
 //!
 //! Everything here is pure: no file, no socket, no clock. The modules with JSON need the feature
-//! `json`, which the PAM module does without. `docs/wire.md` describes each message, who may send
-//! it, and what happens to one that is wrong.
+//! `json`, which the PAM module leaves off. `docs/wire.md` describes each message, who may send it,
+//! and what happens to a malformed one.
 
 #[cfg(feature = "json")]
 pub mod admin;
@@ -30,21 +32,22 @@ pub mod login;
 pub mod session;
 pub mod token;
 
-/// Longest JSON message in either direction, in bytes; a command may be longer.
+/// Longest JSON message in either direction, in bytes. A command follows its message and may be
+/// longer ([`session::MAX_COMMAND`]).
 #[cfg(feature = "json")]
 pub const MAX_MESSAGE: usize = 16 * 1024;
 
 /// How users prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// By a token of the hub.
+    /// With a token of the hub.
     Token,
-    /// By a key or certificate, which sshd has checked.
+    /// With a key or certificate, which sshd has checked.
     Key,
 }
 
 impl By {
-    /// The word for the log.
+    /// The word for the log and for metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

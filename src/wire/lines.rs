@@ -1,8 +1,9 @@
-//! Lines `key value`: the form of what the PAM module asks.
+//! Reads messages that consist of lines `key value`: those from and to the PAM module, which links
+//! no JSON.
 
 use std::fmt;
 
-/// Why a message is none. Names the part that is wrong and never repeats its value, which may be a
+/// Why a message is malformed. Names the part that is wrong but not its value, which may be a
 /// secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub(crate) &'static str);
@@ -13,7 +14,7 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// The values of a message that has exactly these keys, each on a line of its own, in this order.
+/// Reads the values of a message that has exactly these keys, one per line, in this order.
 pub(crate) fn values<'a, const N: usize>(text: &'a [u8], keys: [&str; N]) -> Result<[&'a str; N], Malformed> {
     let text = std::str::from_utf8(text).map_err(|_| Malformed("not UTF-8"))?;
     let mut lines = text.strip_suffix('\n').ok_or(Malformed("no line feed at its end"))?.split('\n');
@@ -26,8 +27,7 @@ pub(crate) fn values<'a, const N: usize>(text: &'a [u8], keys: [&str; N]) -> Res
     if lines.next().is_none() { Ok(values) } else { Err(Malformed("a line too many")) }
 }
 
-/// The one line of an answer as its first word and the rest; the line feed at its end may be
-/// missing.
+/// Splits an answer into its first word and the rest. The line feed at its end may be missing.
 pub(crate) fn answer(line: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(line).ok()?;
     text.trim_end_matches('\n').split_once(' ')

@@ -21,16 +21,16 @@ pub const MAX_REQUEST: usize = 4096;
 /// Longest answer, in bytes.
 pub const MAX_ANSWER: usize = 2048;
 
-/// Between the lines of a message.
+/// Stands between the lines of a message.
 const LINE: char = '\u{1f}';
 
-/// A login to be checked.
+/// A login to check.
 pub struct Request<'a> {
     /// The login name, as sshd knows it.
     pub user: &'a str,
     /// The client's address, for the log.
     pub peer: &'a str,
-    /// What the user gave at the prompt; `None` if sshd has checked a key.
+    /// What the user typed at the prompt; `None` if sshd has checked a key.
     pub token: Option<&'a str>,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Request<'a> {
     /// Reads a request.
     ///
     /// # Errors
-    /// It has not exactly the lines of a login like this.
+    /// The lines are not exactly those of a login by token or key, as `by` says.
     pub fn parse(text: &'a [u8], by: By) -> Result<Self, Malformed> {
         if text.len() > MAX_REQUEST {
             return Err(Malformed("too long"));
@@ -61,8 +61,8 @@ impl<'a> Request<'a> {
         if self.token.is_some() { By::Token } else { By::Key }
     }
 
-    /// The request as it is sent. Its memory is wiped when dropped, and has its final size from the
-    /// start: growing would leave copies of the token behind.
+    /// Writes the request. Its memory is wiped when dropped, and has its final size from the start:
+    /// growing would leave copies of the token behind.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let token = self.token.map_or(["", ""], |token| ["\ntoken ", token]);
@@ -77,20 +77,20 @@ impl<'a> Request<'a> {
 
 /// The gateway's answer. A message has two lines: what happened, and what to do.
 pub enum Verdict {
-    /// The hub confirms the login. The gateway waits for a claim with this handle.
+    /// The hub confirms the login, and the gateway waits for a claim with this handle.
     Granted(Handle),
-    /// The hub rejects it: the message for the user.
+    /// The hub refuses the login: the message for the user.
     Refused(String),
     /// The hub could not be asked: the message for the user.
     Unavailable(String),
 }
 
 impl Verdict {
-    /// Reads the answer. `None` if it is malformed, which is a failure like any other.
+    /// Reads the answer. `None` if it is malformed.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
         let (word, rest) = lines::answer(line)?;
-        // A message is printable: other control characters are escaped.
+        // Escapes all control characters but the line feeds.
         let message = || rest.split(LINE).map(one_line).collect::<Vec<_>>().join("\n");
         match word {
             "granted" => Handle::parse(rest).map(Self::Granted),
@@ -100,7 +100,7 @@ impl Verdict {
         }
     }
 
-    /// The answer as it is sent, without a line feed.
+    /// Writes the answer, without a line feed.
     #[must_use]
     pub fn line(&self) -> Zeroizing<String> {
         let (word, rest) = match self {

@@ -1,18 +1,18 @@
 //! The session program asks the gateway for a terminal, a command, or files.
 //!
-//! The gateway listens on a `SOCK_SEQPACKET` socket in the jail and hears the uid of the connection
-//! only. One packet is one message, in JSON of at most [`crate::MAX_MESSAGE`] bytes; anything else
-//! ends the connection. The program hands over its standard input, output and error (SCM_RIGHTS)
-//! with the request, and the gateway moves the bytes itself.
+//! The gateway listens on a `SOCK_SEQPACKET` socket in the jail and accepts only the connection's
+//! uid. One packet is one message, in JSON of at most [`crate::MAX_MESSAGE`] bytes; anything else
+//! ends the channel. The session program hands over its standard input, output and error
+//! (SCM_RIGHTS) with the request, and the gateway moves the bytes itself.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Longest command in bytes: what one string of an environment may have (execve(2),
-/// MAX_ARG_STRLEN), in which sshd hands it to the session.
+/// Longest command, in bytes. sshd passes the command in an environment variable, which can't be
+/// longer (MAX_ARG_STRLEN in execve(2)).
 pub const MAX_COMMAND: usize = 128 * 1024;
 
-/// What serves files in the jail: programs of the distribution.
+/// A program of the distribution that serves files in the jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileTool {
@@ -24,7 +24,7 @@ pub enum FileTool {
     Scp,
 }
 
-/// Rows and columns of a terminal, in this order everywhere.
+/// The size of a terminal. Rows come before columns everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSize {
     /// Height in character cells.
@@ -42,24 +42,24 @@ pub struct Tty {
     pub modes: Vec<(u8, u32)>,
 }
 
-/// What a session says.
+/// What the session program sends.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SessionRequest {
     /// With three descriptors: open a login shell.
     Shell {
-        /// None: the shell reads its standard input.
+        /// The client's terminal; without one the shell reads its standard input.
         tty: Option<Tty>,
-        /// TERM, SSH_CLIENT, SSH_CONNECTION and what the client has sent; the gateway validates
-        /// each.
+        /// TERM, SSH_CLIENT, SSH_CONNECTION and what the client has sent. The gateway checks each
+        /// variable.
         environment: BTreeMap<String, String>,
     },
     /// With three descriptors: run a command. Unless `length` is 0, the command follows as one
     /// packet of raw bytes.
     Exec {
-        /// Its length in bytes, at most [`MAX_COMMAND`].
+        /// The command's length in bytes, at most [`MAX_COMMAND`].
         length: u32,
-        /// None: standard output and error are apart.
+        /// The client's terminal; without one standard output and error are separate.
         tty: Option<Tty>,
         /// As in [`SessionRequest::Shell`].
         environment: BTreeMap<String, String>,
@@ -69,18 +69,18 @@ pub enum SessionRequest {
         /// As in [`SessionRequest::Shell`].
         environment: BTreeMap<String, String>,
     },
-    /// First message, without descriptors: may I run this in the home?
+    /// First message, without descriptors: asks whether to serve files from the home.
     Files {
-        /// What the client asked for.
+        /// The program that the client asked for.
         tool: FileTool,
-        /// In its own words, cut; for the log.
+        /// The client's command, cut, for the log.
         command: String,
     },
-    /// The answer to [`SessionReply::Attach`]: the terminal is raw now, relay.
+    /// The answer to [`SessionReply::Attach`]: the terminal is raw now; relay its bytes.
     Ready {
-        /// Size at this moment: it may have changed while the server started.
+        /// The size now; it may have changed while the server started.
         size: WindowSize,
-        /// What was typed before, at most 4 KiB, in base64: it comes before what can be read.
+        /// What was typed before, at most 4 KiB, in base64. It precedes what can still be read.
         typed: String,
     },
     /// The client's window has changed.
@@ -88,51 +88,52 @@ pub enum SessionRequest {
         /// The new size.
         size: WindowSize,
     },
-    /// The session got a signal that is meant for the process.
+    /// The session program got a signal that is meant for the remote process.
     Signal {
-        /// Its name without SIG (RFC 4254, section 6.9).
+        /// The signal's name without SIG (RFC 4254, section 6.9).
         name: String,
     },
 }
 
-/// What the gateway says to a session.
+/// What the gateway sends to the session program.
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionReply {
     /// The user's server is being started.
     Progress {
-        /// 0–100, as the spawner estimates it, if it does.
+        /// The spawner's estimate, 0–100, if it makes one.
         percent: Option<u8>,
-        /// The hub's words, printable and bounded.
+        /// The hub's message, printable and bounded.
         message: String,
     },
-    /// The remote terminal is there: switch to raw mode and answer [`SessionRequest::Ready`].
+    /// The remote terminal is open: switch to raw mode and answer [`SessionRequest::Ready`].
     Attach,
     /// The answer to [`SessionRequest::Files`]: become that program.
     Serve {
-        /// Arguments that the configuration adds; the program's path is the session's own constant.
+        /// Arguments that the configuration adds. The session program knows the program's path.
         arguments: Vec<String>,
-        /// The umask to set before.
+        /// The umask to set first.
         umask: u32,
     },
-    /// The answer to [`SessionRequest::Files`]: it is served in the user's server. Ask for
-    /// [`SessionRequest::Sftp`], or [`SessionRequest::Exec`] with the client's own words, on this
-    /// connection.
+    /// The answer to [`SessionRequest::Files`]: the user's server serves the files. Send
+    /// [`SessionRequest::Sftp`], or [`SessionRequest::Exec`] with the client's command, on the same
+    /// socket.
     Elsewhere,
-    /// The process has closed its standard error: so shall the session, without a terminal.
+    /// The remote process has closed its standard error: close yours too. Sent only without a
+    /// terminal.
     ErrorEnded,
-    /// The session is over, its process was ended by a signal: end by the same.
+    /// The channel is over, because a signal ended the remote process: end by the same signal.
     Killed {
-        /// Its name without SIG.
+        /// The signal's name without SIG.
         signal: String,
         /// As in [`SessionReply::Exit`].
         message: Option<String>,
     },
-    /// The session is over: restore the terminal, show `message` on stderr, exit with `status`.
+    /// The channel is over: restore the terminal, show `message` on stderr, exit with `status`.
     Exit {
-        /// Exit status for sshd.
+        /// The exit status for sshd.
         status: u8,
-        /// First line what happened, second what to do; nothing after a clean end.
+        /// Two lines, what happened and what to do; `None` after a clean end.
         message: Option<String>,
     },
 }

@@ -1,27 +1,27 @@
 //! The shape of a token, which the PAM module checks before the gateway sees one.
 
-/// Longest token accepted, in bytes. The hub's own are 32 hex digits; administrators may set longer
-/// ones.
+/// Longest token accepted, in bytes. The hub makes tokens of 32 hex digits; administrators may set
+/// longer ones.
 pub const MAX_TOKEN: usize = 512;
 
-/// Why a text is no token.
+/// Why a text is not a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenShape {
-    /// It is empty.
+    /// The text is empty.
     Empty,
-    /// It has more than [`MAX_TOKEN`] bytes.
+    /// The text has more than [`MAX_TOKEN`] bytes.
     TooLong,
-    /// It has a space, a control character or a character outside ASCII.
+    /// The text has a space, a control character or a character outside ASCII.
     BadCharacter,
 }
 
 /// Checks that a text is 1 to [`MAX_TOKEN`] bytes of visible ASCII (0x21–0x7e).
 ///
-/// Everything else could break out of the HTTP header that a token travels in. So sshd's junk
-/// password for unknown users (it holds `\b\n\r\x7f`) is none either.
+/// Other characters could break out of the HTTP header that carries the token. This also excludes
+/// the junk password that sshd sends for unknown users, which holds `\b\n\r\x7f`.
 ///
 /// # Errors
-/// The rule that is broken.
+/// The text breaks one of the rules.
 pub fn check(text: &[u8]) -> Result<(), TokenShape> {
     if text.is_empty() {
         Err(TokenShape::Empty)

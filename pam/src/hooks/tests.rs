@@ -132,7 +132,7 @@ impl System for FakeSystem {
         self.calls.borrow_mut().push("config".into());
         self.page.clone()
     }
-    fn session_id(&self) -> String {
+    fn connection_id(&self) -> String {
         "5e551040".into()
     }
     fn verify(&self, session: &str, login: &Request<'_>) -> Result<Verdict, String> {

@@ -56,7 +56,7 @@ pub enum Answer {
 impl Gateway {
     /// The name of its session.
     pub fn session(&self) -> &str {
-        self.address.get(..wire::handle::SESSION_DIGITS).unwrap_or_default()
+        self.address.get(..wire::handle::CONNECTION_DIGITS).unwrap_or_default()
     }
 
     /// A gateway whose address repeats two digits.
@@ -228,7 +228,7 @@ fn receive(socket: &OwnedFd) -> io::Result<AdminReply> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wire::admin::SessionStatus;
+    use wire::admin::ConnectionStatus;
 
     #[test]
     fn gateways_are_found_by_their_listening_sockets() {
@@ -279,7 +279,7 @@ mod tests {
         });
         let good = std::thread::spawn(move || {
             let caller = socket::accept(answers.as_fd()).unwrap();
-            let reply = serde_json::to_vec(&AdminReply::Status(SessionStatus::default())).unwrap();
+            let reply = serde_json::to_vec(&AdminReply::Status(ConnectionStatus::default())).unwrap();
             socket::send(caller.as_fd(), &reply, &[]).map(|()| caller)
         });
         let start = Instant::now();

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
-use wire::admin::{AdminReply, AdminRequest, SessionStatus};
+use wire::admin::{AdminReply, AdminRequest, ConnectionStatus};
 
 /// Longest cell, in characters. Gateways are not trusted here: a user's server may have broken into
 /// one.
@@ -22,7 +22,7 @@ const NOT_ROOT: &str = "Sessions: only root can see them. Use sudo.";
 const MAX_SILENT: usize = 50;
 
 /// A session, and its status if its gateway answers.
-type Found = Vec<(Gateway, Option<SessionStatus>)>;
+type Found = Vec<(Gateway, Option<ConnectionStatus>)>;
 
 fn look() -> Result<Found, String> {
     if !super::is_administrator() {
@@ -43,7 +43,7 @@ pub(super) fn is_session(gateway: &Gateway, answer: &Answer) -> bool {
     !(gateway.logging_in && matches!(answer, Answer::Silent))
 }
 
-fn known((gateway, answer): (Gateway, Answer)) -> (Gateway, Option<SessionStatus>) {
+fn known((gateway, answer): (Gateway, Answer)) -> (Gateway, Option<ConnectionStatus>) {
     let status = match answer {
         Answer::Said(AdminReply::Status(status)) if status.session == gateway.session() => Some(status),
         _ => None,
@@ -110,7 +110,7 @@ fn describe(found: &Found, now: u64) -> Section {
     section
 }
 
-fn row(status: &SessionStatus, now: u64) -> [String; 8] {
+fn row(status: &ConnectionStatus, now: u64) -> [String; 8] {
     let user = match status.server.as_str() {
         "" => status.user.clone(),
         server => format!("{}+{server}", status.user),
@@ -135,7 +135,7 @@ fn row(status: &SessionStatus, now: u64) -> [String; 8] {
 }
 
 fn document(found: &Found) -> serde_json::Value {
-    let session = |status: &SessionStatus| {
+    let session = |status: &ConnectionStatus| {
         json!({
             "session": status.session,
             "user": status.user,
@@ -169,7 +169,7 @@ mod tests {
 
     fn found() -> Found {
         let channel = |kind: &str| ChannelStatus { kind: kind.to_owned(), ..ChannelStatus::default() };
-        let status = SessionStatus {
+        let status = ConnectionStatus {
             session: "0a0a0a0a".to_owned(),
             user: "alice".to_owned(),
             server: "gpu".to_owned(),
@@ -217,7 +217,10 @@ mod tests {
         assert!(!is_session(&logging_in, &Answer::Silent));
         assert!(is_session(&Gateway::example("0a"), &Answer::Silent));
         // What a gateway says of another session is no answer.
-        assert_eq!(known((logging_in, Answer::Said(AdminReply::Status(SessionStatus::default())))).1, None);
+        assert_eq!(
+            known((logging_in, Answer::Said(AdminReply::Status(ConnectionStatus::default())))).1,
+            None
+        );
     }
 
     #[test]

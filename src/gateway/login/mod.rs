@@ -61,7 +61,7 @@ pub fn check(
     meter: Meter,
     connections: &Connections,
 ) -> Option<Granted> {
-    let mut log = Log::open(PROGRAM, &context(handle.session_id(), &user, &peer));
+    let mut log = Log::open(PROGRAM, &context(handle.connection_id(), &user, &peer));
     let by = match &proof {
         Proof::Token(_) => By::Token,
         Proof::Key(_) => By::Key,
@@ -71,7 +71,7 @@ pub fn check(
         meter.login(outcome, by);
         meter.flush();
     };
-    match judge((&user, &peer, handle.session_id()), proof, config, &meter) {
+    match judge((&user, &peer, handle.connection_id()), proof, config, &meter) {
         Ok((access, verified, keeper)) => {
             if let Err((line, message)) = room(connections, &access) {
                 log.warning(line);

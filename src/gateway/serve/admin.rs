@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use host::sys::wait::readable_before;
     use wire::MAX_MESSAGE;
-    use wire::admin::SessionStatus;
+    use wire::admin::ConnectionStatus;
 
     fn ask(message: &[u8]) -> (Vec<AdminRequest>, Vec<u8>) {
         let name = format!("jupyterhub-openssh-test-admin/{}/{message:?}", std::process::id());
@@ -119,7 +119,7 @@ mod tests {
         let asked = admin.hear(&mut Log::discarding(), Instant::now());
         assert!(admin.callers.is_empty());
         let heard = asked.iter().map(|(_, request)| *request).collect();
-        asked.iter().for_each(|(caller, _)| answer(caller, &AdminReply::Status(SessionStatus::default())));
+        asked.iter().for_each(|(caller, _)| answer(caller, &AdminReply::Status(ConnectionStatus::default())));
         drop(asked);
         let mut buffer = [0; MAX_MESSAGE];
         let ready = readable_before(&[client.as_fd()], Instant::now() + PATIENCE).unwrap();

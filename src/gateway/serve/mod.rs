@@ -28,7 +28,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use transfer_log::TransferLog;
-use wire::admin::{AdminReply, AdminRequest, ChannelStatus, SessionStatus};
+use wire::admin::{AdminReply, AdminRequest, ChannelStatus, ConnectionStatus};
 use wire::claim::HomeState;
 
 /// Most channels of one connection. sshd's own limit is `MaxSessions`, 10 by default.
@@ -308,7 +308,7 @@ impl Serve {
         }
     }
 
-    fn status(&self, now: Instant) -> SessionStatus {
+    fn status(&self, now: Instant) -> ConnectionStatus {
         let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
         let all = self.passed();
         let channels = self.channels.iter().filter_map(Channel::peer).map(|peer| ChannelStatus {
@@ -318,7 +318,7 @@ impl Serve {
             bytes_in: peer.tally().received,
             bytes_out: peer.tally().sent,
         });
-        SessionStatus {
+        ConnectionStatus {
             session: self.about.session.clone(),
             user: self.access.user().to_owned(),
             server: self.access.server().to_owned(),
