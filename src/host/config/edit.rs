@@ -1,7 +1,6 @@
-//! Sets `hub.url` in the text of a configuration and leaves every other byte of it alone.
+//! Sets `hub.url` in the text of a configuration and leaves every other byte alone.
 //!
-//! Where the value stands, the parser of the configuration says, which knows the place of every
-//! value in the text.
+//! The TOML parser tells where in the text each value stands.
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,11 +12,11 @@ use super::Config;
 
 /// Returns the text with another `hub.url`.
 ///
-/// The new value replaces the old one. If there is none, it goes to the commented-out example in
-/// `[hub]`, or else below `[hub]`, which is added if need be.
+/// The new value replaces the old one. Without an old one, it replaces the commented-out example in
+/// `[hub]`, or is added below `[hub]`, which is added too if it is missing.
 ///
-/// The result is parsed again: it must have this address and be the same as before otherwise. A
-/// text with a mistake is only accepted if the mistake is the address.
+/// The result is parsed again: it must have this address and must not differ otherwise. If the text
+/// has a mistake, it is accepted only if the mistake is the address.
 ///
 /// # Errors
 /// The text has other mistakes, or has `hub` in a form to which no address can be added.
@@ -47,9 +46,9 @@ pub fn with_hub_url(text: &str, url: &HubUrl, path: &Path) -> Result<String, Con
     }
 }
 
-/// Returns the text with another value for `hub.url`, without checking what comes out.
+/// Returns the text with another value for `hub.url`, without checking the result.
 fn with_value(text: &str, value: &str) -> String {
-    // Recoverable: a text whose only mistake is the address can be mended.
+    // Recoverable, so that a text can be mended whose only mistake is the address.
     let (document, _) = DeTable::parse_recoverable(text);
     let hub = document.get_ref().get_key_value("hub");
     let old = hub.and_then(|(_, hub)| hub.get_ref().as_table()?.get("url"));
@@ -70,7 +69,7 @@ fn with_value(text: &str, value: &str) -> String {
     [&with_end(&text[..body]), &line, &text[body..]].concat()
 }
 
-/// Returns the text with another piece in place of `range`.
+/// Returns the text with `range` replaced by `piece`.
 fn replaced(text: &str, range: Range<usize>, piece: &str) -> String {
     [&text[..range.start], piece, &text[range.end..]].concat()
 }
@@ -136,7 +135,7 @@ mod tests {
             ("hub = { url = 'http://a' }\n", "hub = { url = \"http://h\" }\n"),
             ("# é\nhub.url = 'http://a'\n", "# é\nhub.url = \"http://h\"\n"),
             ("hub.url='HTTP://h/'", "hub.url='HTTP://h/'"),
-            // An address that is wrong is the one mistake that can be mended.
+            // A wrong address is the only mistake that can be mended.
             ("[hub]\nurl = 'hub'\n", "[hub]\nurl = \"http://h\"\n"),
             ("[hub]\nurl = hub\n", "[hub]\nurl = \"http://h\"\n"),
         ] {

@@ -1,52 +1,53 @@
-//! `[files]`: how files are served to sftp, scp and rsync.
+//! `[files]`: who serves files to sftp, scp and rsync, and how.
 
 use common::ConfigError;
 use common::error::excerpt;
 use common::homes::Homes;
 use common::table::{Document, Table};
 
-/// Most arguments in `sftp_options`, and the longest of them: they become a command line.
+/// Most arguments in `sftp_options`, which become a command line.
 const MAX_OPTIONS: usize = 16;
+/// Longest argument in `sftp_options`, in bytes.
 const MAX_OPTION: usize = 1024;
 
 /// Who serves files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// This host, from the homes that are mounted on it.
+    /// This host serves them, from the homes that are mounted on it.
     Homes,
-    /// The user's server, from whatever it has.
+    /// The user's server serves them, from its own file system.
     Server,
 }
 
-/// Who serves files, and how. All but the backend and the umask is about the distribution's programs, which serve the
-/// homes.
+/// Who serves files, and how. All keys but `backend` and `umask` are for the distribution's
+/// programs, which serve the homes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// `backend`; `auto` has become the one that it means.
+    /// `backend`, with `auto` replaced by the backend that it stands for.
     pub backend: Backend,
-    /// `umask`: of every file and directory that is made.
+    /// `umask`: the umask of the programs that serve files.
     pub umask: u32,
-    /// `log_level`: how much `sftp-server` tells the log.
+    /// `log_level`: how much `sftp-server` logs.
     pub log_level: LogLevel,
-    /// `sftp_options`: further arguments of `sftp-server`, checked: `-R`, `-P` and `-p` with their lists.
+    /// `sftp_options`: further arguments of `sftp-server`; only `-R`, `-P LIST` and `-p LIST`.
     pub sftp_options: Vec<String>,
-    /// `rsync`: whether this host's `rsync --server` and `scp` serve the homes too.
+    /// `rsync`: true if this host's `rsync --server` and `scp` serve the homes too.
     pub rsync: bool,
 }
 
-/// The log levels of `sftp-server(8)` that name transfers and no more than them.
+/// A log level of sftp-server(8). Higher levels log more than transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Nothing but errors.
+    /// Errors only.
     Error,
-    /// Files opened, closed with their bytes, removed, renamed.
+    /// Also files that are opened, closed (with their bytes), removed and renamed.
     Info,
-    /// And what was refused.
+    /// Also requests that are refused.
     Verbose,
 }
 
 impl LogLevel {
-    /// As sftp-server's `-l` takes it.
+    /// The argument of sftp-server's option `-l`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -60,7 +61,7 @@ impl LogLevel {
 /// Reads `[files]`.
 ///
 /// # Errors
-/// A value is not allowed, or what is switched on would have no effect: there are no `homes`, or they are not served.
+/// A value is not allowed, or has no effect because this host has no `homes` or doesn't serve them.
 pub(super) fn read(document: &Document<'_>, homes: Option<&Homes>) -> Result<Files, ConfigError> {
     let table = document.table("files", &["backend", "umask", "log_level", "sftp_options", "rsync"])?;
     let backend = read_backend(&table, homes.is_some())?;
@@ -92,7 +93,7 @@ pub(super) fn read(document: &Document<'_>, homes: Option<&Homes>) -> Result<Fil
         ));
     }
     let sftp_options = read_options(&table)?;
-    // A restriction that doesn't hold is worse than none.
+    // A restriction without effect is worse than none.
     if !sftp_options.is_empty() && backend == Backend::Server {
         return Err(table.refuse(
             "sftp_options",
@@ -101,7 +102,7 @@ pub(super) fn read(document: &Document<'_>, homes: Option<&Homes>) -> Result<Fil
              \"homes\".",
         ));
     }
-    // What is masked for its owner is of no use to anybody.
+    // A umask that takes rights from the owner would make files that nobody can use.
     let umask = table.mode("umask", 0o077)?.unwrap_or(0o022);
     Ok(Files { backend, umask, log_level, sftp_options, rsync })
 }
@@ -124,7 +125,8 @@ fn read_backend(table: &Table<'_>, homes: bool) -> Result<Backend, ConfigError> 
     }
 }
 
-/// Only what restricts: other options of sftp-server(8) are ours to set, or lead elsewhere (`-d`, `-e`, `-f`).
+/// Reads `sftp_options`. Allows only options that restrict sftp-server(8): the others are ours to
+/// set, or redirect its files or log (`-d`, `-e`, `-f`).
 fn read_options(table: &Table<'_>) -> Result<Vec<String>, ConfigError> {
     let options = table.texts("sftp_options")?.unwrap_or_default();
     let bounded = options.len() <= MAX_OPTIONS && options.iter().all(|option| option.len() <= MAX_OPTION);
@@ -139,7 +141,7 @@ fn read_options(table: &Table<'_>) -> Result<Vec<String>, ConfigError> {
     Ok(options.into_iter().map(str::to_owned).collect())
 }
 
-/// What `sftp-server -Q requests` lists, in OpenSSH 9.2 and 10.0.
+/// The requests that `sftp-server -Q requests` lists, in OpenSSH 9.2 and 10.0.
 const REQUESTS: [&str; 29] = [
     "close",
     "copy-data",
@@ -172,8 +174,9 @@ const REQUESTS: [&str; 29] = [
     "write",
 ];
 
+/// True if all options restrict sftp-server.
 fn restrict(options: &[&str]) -> bool {
-    // One that sftp-server doesn't know restricts nothing.
+    // A request that sftp-server doesn't know would restrict nothing.
     let list = |text: &&str| text.split(',').all(|request| REQUESTS.contains(&request));
     let mut rest = options.iter();
     while let Some(option) = rest.next() {
@@ -279,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Above all not a restriction.
+    /// Restrictions most of all: administrators would rely on them.
     #[test]
     fn nothing_is_silently_without_effect() {
         for (text, homes, key, remedy) in [

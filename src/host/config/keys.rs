@@ -1,4 +1,5 @@
-//! `[keys]`: login by key. Which keys are a user's, and how the hub is asked for a token in the user's place.
+//! `[keys]`: login by key. Where a user's keys are found, and which token asks the hub for one of
+//! the user's.
 
 use super::Share;
 use std::fmt;
@@ -17,60 +18,62 @@ use common::table::{Document, Table};
 /// The keys of `[keys]`.
 const KEYS: [&str; 7] =
     ["service_token_file", "sources", "hub_field", "url", "directory", "cache_max_age", "token_lifetime"];
-/// What stands for the user's name in `url`.
+/// Stands for the user's name in `url`.
 const PLACEHOLDER: &str = "{username}";
 /// Longest `url`, in bytes.
 const MAX_URL: usize = 1024;
 /// Longest `hub_field`, in characters.
 const MAX_FIELD: usize = 128;
-/// Allowed for `cache_max_age` and `token_lifetime`, in seconds: thirty days at most, as what was taken back goes on
-/// being good for that long.
+/// The values allowed for `cache_max_age`, in seconds. At most thirty days, because a key that was
+/// removed at its source may stay valid for that long.
 const CACHE_MAX_AGE: RangeInclusive<u64> = 0..=2_592_000;
+/// The values allowed for `token_lifetime`, in seconds. At most thirty days, because a token that
+/// nobody revokes stays valid for that long.
 const TOKEN_LIFETIME: RangeInclusive<u64> = 300..=2_592_000;
 
-/// Login by key.
+/// The settings for login by key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
-    /// `service_token_file`: holds the token of a hub service that may make tokens for users. `None`: nobody can log in
-    /// by key or certificate.
+    /// `service_token_file`: the file with the token of a hub service that may make tokens for
+    /// users. Without it nobody can log in by key or certificate.
     pub service_token_file: Option<PathBuf>,
-    /// `sources`: where users' keys are looked for, in this order; each at most once.
+    /// `sources`: where to look for users' keys, in this order; each at most once.
     pub sources: Vec<Source>,
-    /// `hub_field`: the field of a user's auth_state that holds keys, for [`Source::Hub`].
+    /// `hub_field`: the field of a user's auth_state that holds the keys of [`Source::Hub`].
     pub hub_field: String,
-    /// `url`: where each user's keys are, for [`Source::Url`], which is never among the sources without it.
+    /// `url`: the address of a user's keys, for [`Source::Url`]. That source requires it.
     pub url: Option<UrlTemplate>,
-    /// `directory`: a file for each user, for [`Source::File`].
+    /// `directory`: the directory with a file of keys for each user, for [`Source::File`].
     pub directory: PathBuf,
-    /// `cache_max_age`: how long an answer of the hub or of `url` may be used while there is no newer one.
+    /// `cache_max_age`: how long an answer of the hub or of `url` is used while they don't answer.
     pub cache_max_age: Duration,
-    /// `token_lifetime`: how long the token of a connection is good for at most.
+    /// `token_lifetime`: how long the token of a connection is valid at most.
     pub token_lifetime: Duration,
 }
 
 impl Keys {
-    /// Whether keys are asked for at all.
+    /// True if users can log in by key.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.service_token_file.is_some() && !self.sources.is_empty()
     }
 }
 
-/// Where a user's keys are looked for.
+/// A place to look for a user's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// `.ssh/authorized_keys` in the user's home on this host.
     Home,
-    /// The user's auth_state, which the hub tells.
+    /// The user's auth_state at the hub.
     Hub,
-    /// A web page of the user's keys, as git forges have them.
+    /// A web page with the user's keys, as git forges have it.
     Url,
-    /// A file of the administrator's on this host.
+    /// A file for the user in the administrator's directory on this host.
     File,
 }
 
 impl Source {
-    /// As the configuration has it.
+    /// The source's name in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -92,8 +95,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// The address of a user's keys: `https://`, a host that is the same for all users, and [`PLACEHOLDER`] after it.
-/// Printable ASCII without a user, a password or a fragment.
+/// The address of users' keys: `https://`, a host that is the same for all users, and after it
+/// [`PLACEHOLDER`]. Printable ASCII, without a user, password or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlTemplate(String);
 
@@ -101,7 +104,7 @@ impl UrlTemplate {
     /// Reads a template such as `https://git.example.org/{username}.keys`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The address is too long, not https, or has parts that it must not have.
     pub(crate) fn parse(text: &str) -> Result<Self, UrlError> {
         const EXAMPLE: &str =
             "Use an address with the user's name in it, as in https://git.example.org/{username}.keys.";
@@ -144,8 +147,8 @@ impl UrlTemplate {
         Ok(Self(format!("{}{rest}", host.base())))
     }
 
-    /// The address for a user, whose name is put in percent-encoded: it can neither end a part of the path nor add a
-    /// query. `user` is a name that [`common::UserName`] takes.
+    /// The address of one user's keys. The name is percent-encoded, so that it can neither end a
+    /// part of the path nor add a query. `user` is a name that [`common::UserName`] accepts.
     #[must_use]
     pub fn for_user(&self, user: &str) -> String {
         self.0.replace(PLACEHOLDER, &quote(user))
@@ -158,7 +161,7 @@ impl fmt::Display for UrlTemplate {
     }
 }
 
-/// Whether a path and query has nothing in it that RFC 3986 has not.
+/// True if a path and query has only characters that RFC 3986 allows there.
 fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
     let quoted =
@@ -172,7 +175,8 @@ fn is_plain(text: &str) -> bool {
 /// Reads `[keys]`.
 ///
 /// # Errors
-/// A value is not allowed, a source lacks what it needs, or hub users could change what only the administrator may.
+/// A value is not allowed, a source lacks another key, or hub users could change a file that only
+/// the administrator may change.
 pub(super) fn read(
     document: &Document<'_>,
     homes: Option<&Homes>,
@@ -220,7 +224,7 @@ pub(super) fn read(
 
 fn read_sources(table: &Table<'_>, homes: bool, url: bool) -> Result<Vec<Source>, ConfigError> {
     let Some(texts) = table.texts("sources")? else {
-        // Without homes on this host there is none by itself.
+        // Without homes on this host there is no default source.
         return Ok(if homes { vec![Source::Home] } else { Vec::new() });
     };
     let refuse = |problem: String, remedy: String| Err(table.refuse("sources", problem, remedy));
@@ -273,7 +277,7 @@ fn seconds(
     ))
 }
 
-/// Whether `path` lies where hub users may write, going by the names alone.
+/// True if hub users may write where `path` lies. Compares the names only.
 fn users_may_change(path: &Path, homes: Option<&Homes>, shares: &[Share]) -> bool {
     homes.is_some_and(|homes| matches!(homes.relation(path), Relation::Home | Relation::Inside))
         || shares.iter().any(|share| share.writable && path.starts_with(&share.source))
@@ -433,7 +437,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the name and the template are, they lead to the template's host, by https.
+        /// Any name and any template lead to the template's host, by https.
         #[test]
         fn the_host_is_the_templates(template in "https://git\\.example\\.org[a-z/?.%@:\\\\{}-]{0,10}\\{username\\}[a-z/?#&=%.]{0,6}", user in "[a-z@+./\\\\?#:%-]{1,12}|\\PC{1,8}") {
             if let Ok(template) = UrlTemplate::parse(&template) {

@@ -1,4 +1,4 @@
-//! `[login]`: who of the hub's users may log in here, whatever they log in with.
+//! `[login]`: which of the hub's users may log in to this host, by token or by key.
 
 use common::error::excerpt;
 use common::table::{Document, Table};
@@ -6,42 +6,46 @@ use common::{ConfigError, UserName};
 
 /// The keys of `[login]`.
 const KEYS: [&str; 4] = ["allow_users", "allow_groups", "deny_users", "server_tokens"];
-/// Longest name of a group, in characters: what the hub's database holds (`orm.Group.name`).
+/// Longest name of a group, in characters: the hub's database has no longer ones
+/// (`orm.Group.name`).
 pub(super) const MAX_GROUP: usize = 255;
 
-/// Who may log in. Without `allow_users` and `allow_groups` everybody whom the hub knows; with both, being in either is
-/// enough; and never those in `deny_users`.
+/// Who may log in. Without `allow_users` and `allow_groups` all users of the hub may. With both,
+/// being in one of them is enough. Users in `deny_users` never may.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Login {
-    /// `allow_users`: users of the hub.
+    /// `allow_users`: users of the hub who may log in.
     pub allow_users: Vec<UserName>,
-    /// `allow_groups`: groups of the hub whose members may.
+    /// `allow_groups`: groups of the hub whose members may log in.
     pub allow_groups: Vec<String>,
-    /// `deny_users`: users of the hub who may not, in whatever group they are.
+    /// `deny_users`: users of the hub who may not log in, whatever their groups.
     pub deny_users: Vec<UserName>,
-    /// `server_tokens`: a token that the hub has given to a server or a program logs its user in, too.
+    /// `server_tokens`: true if a token that the hub made for a server or a program logs its user
+    /// in.
     pub server_tokens: bool,
 }
 
-/// Why a user whom the hub knows is not let in.
+/// Why a user of the hub may not log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAllowed {
     /// `deny_users` names the user.
     Denied,
-    /// Others are named, but not this user nor one of the user's groups.
+    /// `allow_users` and `allow_groups` name neither the user nor one of the user's groups.
     NotListed,
-    /// Only a group could allow it, and the token may not read the user's groups.
+    /// Only a group could let the user in, and the token may not read the user's groups.
     GroupsUnknown,
 }
 
 impl Login {
-    /// Judges a user whom the hub has confirmed. `user` is the hub's name, `groups` are the groups as the hub tells them;
-    /// `None`: it doesn't tell this token. Pure.
+    /// Decides whether a user whom the hub has confirmed may log in. Pure.
+    ///
+    /// `user` is the name at the hub. `groups` are the user's groups there; `None` if the token may
+    /// not read them.
     ///
     /// # Errors
-    /// Why the user may not log in.
+    /// The user may not log in: why.
     pub fn judge(&self, user: &str, groups: Option<&[String]>) -> Result<(), NotAllowed> {
-        // Hubs make names lower-case, so that who is denied as `Bob` is `bob` there. What denies errs on the safe side.
+        // Most hubs make names lower-case, so a denied `Bob` is `bob` there. Rather deny too much.
         if self.deny_users.iter().any(|denied| denied.as_str().eq_ignore_ascii_case(user)) {
             return Err(NotAllowed::Denied);
         }
@@ -59,7 +63,7 @@ impl Login {
 }
 
 impl NotAllowed {
-    /// Two lines for the user: what happened, what to do.
+    /// Two lines for the user: what happened, and what to do.
     #[must_use]
     pub fn for_user(self) -> &'static str {
         match self {
@@ -125,7 +129,7 @@ fn users(table: &Table<'_>, key: &str) -> Result<Vec<UserName>, ConfigError> {
     table.texts(key)?.unwrap_or_default().into_iter().map(name).collect()
 }
 
-/// Whether a text can be the name of one of the hub's groups.
+/// True if a text can be the name of a group of the hub.
 pub(super) fn is_group_name(text: &str) -> bool {
     !text.trim().is_empty() && text.chars().count() <= MAX_GROUP && !text.contains(char::is_control)
 }
@@ -199,7 +203,7 @@ mod tests {
         }
         let unknown = NotAllowed::GroupsUnknown;
         assert!(unknown.for_user().contains("read:users:groups!user") && unknown.for_log().contains("scope"));
-        // Whether a name is on a list concerns the administrator only.
+        // Users are not told whether their names are on a list.
         assert_eq!(NotAllowed::Denied.for_user(), NotAllowed::NotListed.for_user());
     }
 
@@ -230,7 +234,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever else is allowed: a list lets in whom it names and nobody else.
+        /// Only users whom the lists allow get in, with any name and any groups.
         #[test]
         fn nobody_but_those_named(user in "[a-zA-Z@._-]{0,8}", groups in proptest::option::of(proptest::collection::vec("[a-z]{1,3}", 0..4))) {
             let login = login("allow_users = ['alice']\nallow_groups = ['ab']\ndeny_users = ['bob']").unwrap();

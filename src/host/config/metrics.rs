@@ -1,13 +1,13 @@
-//! `[metrics]`: numbers for Prometheus.
+//! `[metrics]`: where to write metrics for Prometheus.
 
 use common::ConfigError;
 use common::table::Document;
 use std::path::PathBuf;
 
-/// Numbers for Prometheus.
+/// Where to write metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// `textfile`: where `jupyterhub-openssh metrics --textfile` writes them; none: nowhere.
+    /// `textfile`: the file that `jupyterhub-openssh metrics --textfile` writes; none if not set.
     pub textfile: Option<PathBuf>,
 }
 

@@ -1,7 +1,19 @@
-//! /etc/jupyterhub-openssh/config.toml: every key checked, unknown keys and tables refused.
+//! Reads /etc/jupyterhub-openssh/config.toml. Every value is checked, and unknown keys and tables
+//! are refused.
 //!
-//! The tables that the NSS and PAM modules need too are read by [`common::settings`]. The modules are
-//! lenient about other tables; this is where a misspelt one is found.
+//! [`common::settings`] reads the tables that the NSS and PAM modules need too. The modules ignore
+//! other tables, so a misspelt one is found only here.
+//!
+//! | module | what it reads |
+//! |---|---|
+//! | [`terminal`] | `[terminal]`: terminals at users' servers |
+//! | [`files`] | `[files]`: who serves files, and how |
+//! | [`shares`] | `[[shares]]`: directories besides the home |
+//! | [`login`] | `[login]`: who may log in |
+//! | [`keys`] | `[keys]`: login by key |
+//! | [`session`] | `[session]`: limits of connections, and which settings need a jail |
+//! | [`metrics`] | `[metrics]`: the file for Prometheus |
+//! | [`edit`] | sets `hub.url` in a text, and nothing else |
 
 mod edit;
 mod files;
@@ -55,16 +67,16 @@ impl Config {
     /// Reads the configuration of this host.
     ///
     /// # Errors
-    /// The file cannot be read, somebody other than root can write to it, or it holds something that is
-    /// not allowed.
+    /// The file cannot be read, an account other than root can write to it, or a key or value in it
+    /// is not allowed.
     pub fn load() -> Result<Self, ConfigError> {
         Self::load_from(Path::new(common::paths::CONFIG_FILE), 0)
     }
 
-    /// Reads a text; `path` is where it comes from, for messages.
+    /// Parses a configuration. `path` is the file's name, for messages.
     ///
     /// # Errors
-    /// It holds something that is not allowed.
+    /// The text is not TOML, or a key or value in it is not allowed.
     pub fn from_str(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let read = || {
             let document = Document::parse(text)?;
@@ -86,13 +98,13 @@ impl Config {
         read().map_err(|error: ConfigError| error.in_file(path))
     }
 
-    /// `[hub]`
+    /// The table `[hub]`.
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.settings.hub
     }
 
-    /// Whether this host serves users' files from its homes.
+    /// True if this host serves users' files from its homes.
     #[must_use]
     pub fn serves_homes(&self) -> bool {
         self.settings.homes.is_some() && self.files.backend == Backend::Homes
@@ -101,7 +113,7 @@ impl Config {
     /// The hub's address, which has no default.
     ///
     /// # Errors
-    /// It is not set yet; the message names the key.
+    /// `hub.url` is not set yet; the message says so.
     pub fn hub_url(&self) -> Result<&HubUrl, ConfigError> {
         self.settings.hub.url.as_ref().ok_or_else(|| {
             ConfigError::new(
@@ -115,10 +127,10 @@ impl Config {
         Self::from_str(&Self::read_text(path, owner)?, path)
     }
 
-    /// Reads a file's text; `owner` is who must own it: root, outside of tests.
+    /// Reads a configuration file. `owner` is the uid that must own it: root's, except in tests.
     ///
     /// # Errors
-    /// The file cannot be read, or somebody else can write to it.
+    /// The file cannot be read, or another account can write to it.
     pub fn read_text(path: &Path, owner: u32) -> Result<String, ConfigError> {
         let read = || {
             let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
@@ -141,7 +153,7 @@ mod tests {
 
     /// The file that the package installs.
     const SHIPPED: &str = include_str!("../../../packaging/config.toml");
-    /// Keys and tables of the whole configuration, as their headers name them.
+    /// All tables of the configuration with their keys.
     const KEYS: [(&str, &[&str]); 10] = [
         ("[hub]", &["url", "ca_file", "start_timeout"]),
         ("[accounts]", &["uid", "fixed", "range", "lower_case"]),

@@ -1,4 +1,5 @@
-//! `[session]`: how long sessions may last, and what they go without when nothing confines them.
+//! `[session]`: how long connections may last, how many a user may have, and what is not possible
+//! without a jail.
 
 use super::{Config, Jail};
 use common::ConfigError;
@@ -7,17 +8,17 @@ use common::table::{Document, Table};
 use common::uid::Rule;
 use std::time::Duration;
 
-/// Most connections of a user that can be counted.
+/// Highest value of `max_connections`.
 pub const MOST_CONNECTIONS: u16 = 1000;
 
-/// How long sessions may last. None: as long as they like.
+/// The limits of connections. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Session {
-    /// `idle_limit`: how long one may be idle.
+    /// `idle_limit`: how long a connection may be idle.
     pub idle_limit: Option<Duration>,
-    /// `max_length`: how long one may last.
+    /// `max_length`: how long a connection may last.
     pub max_length: Option<Duration>,
-    /// `max_connections`: how many a user may have at the same time.
+    /// `max_connections`: how many connections a user may have at the same time.
     pub max_connections: Option<u16>,
 }
 
@@ -34,10 +35,11 @@ pub(super) fn read(document: &Document<'_>) -> Result<Session, ConfigError> {
     })
 }
 
-/// Without a jail there is nothing to see homes in, and nobody to be but sshd's own user.
+/// Checks that the configuration is possible with `session.jail`. Without a jail there is no place
+/// to mount homes, and everything runs as sshd's own user.
 ///
 /// # Errors
-/// The configuration asks for more; the first such key.
+/// A key needs a jail; the message names the first such key.
 pub(super) fn check_jail(config: &Config, document: &Document<'_>) -> Result<(), ConfigError> {
     if config.settings.jail == Jail::Namespaces {
         return Ok(());
@@ -83,7 +85,8 @@ fn connections(table: &Table<'_>) -> Result<Option<u16>, ConfigError> {
     }
 }
 
-/// Allowed, in seconds: from what somebody can still answer a warning within to a year.
+/// The values allowed for both time limits, in seconds: from the time in which a user can still
+/// react to the warning, to a year.
 const RANGE: std::ops::RangeInclusive<u64> = 5..=31_536_000;
 
 fn limit(table: &Table<'_>, key: &'static str) -> Result<Option<Duration>, ConfigError> {

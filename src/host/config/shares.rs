@@ -1,4 +1,4 @@
-//! `[[shares]]`: directories of this host that sessions see besides the home.
+//! `[[shares]]`: directories of this host that users see besides their homes.
 
 use super::Backend;
 use super::login::is_group_name;
@@ -9,29 +9,30 @@ use common::ConfigError;
 use common::homes::{self, Homes, Relation, ShownPath};
 use common::table::{Document, Table};
 
-/// Most shares of a bastion: each is mounted in every session.
+/// Most shares: each is mounted for every connection.
 const MAX_SHARES: usize = 64;
 /// Most groups of one share.
 const MAX_GROUPS: usize = 64;
-/// Longest list of the groups of all shares as JSON, in bytes: the gateway tells the jail in one message which of
-/// them the user is in.
+/// Longest list of the groups of all shares as JSON, in bytes. The gateway tells the jail in one
+/// message which of them the user is in.
 const MAX_LIST: usize = wire::MAX_MESSAGE - 1024;
 
-/// A directory that several users see.
+/// A directory that several users share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// `source`: the directory on this host; absolute.
+    /// `source`: the directory on this host, an absolute path.
     pub source: PathBuf,
-    /// `path`: where sessions see it; absolute, outside of the home.
+    /// `path`: where users see it, an absolute path outside of the home.
     pub path: PathBuf,
-    /// `writable`: whether sessions may change what the file system allows them to; read-only otherwise.
+    /// `writable`: true if users may change files there, as far as the file system allows it; false
+    /// if it is mounted read-only.
     pub writable: bool,
-    /// `groups`: the hub's groups whose members see it; empty: everybody.
+    /// `groups`: the hub's groups whose members see it; empty if all users do.
     pub groups: Vec<String>,
 }
 
 impl Share {
-    /// Whether a member of the hub's `groups` sees it.
+    /// True if a user in these groups of the hub sees the share.
     #[must_use]
     pub fn is_for(&self, groups: &[String]) -> bool {
         self.groups.is_empty() || self.groups.iter().any(|group| groups.contains(group))
@@ -41,8 +42,8 @@ impl Share {
 /// Reads the shares, in their order.
 ///
 /// # Errors
-/// A value is not allowed, one of them is shown where another or a home is, or this host has no `homes`, or doesn't serve
-/// them.
+/// A value is not allowed, a share would cover another share or the home, or this host has no
+/// `homes` or doesn't serve them.
 pub(super) fn read(
     document: &Document<'_>,
     homes: Option<&Homes>,
@@ -96,8 +97,8 @@ pub(super) fn read(
     Ok(shares)
 }
 
-/// Keeps what root opens out of directories that users can change: they could put a link, or something of their own, into
-/// its place.
+/// Refuses writable shares in which users could replace what root opens: by a link, or by files of
+/// their own.
 fn check_writers(
     table: &Table<'_>,
     share: &Share,
@@ -122,7 +123,7 @@ fn check_writers(
         ));
     }
     let skeleton = homes.and_then(|homes| homes.create.as_ref()?.skeleton.as_deref());
-    // Above it too: root reads the skeleton, and would follow what users put there.
+    // Nor a share above it: root reads the skeleton and would read what users put there.
     if share.writable && skeleton.is_some_and(|skeleton| overlap(skeleton, &share.source)) {
         return Err(table.refuse(
             "source",
@@ -133,7 +134,7 @@ fn check_writers(
     Ok(())
 }
 
-/// How long the list of all groups is, each named once.
+/// The length of the list of all groups as JSON, in bytes. Each group counts once.
 fn list_of_groups(shares: &[Share]) -> usize {
     let groups: BTreeSet<&String> = shares.iter().flat_map(|share| &share.groups).collect();
     serde_json::to_string(&groups).map_or(usize::MAX, |list| list.len())
@@ -161,16 +162,17 @@ fn read_one(table: &Table<'_>) -> Result<Share, ConfigError> {
     })
 }
 
-/// Keeps a share apart from the homes, on this host and in the session.
+/// Refuses a share that overlaps with the homes, on this host or in the jail.
 fn check(table: &Table<'_>, share: &Share, homes: &Homes) -> Result<(), ConfigError> {
     match homes.relation(&share.source) {
-        // A user could put a link to anywhere in its place.
+        // A user could replace it by a link to anywhere.
         Relation::Inside => Err(table.refuse(
             "source",
             "this lies in what may be a user's home",
             "Move the directory out of the homes: what leads to it must be under root's control.",
         )),
-        // Users who share a uid could read each other's files there: for teachers, not for everybody.
+        // Users who share a uid could read each other's files there. That may be right for a group
+        // of teachers, but not for all users.
         Relation::Above | Relation::Home if share.groups.is_empty() => Err(table.refuse(
             "source",
             "everybody would see what may be the homes of others",
@@ -185,6 +187,7 @@ fn check(table: &Table<'_>, share: &Share, homes: &Homes) -> Result<(), ConfigEr
     }
 }
 
+/// True if one path lies beneath the other, or both are the same.
 fn overlap(a: &Path, b: &Path) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }
@@ -323,7 +326,7 @@ mod tests {
             assert!(shares(&share(source, "/students", "groups = ['teachers']")).is_ok(), "{source}");
         }
         assert!(shares(&share("/srv/homes2", "/shared", "")).is_ok());
-        // Where no home can be, nobody need be named.
+        // Where no home can be, no group is needed.
         for source in ["/srv/homes/shared", "/srv/homes/shared/a/b"] {
             let text = share(source, "/home/shared", "")
                 + "[homes]\nroot = '/srv/homes'\ntemplate = 'students/{username}'\npath = '/home/jovyan'";

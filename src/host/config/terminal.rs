@@ -1,25 +1,26 @@
-//! `[terminal]`: terminals of users' servers.
+//! `[terminal]`: how a login shell runs in the user's server.
 
 use common::ConfigError;
 use common::error::excerpt;
 use common::table::Document;
 
-/// Terminals of users' servers.
+/// How a login shell runs in the user's server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
-    /// `mode`: what a login shell runs in.
+    /// `mode`: the kind of terminal.
     pub mode: TerminalMode,
-    /// `exit_status`, for plain terminals: run the shell so that its exit status becomes that of ssh(1). Otherwise it
-    /// is 0 whenever the terminal ended in good order.
+    /// `exit_status`: true if the shell's exit status in a plain terminal becomes that of ssh(1).
+    /// Otherwise ssh's is 0 whenever the terminal ended normally.
     pub exit_status: bool,
 }
 
-/// What a login shell at a terminal runs in.
+/// The kind of terminal that a login shell gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TerminalMode {
-    /// A pseudo-terminal of the agent; where there can be no agent, a terminal of the Jupyter server.
+    /// A pseudo-terminal of the agent, or, if no agent can run there, a terminal of the Jupyter
+    /// server.
     Auto,
-    /// A terminal of the Jupyter server, always.
+    /// Always a terminal of the Jupyter server.
     Plain,
 }
 
