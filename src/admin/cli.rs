@@ -1,4 +1,6 @@
-//! The command line of the administrator's program.
+//! Parses the command line of `jupyterhub-openssh` and runs the sub-command.
+//!
+//! The comments on commands and options are their help texts.
 
 use crate::hub_url::Request;
 use crate::status::Show;
@@ -80,13 +82,13 @@ enum Command {
     },
 }
 
-/// What the command line may be, for what is made of it: manual and completions.
+/// The clap command, for the completions and the test of the manual page.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Runs the command that was asked for and returns the exit status.
+/// Runs the sub-command that the command line names, and returns the exit status.
 #[must_use]
 pub fn run() -> u8 {
     match Cli::parse().command {

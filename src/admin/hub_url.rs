@@ -1,5 +1,5 @@
-//! `jupyterhub-openssh hub-url`: what the package's question at installation needs. The address is
-//! shown, tried, or written into the configuration.
+//! `jupyterhub-openssh hub-url`: prints the hub's address, checks one, or writes it into the
+//! configuration. The package's installation uses it for its question.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -11,24 +11,24 @@ use common::{ConfigError, HubUrl};
 
 use host::config::Config;
 
-/// What is asked for.
+/// What to do with the hub's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Print the address; an empty line while there is none.
+    /// Print the address, or an empty line if none is set.
     Show,
-    /// Say whether this can be the address of a hub.
+    /// Check whether this can be the address of a hub.
     Try(&'a str),
-    /// Write this address into the configuration.
+    /// Write the address into the configuration.
     Set(&'a str),
 }
 
-/// Does what is asked for. The exit status is 0, or 1 with two lines on standard error: what is
-/// wrong, and what to do.
+/// Carries out the request and returns the exit status: 0, or 1 after two lines on standard error,
+/// what is wrong and what to do.
 #[must_use]
 pub fn run(request: &Request<'_>) -> u8 {
     let done = match request {
         Request::Show => shown().map(|text| {
-            // Whoever reads this may have stopped reading (EPIPE).
+            // The reader may have stopped reading (EPIPE).
             let _ = writeln!(io::stdout(), "{text}");
         }),
         Request::Try(text) => parsed(text).map(drop),
@@ -52,8 +52,8 @@ fn parsed(text: &str) -> Result<HubUrl, ConfigError> {
     HubUrl::parse(text).map_err(|error| ConfigError::new(error.problem, error.remedy))
 }
 
-/// Writes the address into the file, which is replaced as a whole and keeps its permissions. A file
-/// that has the address already is not touched.
+/// Writes the address into the file at `path`, which `owner` must own. The file is replaced as a
+/// whole and keeps its permissions. If it has this address already, it is left alone.
 fn set(path: &Path, owner: u32, url: &HubUrl) -> Result<(), ConfigError> {
     let before = Config::read_text(path, owner)?;
     let after = host::config::with_hub_url(&before, url, path)?;
@@ -69,9 +69,10 @@ fn set(path: &Path, owner: u32, url: &HubUrl) -> Result<(), ConfigError> {
     })
 }
 
+/// Replaces the file as a whole by one with another text and the same owner and permissions.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("toml.new");
-    // Left behind by a host that lost power: nobody but root can make anything here.
+    // May be left from a host that lost power. Only root can make files here.
     let _ = fs::remove_file(&new);
     let facts = fs::metadata(path)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;

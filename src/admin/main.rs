@@ -1,7 +1,9 @@
-//! /usr/bin/jupyterhub-openssh
+//! `/usr/bin/jupyterhub-openssh`: the program is in the library [`admin`].
+
 use host::sys::heap::Heap;
 
-/// A gateway locks its memory.
+/// The allocator that locks its memory where the program is a gateway, because a gateway holds
+/// tokens.
 #[global_allocator]
 static HEAP: Heap = Heap;
 

@@ -1,4 +1,4 @@
-//! Parses an HTTP response as far as `check` judges it: status, headers, start of the body.
+//! Parses the parts of an HTTP response that `check` judges: status, headers, start of the body.
 //!
 //! The response comes from whatever listens at the configured address, so headers are made
 //! printable and cut short.
@@ -6,7 +6,7 @@
 use httparse::{EMPTY_HEADER, ParserConfig, Response, Status};
 use std::time::UNIX_EPOCH;
 
-/// Longest header value that is kept, in characters.
+/// Longest header value that is kept, in characters; longer ones are cut.
 const MAX_SHOWN: usize = 200;
 /// Most headers in a response.
 const MAX_HEADERS: usize = 128;
@@ -40,7 +40,7 @@ impl Answer {
         Some(Self { status: response.code?, headers: headers.collect(), body: bytes.get(length..)?.to_vec() })
     }
 
-    /// The value of the first header of a name, which is given in lower case.
+    /// The value of the first header with this name. `name` is in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -49,7 +49,7 @@ impl Answer {
     /// True if nothing of the body is missing.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        // What follows is no body but another protocol.
+        // After this status another protocol follows, and no body.
         self.status == 101
             || self
                 .header("content-length")
@@ -57,8 +57,8 @@ impl Answer {
                 .is_some_and(|length| self.body.len() >= length)
     }
 
-    /// The JSON object in the body, if there is one. Chunked bodies work, as a short one is a
-    /// single chunk.
+    /// The JSON object in the body, if there is one. Works for short chunked bodies, because they
+    /// have a single chunk.
     #[must_use]
     pub fn object(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
         let start = self.body.iter().position(|byte| *byte == b'{')?;

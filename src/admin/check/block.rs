@@ -1,4 +1,4 @@
-//! What sshd does for a user, from the output of `sshd -T -C user=…`. Pure.
+//! Judges what sshd does for hub users, from the output of `sshd -T -C user=…`. Pure.
 
 use super::Finding;
 use common::paths::{AUTHORIZED_KEYS_PROGRAM, GROUP};
@@ -7,14 +7,17 @@ pub use host::confinement::effective::Effective;
 use host::confinement::effective::{Rule, confining, rule};
 use host::confinement::text::matches;
 
+/// The topic of findings about sshd.
 pub const TOPIC: &str = "sshd";
 pub use host::confinement::text::DROP_IN;
 
-/// What is wrong with what a hub user gets, when the block is in force. `login` is the one that is
-/// followed, if it is no local account's; `keys_on`: `[keys]` is switched on.
+/// Finds what is wrong with the settings of hub users, while our Match block is in force.
+///
+/// `login` is the login to follow, unless it is a local account's. `keys_on` is true if `[keys]` is
+/// switched on.
 #[must_use]
 pub fn hub_user(found: &Effective, login: Option<&str>, keys_on: bool, jail: Jail) -> Vec<Finding> {
-    // With one of these broken each login is refused.
+    // If one of these rules is broken, every login is refused.
     let confining = confining(jail).filter(|rule| !rule.holds(found)).map(|rule| {
         let what = format!("no hub user is let in: {}", rule.broken(found));
         Finding::error(TOPIC, what, change(rule.keyword))
@@ -35,13 +38,14 @@ pub fn hub_user(found: &Effective, login: Option<&str>, keys_on: bool, jail: Jai
     findings
 }
 
-/// What the user, or the client, could put into the environment of programs on this host.
+/// Warns if the user or the client can set dangerous environment variables for programs on this
+/// host.
 fn environment(found: &Effective) -> Vec<Finding> {
-    /// Of ld.so(8), those by which more is loaded, or the C library does otherwise.
+    /// Variables of ld.so(8) that load more code or change what the C library does.
     const LOADER: [&str; 4] = ["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES"];
     let mut findings = Vec::new();
     let value = found.get("permituserenvironment");
-    // Otherwise it is a list of patterns.
+    // Neither yes nor no: a list of patterns.
     let any = |pattern: &str| LOADER.iter().any(|name| matches(pattern, name));
     if value == "yes" || value.split(',').any(any) {
         findings.push(Finding::warning(
@@ -67,7 +71,7 @@ fn environment(found: &Effective) -> Vec<Finding> {
     findings
 }
 
-/// What else must be so, or hub users can do what they may not, or cannot log in.
+/// Further rules. If one is broken, hub users can do what they may not, or cannot log in.
 const RULES: [Rule; 6] = [
     rule("UsePAM", &["yes"], "no token can be checked, and no session gets its jail"),
     rule("PAMServiceName", &["", "sshd"], "the PAM module serves the service sshd only"),
@@ -81,13 +85,14 @@ const RULES: [Rule; 6] = [
     ),
 ];
 
-/// What must be so where keys are switched on.
+/// The rules for hosts where keys are switched on.
 const OF_KEYS: [Rule; 2] = [
     rule("AuthorizedKeysCommand", &[AUTHORIZED_KEYS_PROGRAM], "no key of a hub user is found"),
     rule("AuthorizedKeysCommandUser", &["%u"], "keys are not looked for with the user's own rights"),
 ];
 
-/// How to find what sets a keyword: for sshd the first value counts.
+/// The remedy for a keyword with a wrong value: find what sets it first, as sshd uses the first
+/// value.
 fn change(keyword: &str) -> String {
     format!(
         "Remove what sets it before {DROP_IN} does (grep -riE '{keyword}' /etc/ssh/sshd_config /etc/ssh/sshd_config.d), then: \
@@ -95,8 +100,7 @@ fn change(keyword: &str) -> String {
     )
 }
 
-/// How hub users may authenticate: by nothing else than a key and a token, and by one of these at
-/// least.
+/// Checks how hub users may authenticate: only by key and token, and by at least one of them.
 fn methods(found: &Effective, keys_on: bool) -> Option<Finding> {
     const KEYWORD: &str = "authenticationmethods";
     let on = |keyword: &str| found.get(keyword) == "yes";
@@ -132,7 +136,7 @@ fn methods(found: &Effective, keys_on: bool) -> Option<Finding> {
     })
 }
 
-/// AllowUsers and the like, which hold for hub users as for everybody.
+/// Checks AllowUsers and the like, which hold for hub users too.
 fn admission(found: &Effective, login: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut allowed = found.words("allowgroups").peekable();
@@ -159,7 +163,7 @@ fn admission(found: &Effective, login: Option<&str>) -> Vec<Finding> {
             "Use AllowGroups instead, with the administrators' group and jupyterhub",
         ));
     }
-    // What follows an @ is about the client, which isn't known here.
+    // A pattern with an @ is also about the client, which isn't known here.
     let denies =
         |pattern: &&str| !pattern.contains('@') && login.is_some_and(|login| matches(pattern, login));
     if let (Some(login), Some(pattern)) = (login, found.words("denyusers").find(denies)) {
@@ -177,8 +181,8 @@ fn admission(found: &Effective, login: Option<&str>) -> Vec<Finding> {
     findings
 }
 
-/// A pattern that may be meant for a hub user with an @ in the name. To sshd it is one for a user
-/// and the host whom it comes from; that is an address, as sshd looks up no names (UseDNS).
+/// Warns about a pattern that may be meant for a hub user with an @ in the name. sshd takes it for
+/// a user and the client's host, which is an address because sshd looks up no names (UseDNS).
 fn at_a_host(keyword: &str, pattern: &str) -> Option<Finding> {
     let (user, host) = pattern.split_once('@')?;
     let is_name = host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains([':', '*', '?', '/']);
@@ -197,7 +201,7 @@ fn at_a_host(keyword: &str, pattern: &str) -> Option<Finding> {
     })
 }
 
-/// An authority of certificates without a command that says whom they are for.
+/// Finds an authority for certificates without a command that says which users they are for.
 fn principals(found: &Effective) -> Option<Finding> {
     let authority = found.get("trustedusercakeys");
     if matches!(authority, "" | "none") {

@@ -68,7 +68,7 @@ maxstartups 500:30:600
 permittunnel no
 persourcepenalties crash:90 authfail:5 noauth:1 grace-exceeded:10 refuseconnection:10 max:600 min:15 max-sources4:65536 max-sources6:65536 overflow:permissive overflow6:permissive
 ";
-/// A local account's.
+/// The output for a local account.
 pub const LOCAL: &str = "\
 usepam yes
 pamservicename sshd
@@ -278,8 +278,7 @@ fn nonsense_is_read_without_harm() {
     assert!(!texts("\0\u{1}", false).is_empty());
 }
 
-/// The same where sshd isn't root's: it can do without a chroot only, and nothing but our program
-/// may run then.
+/// An sshd without root cannot use a chroot; only our program may run then.
 #[test]
 fn without_a_jail_other_values_are_right() {
     let found = |text: &str| hub_user(&Effective::parse(text), None, false, Jail::None);

@@ -1,4 +1,4 @@
-//! Is /etc/jupyterhub-openssh/config.toml complete and right?
+//! Checks /etc/jupyterhub-openssh/config.toml: is it complete and right?
 
 use super::Finding;
 use common::paths::CONFIG_FILE;
@@ -7,9 +7,10 @@ use host::rights::Rights;
 
 const TOPIC: &str = "configuration";
 
-/// Reads the configuration as every login does; without one there is little else to check.
+/// Reads the configuration as each login does. Returns it with the findings; without it there is
+/// little else to check.
 pub fn check() -> (Option<Config>, Vec<Finding>) {
-    // Two lines as everywhere: what is wrong and where, and what to do about it.
+    // An error has two lines: what is wrong and where, and what to do.
     let broken = |error: common::ConfigError| {
         let text = error.to_string();
         let (what, remedy) = text.split_once('\n').unwrap_or((&text, "See jupyterhub-openssh.toml(5)."));
@@ -19,7 +20,7 @@ pub fn check() -> (Option<Config>, Vec<Finding>) {
     let rights = Rights::of_this_process();
     let config = Config::load();
     let unsuited = config.as_ref().ok().and_then(|config| rights.suit(config).err());
-    // A bastion's own user is as good as root where sshd isn't root's.
+    // Where sshd runs without root, its own user knows as much as root.
     let ours = rights == Rights::Root || rights.own_sshd_config().is_some();
     if !ours {
         findings.push(Finding::unknown(

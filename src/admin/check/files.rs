@@ -1,4 +1,4 @@
-//! Are the programs there that serve files?
+//! Checks that the programs that serve files are installed.
 
 use super::Finding;
 use common::paths;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 const TOPIC: &str = "files";
 
-/// A program of the distribution, and the package that it is in.
+/// A program of the distribution, and the package that contains it.
 struct Program {
     path: &'static str,
     package: &'static str,
@@ -21,7 +21,7 @@ const RSYNC: [Program; 2] = [
     Program { path: paths::SCP, package: "openssh-client" },
 ];
 
-/// Looks for them, if this host serves homes.
+/// Looks for the programs that the configuration needs.
 pub fn check(config: &Config) -> Vec<Finding> {
     if config.files.backend == Backend::Server {
         return vec![Finding::fine(TOPIC, "served by users' own servers")];

@@ -1,4 +1,4 @@
-//! What a check has found.
+//! A finding: what a check found, how bad it is, and what to do.
 
 use host::homes::bounded;
 use serde::{Deserialize, Serialize};
@@ -7,24 +7,24 @@ use std::fmt;
 /// Longest text of a finding, in bytes: parts of it come from files, programs and the network.
 const MAX_TEXT: usize = 1000;
 
-/// How bad it is. Part of the output of `--json`.
+/// How bad a finding is. Part of the output of `--json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// In order.
+    /// All is in order.
     Ok,
-    /// Worth knowing; keeps nobody from anything.
+    /// Worth knowing; nothing is wrong.
     Info,
-    /// It could not be found out, so nobody knows whether it is in order.
+    /// It could not be found out whether all is in order.
     Unknown,
-    /// May be meant otherwise, or will keep somebody out some day.
+    /// May be unintended, or may keep users out some day.
     Warning,
-    /// Keeps users out or from their files, or lets somebody do more than they may.
+    /// Keeps users out or away from their files, or lets somebody do more than they may.
     Error,
 }
 
 impl Severity {
-    /// As in the output.
+    /// The word in the output.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,14 +37,14 @@ impl Severity {
     }
 }
 
-/// One thing that was found. The texts are single lines without control characters.
+/// One finding. Its texts are single lines without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What it is about, a word of a fixed list (jupyterhub-openssh(8)).
+    /// The part that it is about, a word from the list in jupyterhub-openssh(8).
     pub topic: String,
     /// How bad it is.
     pub severity: Severity,
-    /// What is so.
+    /// What was found.
     pub what: String,
     /// What to do about it, with the command to type where there is one.
     pub remedy: Option<String>,
@@ -52,7 +52,7 @@ pub struct Finding {
 
 impl Finding {
     fn new(topic: &str, severity: Severity, what: impl fmt::Display, remedy: Option<String>) -> Self {
-        // Parts may come from files and programs with Windows' ends of lines.
+        // Parts may come from files and programs whose lines end in CR LF.
         let line = |text: &str| bounded(text.replace("\r\n", "\n").trim_end(), MAX_TEXT);
         Self {
             topic: topic.to_owned(),
@@ -62,38 +62,38 @@ impl Finding {
         }
     }
 
-    /// Something is in order.
+    /// Makes a finding that something is in order.
     pub fn fine(topic: &str, what: impl fmt::Display) -> Self {
         Self::new(topic, Severity::Ok, what, None)
     }
 
-    /// Worth knowing, and what could be done.
+    /// Makes a finding that is worth knowing, with what could be done.
     pub fn info(topic: &str, what: impl fmt::Display, remedy: impl fmt::Display) -> Self {
         Self::new(topic, Severity::Info, what, Some(remedy.to_string()))
     }
 
-    /// It could not be found out.
+    /// Makes a finding that something could not be found out.
     pub fn unknown(topic: &str, what: impl fmt::Display, remedy: impl fmt::Display) -> Self {
         Self::new(topic, Severity::Unknown, what, Some(remedy.to_string()))
     }
 
-    /// Something may be meant otherwise.
+    /// Makes a finding that something may be unintended.
     pub fn warning(topic: &str, what: impl fmt::Display, remedy: impl fmt::Display) -> Self {
         Self::new(topic, Severity::Warning, what, Some(remedy.to_string()))
     }
 
-    /// Something keeps users out or from their files, or lets somebody do more than they may.
+    /// Makes a finding that something keeps users out, or lets somebody do more than they may.
     pub fn error(topic: &str, what: impl fmt::Display, remedy: impl fmt::Display) -> Self {
         Self::new(topic, Severity::Error, what, Some(remedy.to_string()))
     }
 
-    /// Whether it is an error.
+    /// True if the finding is an error.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
 
-    /// All of it in a line, for tests.
+    /// The whole finding in one line, for tests.
     #[cfg(test)]
     pub fn text(&self) -> String {
         let remedy = self.remedy.as_ref().map(|text| format!(". {text}")).unwrap_or_default();

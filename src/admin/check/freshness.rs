@@ -1,4 +1,4 @@
-//! Has the running sshd read its configuration as it is now?
+//! Checks whether the running sshd has read its configuration as it is now.
 
 use super::Finding;
 use super::block::TOPIC;
@@ -10,16 +10,16 @@ use std::time::Duration;
 
 const CONFIG: &str = "/etc/ssh/sshd_config";
 const DIRECTORY: &str = "/etc/ssh/sshd_config.d";
-/// Most files of the directory that are looked at.
+/// Most files of the directory that are compared.
 const MAX_FILES: usize = 200;
 
-/// Compares the files with the time at which sshd wrote its PID file: it does at each start and at
-/// each reload.
+/// Compares the times of the files with that of the PID file, which sshd writes at each start and
+/// reload.
 pub fn check(pid_file: &str) -> Option<Finding> {
     let read_at = changed(Path::new(pid_file)).filter(|_| is_running(pid_file));
     match read_at {
         Some(read_at) => stale(&files(), read_at),
-        // A socket unit starts an sshd for each connection, which reads the files anew.
+        // A socket unit starts an sshd for each connection, and that reads the files again.
         None if systemd_says_active() => None,
         None => Some(Finding::warning(
             TOPIC,
@@ -33,6 +33,7 @@ pub fn check(pid_file: &str) -> Option<Finding> {
     }
 }
 
+/// True if the process in the PID file is an sshd.
 fn is_running(pid_file: &str) -> bool {
     let pid = fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok());
     pid.is_some_and(|pid| {
@@ -40,13 +41,15 @@ fn is_running(pid_file: &str) -> bool {
     })
 }
 
+/// True if systemd says that sshd, or its socket, is active.
 fn systemd_says_active() -> bool {
     Path::new("/run/systemd/system").exists()
         && run("/usr/bin/systemctl", &["is-active", "ssh.service", "ssh.socket"], Duration::from_secs(2))
             .is_ok_and(|said| said.out.lines().any(|line| line == "active"))
 }
 
-/// What sshd reads: its file, the drop-ins, and the directory, in which one may be missing now.
+/// Lists what sshd reads: its file, the drop-ins, and the directory, which changes when a drop-in
+/// is removed.
 fn files() -> Vec<PathBuf> {
     let entries =
         fs::read_dir(DIRECTORY).into_iter().flatten().flatten().take(MAX_FILES).map(|entry| entry.path());
@@ -56,16 +59,17 @@ fn files() -> Vec<PathBuf> {
     found
 }
 
-/// When a file was changed last, in any way, in nanoseconds since 1970.
+/// When a file was changed last, in nanoseconds since 1970.
 fn changed(path: &Path) -> Option<i128> {
     let facts = fs::metadata(path).ok()?;
     let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
     let content = nanoseconds(facts.mtime(), facts.mtime_nsec());
-    // Moved here, or made readable: only the inode tells. A directory's inode changes with many
-    // things.
+    // Only the inode's time tells that a file was moved here or made readable. That of a directory
+    // changes for many other reasons.
     Some(if facts.is_dir() { content } else { content.max(nanoseconds(facts.ctime(), facts.ctime_nsec())) })
 }
 
+/// Warns if one of the files was changed after sshd had read it.
 fn stale(files: &[PathBuf], read_at: i128) -> Option<Finding> {
     let newer = files.iter().find(|path| changed(path).is_some_and(|at| at > read_at))?;
     Some(Finding::warning(

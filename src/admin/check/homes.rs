@@ -1,4 +1,5 @@
-//! Are the homes there, can missing ones be made, and do they belong to their users?
+//! Checks the homes: are they there, can missing ones be created, and do they belong to their
+//! users?
 
 use super::{Finding, PATIENCE, mounts, uids};
 use crate::status::names::{Component, Pattern, components};
@@ -21,15 +22,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const TOPIC: &str = "homes";
-/// Most homes that are looked at, enough to see what is the rule among them.
+/// Most homes that are looked at; enough to see what most of them are like.
 const MAX_HOMES: usize = 1000;
 
-/// Looks at the directory of homes.
+/// Checks the directory of homes.
 pub fn check(config: &Config) -> Vec<Finding> {
     check_with(config, on_this_host)
 }
 
-/// What depends on this host alone, given uids and paths of the homes.
+/// Checks what depends on this host's mounts and accounts, given uids and paths of the homes.
 type OnThisHost = fn(&Homes, &[(u32, PathBuf)]) -> Vec<Finding>;
 
 fn check_with(config: &Config, on_this_host: OnThisHost) -> Vec<Finding> {
@@ -56,7 +57,7 @@ fn check_with(config: &Config, on_this_host: OnThisHost) -> Vec<Finding> {
     findings
 }
 
-/// What may wait for a file server.
+/// Does the checks that may wait for a file server.
 fn look(homes: &Homes, settings: &Settings, with_keys: bool, on_this_host: OnThisHost) -> Vec<Finding> {
     if let Err(fault) = open_root(homes) {
         let remedy = "Mount the file system of the homes there, or correct root in [homes]";
@@ -88,29 +89,31 @@ fn look(homes: &Homes, settings: &Settings, with_keys: bool, on_this_host: OnThi
     findings
 }
 
+/// Checks the mount of the homes, and local accounts with their uids.
 fn on_this_host(homes: &Homes, owners: &[(u32, PathBuf)]) -> Vec<Finding> {
     open_to_accounts(homes).into_iter().chain(uids::of_homes(owners)).collect()
 }
 
-/// Whether what users put into their homes could do something on this host, outside of their jails.
+/// Checks whether setuid programs and devices in homes work on this host outside of the jails.
 fn open_to_accounts(homes: &Homes) -> Option<Finding> {
     let root = open_root(homes).ok()?;
     mounts::open_to_accounts(TOPIC, "their homes", &real_path(&root)?)
 }
 
-/// Where it is; links on the way to it are the administrator's.
+/// The path of an open directory without links. Only the administrator makes links on the way to
+/// it.
 fn real_path(directory: &OwnedFd) -> Option<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()
 }
 
-/// The uids of the homes, and where they are.
+/// The uids and paths of the homes.
 fn uids_of(parent: &Parent<'_>) -> Vec<(u32, PathBuf)> {
     let (Some(pattern), Some(path)) = (&parent.pattern, real_path(&parent.fd)) else { return Vec::new() };
     let entries = fs::read_dir(format!("/proc/self/fd/{}", parent.fd.as_raw_fd()));
     let entries = entries.into_iter().flatten().flatten().take(MAX_HOMES);
     let home = |entry: fs::DirEntry| {
         let facts = entry.metadata().ok().filter(fs::Metadata::is_dir)?;
-        // No session has another.
+        // Connections have only uids that this accepts.
         let ids = Ids::new(facts.uid(), facts.gid()).ok()?;
         let name = entry.file_name().into_string().ok().filter(|name| pattern.takes(name))?;
         Some((ids.uid(), path.join(name)))
@@ -118,16 +121,16 @@ fn uids_of(parent: &Parent<'_>) -> Vec<(u32, PathBuf)> {
     entries.filter_map(home).collect()
 }
 
-/// The directory that has a directory for each user in it, and how these are named.
+/// The directory that has a directory for each user, and how those are named.
 struct Parent<'h> {
     path: PathBuf,
     fd: OwnedFd,
     facts: FileStat,
-    /// `None`: they are not the homes themselves.
+    /// How homes are named; `None` if the users' directories are not the homes themselves.
     pattern: Option<Pattern<'h>>,
 }
 
-/// Finds it.
+/// Finds the directory that has a directory for each user; `None` if there is no single one.
 fn parent(homes: &Homes) -> Result<Option<Parent<'_>>, Finding> {
     let mut path = homes.root.clone();
     let mut relative = PathBuf::new();
@@ -137,7 +140,7 @@ fn parent(homes: &Homes) -> Result<Option<Parent<'_>>, Finding> {
             Component::Fixed(name) => relative.push(name),
             Component::User(pattern) => {
                 let pattern = rest.next().is_none().then_some(pattern);
-                // Pushing nothing would add a slash.
+                // `push` would add a slash if `relative` is empty.
                 path.extend(&relative);
                 let opened = open_root(homes).and_then(|root| {
                     let fault = |e| Fault::of_error(&path.display().to_string(), e);
@@ -154,7 +157,7 @@ fn parent(homes: &Homes) -> Result<Option<Parent<'_>>, Finding> {
     Ok(None)
 }
 
-/// Whether root can make homes there, and only root.
+/// Checks that root, and only root, can create homes there.
 fn creatable(parent: &Parent<'_>) -> Option<Finding> {
     let path = parent.path.display();
     if parent.pattern.is_none() {
@@ -176,7 +179,7 @@ fn creatable(parent: &Parent<'_>) -> Option<Finding> {
             ),
         ));
     }
-    // By its descriptor; an NFS server is asked, and says no to a root whom it takes for nobody.
+    // By the descriptor. This asks an NFS server, which refuses if it takes root for nobody.
     access(format!("/proc/self/fd/{}", parent.fd.as_raw_fd()).as_str(), AccessFlags::W_OK | AccessFlags::X_OK)
         .err()
         .map(|error| {
@@ -188,7 +191,7 @@ fn creatable(parent: &Parent<'_>) -> Option<Finding> {
         })
 }
 
-/// What new homes are filled with must be root's.
+/// Checks that only root can change the skeleton of new homes.
 fn skeleton(path: &Path) -> Option<Finding> {
     let shown = path.display();
     let found = open_dir(path).map_err(io::Error::from).and_then(|fd| fs::File::from(fd).metadata());
@@ -207,7 +210,7 @@ fn skeleton(path: &Path) -> Option<Finding> {
     }
 }
 
-/// Whether the file system can limit new homes.
+/// Checks that the file system can set the quota of new homes.
 fn limits(homes: &Homes, create: &Create, settings: &Settings) -> Option<Finding> {
     create.quota?;
     let root = homes.root.display();
@@ -229,12 +232,12 @@ fn limits(homes: &Homes, create: &Create, settings: &Settings) -> Option<Finding
     ))
 }
 
-/// Whether the homes belong to the uids that their users have: a session is shown no other.
+/// Checks that the homes belong to their users' uids: users don't see other ones.
 fn owners(parent: &Parent<'_>, homes: &Homes, rule: Rule) -> Option<Finding> {
     let pattern = parent.pattern.as_ref()?;
     let plain = homes.template.as_str().rsplit('/').next() == Some("{username}");
     let path = parent.path.display();
-    // Root may not list an export of a server that takes it for nobody; then nothing is said.
+    // An NFS server that takes root for nobody may not let it list the homes. Then say nothing.
     let entries = fs::read_dir(format!("/proc/self/fd/{}", parent.fd.as_raw_fd())).ok()?;
     let (mut count, mut others) = (0_usize, Vec::new());
     for entry in entries.flatten().take(MAX_HOMES) {
@@ -261,12 +264,13 @@ fn owners(parent: &Parent<'_>, homes: &Homes, rule: Rule) -> Option<Finding> {
          of {uid}:{gid}: sessions are not shown them",
         others.len()
     );
-    // Where some are right, the others may be no homes.
+    // If some are right, the others may not be homes.
     let all = others.len() == count;
     Some(if all { Finding::error(TOPIC, problem, remedy) } else { Finding::warning(TOPIC, problem, remedy) })
 }
 
-/// Whether others could change who logs in by a key of a home: such keys are left out.
+/// Warns about homes to which others can write: their keys don't count, because others could add
+/// keys.
 fn writable_for_others(parent: &Parent<'_>) -> Option<Finding> {
     let pattern = parent.pattern.as_ref()?;
     let entries = fs::read_dir(format!("/proc/self/fd/{}", parent.fd.as_raw_fd())).ok()?;
@@ -279,11 +283,11 @@ fn writable_for_others(parent: &Parent<'_>) -> Option<Finding> {
         if !home.is_dir() {
             continue;
         }
-        // On an NFS export root may not look into a home; then nothing is said of it.
+        // On an NFS export root may not see into a home. Then say nothing about it.
         let ssh = entry.path().join(".ssh");
         let open = |facts: fs::Metadata| facts.is_dir() && facts.mode() & 0o022 != 0;
         let ssh_open = fs::symlink_metadata(&ssh).is_ok_and(open);
-        // A home without keys may be as open as its owner likes.
+        // A home without keys may be writable for others.
         if ssh_open || (home.mode() & 0o022 != 0 && fs::symlink_metadata(&ssh).is_ok()) {
             count += 1;
             wrong.get_or_insert(name);
@@ -300,8 +304,7 @@ fn writable_for_others(parent: &Parent<'_>) -> Option<Finding> {
     ))
 }
 
-/// Whether a home of this owner is the user's, as far as can be told; the name is that of the user,
-/// if that is known.
+/// True if a home with this owner can be the user's. `user` is the user's name, if it is known.
 fn belongs(rule: Rule, user: Option<&str>, uid: u32, gid: u32) -> bool {
     match rule {
         Rule::Home => Ids::new(uid, gid).is_ok(),

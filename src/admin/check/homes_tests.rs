@@ -3,7 +3,7 @@
 use super::*;
 use std::os::unix::fs::{PermissionsExt, chown};
 
-/// What is found with homes in `root` and these keys; `true`: it is broken.
+/// The findings for homes in `root` with these keys; `true` if a finding is an error.
 fn findings(root: &Path, homes: &str, accounts: &str) -> Vec<(bool, String)> {
     let text = format!("[homes]\nroot = '{}'\n{homes}\n[accounts]\n{accounts}", root.display());
     let config = Config::from_str(&text, Path::new("config.toml")).unwrap();
@@ -30,7 +30,7 @@ fn home(path: &Path, uid: u32) {
     chown(path, Some(uid), Some(100)).unwrap();
 }
 
-/// Only root can give files away; CI is root.
+/// Only root can give files away; CI runs as root.
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -151,7 +151,7 @@ fn what_new_homes_get_is_looked_at() {
     assert!(!broken && text.contains("others than root can change what new homes get"), "{text}");
     let quota = "missing = 'create'\nquota = ['1G', '2G']";
     for (broken, text) in findings(dir.path(), quota, "") {
-        // Where the tests run on a file system with quotas all is well.
+        // If the tests run on a file system with quotas, nothing is wrong.
         assert_eq!(broken, text.contains("missing homes are not made: quota is set, but"), "{text}");
     }
 }

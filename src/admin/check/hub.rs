@@ -1,4 +1,5 @@
-//! Is the hub there, is it one, and does what is between it and this host let everything pass?
+//! Checks the way to the hub: does a JupyterHub answer, and do proxies and firewalls on the way let
+//! everything pass?
 
 use super::Finding;
 use super::answer::{Answer, seconds};
@@ -14,21 +15,23 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TOPIC: &str = "hub";
-/// How long the hub may take to answer at all.
+/// How long the hub may take to answer.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long its name may take to resolve.
+/// How long the hub's name may take to resolve.
 const RESOLVER: Duration = Duration::from_secs(3);
-/// A clock that is off by more, in seconds, makes tokens look expired, or not yet valid.
+/// Most seconds that this host's clock may differ from the hub's. With more, tokens look expired or
+/// not yet valid.
 const MAX_SKEW: i64 = 60;
-/// Oldest release that works, and oldest that can narrow a token to a server.
+/// Oldest JupyterHub that works.
 const OLDEST: (u32, u32) = (2, 0);
+/// Oldest JupyterHub that can narrow a token to a server, as login by key needs.
 const OLDEST_FOR_KEYS: (u32, u32) = (3, 0);
 
-/// What to do where the port is not one of the hub's.
+/// The remedy for a port that isn't the hub's.
 const RIGHT_ADDRESS: &str =
     "Set hub.url in config.toml to the address that users open in their browser, with its scheme and port";
 
-/// Asks the hub what needs no token. Also returns whether it makes sense to go on and ask it more.
+/// Asks the hub what needs no token. Also returns whether it makes sense to ask it for more.
 pub fn check(config: &Config) -> (Vec<Finding>, bool) {
     let Ok(hub) = config.hub_url() else { return (Vec::new(), false) };
     let ca_file = config.hub().ca_file.as_deref();
@@ -50,7 +53,7 @@ pub fn check(config: &Config) -> (Vec<Finding>, bool) {
         Ok(reached) => reached,
         Err(failure) => return (vec![unreachable(&failure, hub, ca_file, port::speaks)], false),
     };
-    // Some servers of TLS answer a request without it in the clear.
+    // Some TLS servers answer a request without TLS in plain text.
     let another = (answer.status == 400).then(|| port::another_protocol(&port::speaks(hub), hub));
     if let Some(finding) = another.flatten() {
         return (vec![finding], false);
@@ -69,7 +72,7 @@ pub fn check(config: &Config) -> (Vec<Finding>, bool) {
     (findings, is_hub)
 }
 
-/// The addresses of the hub's host. The resolver may take longer than anybody waits.
+/// Resolves the hub's name, with a time limit.
 pub fn addresses(hub: &HubUrl) -> Result<Vec<IpAddr>, Failure> {
     let (host, port) = (hub.host().to_owned(), hub.port());
     let found = ask(RESOLVER, move || (host.as_str(), port).to_socket_addrs());
@@ -78,7 +81,7 @@ pub fn addresses(hub: &HubUrl) -> Result<Vec<IpAddr>, Failure> {
     found.map(|all| all.map(|one| one.ip()).collect()).map_err(|error| Failure::Resolve(error.to_string()))
 }
 
-/// What it means that nothing came. `speaks` finds out what the port speaks instead.
+/// Explains why there was no answer. `speaks` finds out which protocol the port speaks.
 fn unreachable(
     failure: &Failure,
     hub: &HubUrl,
@@ -123,7 +126,7 @@ fn unreachable(
     }
 }
 
-/// What OpenSSL's words mean; they are those of X509_verify_cert_error_string(3).
+/// Explains an error of OpenSSL. The texts are those of X509_verify_cert_error_string(3).
 fn tls(why: &str, hub: &HubUrl, ca_file: Option<&Path>) -> Finding {
     let (host, port) = (hub.host(), hub.port());
     let show = match host.parse::<IpAddr>() {
@@ -173,7 +176,7 @@ fn tls(why: &str, hub: &HubUrl, ca_file: Option<&Path>) -> Finding {
     Finding::error(TOPIC, what, remedy)
 }
 
-/// Whether the other side's answer to a TLS handshake was none.
+/// True if the other side answered a TLS handshake with something other than TLS.
 fn is_no_tls(why: &str) -> bool {
     let why = why.to_ascii_lowercase();
     [
@@ -187,7 +190,7 @@ fn is_no_tls(why: &str) -> bool {
     .any(|text| why.contains(text))
 }
 
-/// OpenSSL's reason without the place in its source:
+/// Cuts OpenSSL's reason out of a message with the place in its source:
 /// `error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE:MORE`, and what may follow in brackets.
 fn reason(why: &str) -> String {
     let parts: Vec<&str> =
@@ -202,8 +205,8 @@ fn reason(why: &str) -> String {
     ::hub::text::printable(&text, 200)
 }
 
-/// Whether what answered is a JupyterHub that we work with; `GET /hub/api/` tells its version to
-/// everybody.
+/// Checks that a JupyterHub answered, of a version that works. `GET /hub/api/` tells the version
+/// without a token. Also returns whether it is one.
 fn identity(answer: &Answer, hub: &HubUrl, keys_on: bool) -> (Finding, bool) {
     let base = hub.base();
     let version = answer.object().and_then(|object| Some(object.get("version")?.as_str()?.to_owned()));
@@ -262,13 +265,14 @@ fn identity(answer: &Answer, hub: &HubUrl, keys_on: bool) -> (Finding, bool) {
 }
 
 /// The hub's address, if the target of a redirect tells it. A JupyterHub that is asked outside of
-/// its base path redirects to `BASE/hub` and the path that it was asked for. Another host is none
-/// that anybody should be told to send tokens to, nor is the same one without TLS: over plain http
-/// whoever is in between can have said so.
+/// its base path redirects to `BASE/hub` and the path that it was asked for.
+///
+/// Never suggests another host, which would receive tokens. Nor the same host without TLS: over
+/// plain http anybody on the way can forge the redirect.
 fn address_of(location: &str, asked: &HubUrl) -> Option<String> {
     let (scheme, rest) = asked.base().split_once("://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    // Two slashes name another host.
+    // After two slashes the name of another host follows.
     let target = if location.starts_with('/') && !location.starts_with("//") {
         format!("{scheme}://{authority}{location}")
     } else {
@@ -292,7 +296,7 @@ fn release(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()??, parts.next().flatten().unwrap_or(0)))
 }
 
-/// Tokens on a network of others.
+/// Warns if tokens travel without TLS.
 fn in_the_clear(hub: &HubUrl, addresses: &[IpAddr]) -> Option<Finding> {
     let private = |address: &IpAddr| match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
@@ -313,7 +317,7 @@ fn in_the_clear(hub: &HubUrl, addresses: &[IpAddr]) -> Option<Finding> {
     })
 }
 
-/// Whether this host's clock is the hub's.
+/// Compares this host's clock with the hub's.
 fn clock(date: &str, now: i64) -> Option<Finding> {
     let off = now - seconds(date)?;
     (off.abs() > MAX_SKEW).then(|| {
@@ -329,7 +333,7 @@ fn clock(date: &str, now: i64) -> Option<Finding> {
     })
 }
 
-/// What to do when a later question to the hub gets no answer.
+/// A finding for a later request to the hub that failed.
 pub fn no_answer(topic: &str, error: &HttpError) -> Finding {
     Finding::unknown(
         topic,

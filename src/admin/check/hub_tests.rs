@@ -78,7 +78,7 @@ fn a_redirect_may_tell_the_address() {
         ("https://h:8443/jupyter", "/hub/jupyter/hub/api/", Some("https://h:8443")),
         ("http://h", "https://h/hub/api/", Some("https://h")),
         ("http://h:8000", "https://H:8443/x/hub/api/", Some("https://h:8443/x")),
-        // Somebody else, or without TLS.
+        // Another host, or without TLS.
         ("http://h", "https://evil.example/hub/api/", None),
         ("https://h", "https://h.evil.example/hub/api/", None),
         ("https://h", "http://h/hub/api/", None),
@@ -111,7 +111,7 @@ fn faults_of_tls_are_told_apart() {
     ] {
         let text = tls(&format!("{START} {why}"), &url("https://hub.example.org"), None).text();
         assert!(text.contains(what) && text.contains(remedy) && !text.contains('\x1b'), "{text}");
-        // The place in OpenSSL's source helps nobody.
+        // The place in OpenSSL's source is left out.
         assert!(!text.contains("statem"), "{text}");
     }
     assert_eq!(reason("the handshake\nfailed: x"), "the handshake failed: x");
@@ -139,7 +139,7 @@ fn what_keeps_answers_away_is_told_apart() {
     assert!(text(Failure::Timeout).contains("within 4 s"));
     assert!(text(Failure::Closed).contains("with its scheme and port"));
     assert!(text(Failure::NotHttp).contains("does not speak HTTP"));
-    // The port is asked once more only where what came was no answer.
+    // Only after these failures the port is asked which protocol it speaks.
     for failure in [Failure::Closed, Failure::NotHttp, Failure::Tls("wrong version number".into())] {
         assert!(of(failure, Speaks::Ssh("SSH-2.0-x".into())).contains("is an SSH server (SSH-2.0-x)"));
     }

@@ -1,7 +1,7 @@
-//! `jupyterhub-openssh check`: tells the administrator what is wrong with this bastion, and how to
-//! mend it.
+//! `jupyterhub-openssh check`: tells the administrator what is wrong with this host and with the
+//! way to the hub, and how to mend it.
 //!
-//! | file | concern |
+//! | module | concern |
 //! |---|---|
 //! | [`finding`], [`report`] | what was found, and how it is shown |
 //! | [`configuration`], [`login`], [`files`], [`uids`], [`homes`], [`mounts`], [`shares`], [`keys`] | config.toml and what it needs on this host |
@@ -10,9 +10,9 @@
 //! | [`user`], [`token`], [`prompt`] | one login, followed through all of it |
 //! | [`mod@run`] | a program of the system |
 //!
-//! Facts are gathered by few functions, each with a deadline, and judged by pure ones. What may
-//! never answer is asked in a child process, which is ended when its time is over; what comes from
-//! the network is read in one without privileges.
+//! A few functions gather facts, each with a deadline, and pure ones judge them. Questions that may
+//! never be answered are asked in a child process, which is killed when its time is over. The child
+//! processes that read from the network have no privileges.
 
 mod answer;
 mod block;
@@ -59,22 +59,23 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a file system may take to answer: a file server that hangs must not hang the
-/// administrator too.
+/// How long a file system may take to answer: `check` must not hang because a file server does.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long the parts on this host, those of the hub, and a token may take; all together are less
-/// than 20 s.
+/// How long all checks of this host may take. With the next two it is less than 20 s.
 const HOST_TIME: Duration = Duration::from_secs(7);
+/// How long all questions to the hub may take.
 const HUB_TIME: Duration = Duration::from_secs(7);
+/// How long the check of a token may take.
 const TOKEN_TIME: Duration = Duration::from_secs(4);
-/// How much longer the process is waited for in which they are.
+/// How much longer to wait for the child process that does one of these.
 const GRACE: Duration = Duration::from_millis(500);
-/// Longest answer of such a process, in bytes.
+/// Longest answer of a child process, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Runs every check, says what was found, and returns the exit status: 0 when all is in order, 1
-/// when something may be wrong or could not be found out, 2 when something is. `user` is a login to
-/// follow.
+/// Runs all checks, prints the findings, and returns the exit status: 0 if all is in order, 1 if
+/// something may be wrong or could not be found out, 2 if something is wrong.
+///
+/// `user` is a login to follow through all parts. `json` prints an object instead of lines.
 #[must_use]
 pub fn run(user: Option<&str>, json: bool) -> u8 {
     let mut shown = Shown { json, ..Shown::default() };
@@ -93,7 +94,7 @@ pub fn run(user: Option<&str>, json: bool) -> u8 {
     };
     let reached = config.as_ref().is_some_and(|config| {
         let mut findings = hub(config, login.as_ref());
-        // Not a finding of its own: nothing at the hub needs mending for it.
+        // This only tells that the hub can be asked for more; it is not shown.
         let reached = findings.iter().any(|finding| finding.topic == REACHED);
         findings.retain(|finding| finding.topic != REACHED);
         shown.add(findings);
@@ -106,7 +107,7 @@ pub fn run(user: Option<&str>, json: bool) -> u8 {
     shown.finish(user)
 }
 
-/// What was found so far. Lines are shown at once, the object at the end.
+/// The findings so far. Lines are printed at once, the JSON object at the end.
 #[derive(Default)]
 struct Shown {
     findings: Vec<Finding>,
@@ -117,11 +118,12 @@ impl Shown {
     fn add(&mut self, findings: Vec<Finding>) {
         if !self.json {
             let out = io::stdout();
-            // As for clap's own output: on a terminal that has them, unless NO_COLOR is set.
+            // As clap decides for its own output: on a terminal that has them, unless NO_COLOR is
+            // set.
             let colours = AutoStream::choice(&out) != ColorChoice::Never;
             let mut out = out.lock();
             for finding in &findings {
-                // Whoever reads this may have stopped reading (EPIPE).
+                // The reader may have stopped reading (EPIPE).
                 let _ = out.write_all(report::lines(finding, colours).as_bytes());
             }
             let _ = out.flush();
@@ -137,13 +139,13 @@ impl Shown {
     }
 }
 
-/// Topic of what a process says when the hub can be asked more.
+/// The topic by which the child process tells that the hub can be asked for more.
 const REACHED: &str = "";
 
-/// The way to the hub, and what it says of its service and of a user's keys.
+/// Checks the way to the hub, and asks it about the service and the user's keys.
 fn hub(config: &Config, login: Option<&LoginName>) -> Vec<Finding> {
     let service = config.keys.service_token_file.as_deref().and_then(|file| service_token::read(file).ok());
-    // The service token is in its memory: it runs as the user who may read that.
+    // The child has the service token in its memory, so it runs as the user who may read that.
     in_child("hub", HUB_TIME, Some(paths::KEYS_USER), || {
         let (mut findings, reached) = hub::check(config);
         if !reached {
@@ -164,7 +166,7 @@ fn hub(config: &Config, login: Option<&LoginName>) -> Vec<Finding> {
     })
 }
 
-/// Asks for a token of the user's, and tries it.
+/// Asks the administrator for a token of the user's, and tries it.
 fn with_token(config: &Config, login: &LoginName) -> Vec<Finding> {
     let skipped =
         |what: String| vec![Finding::info(user::TOPIC, what, "Give one at the prompt, or on standard input")];
@@ -178,6 +180,7 @@ fn with_token(config: &Config, login: &LoginName) -> Vec<Finding> {
     })
 }
 
+/// Does `work` with an HTTP client for the hub.
 fn at_the_hub(config: &Config, work: impl FnOnce(&Http) -> Vec<Finding>) -> Vec<Finding> {
     let Ok(hub) = config.hub_url() else { return Vec::new() };
     match new_http(config, hub) {
@@ -186,7 +189,7 @@ fn at_the_hub(config: &Config, work: impl FnOnce(&Http) -> Vec<Finding>) -> Vec<
     }
 }
 
-/// This host: each topic in a thread, which is left behind when its time is over.
+/// Checks this host. Each topic runs in a thread, which is abandoned when the time is over.
 fn host(config: Option<&Config>, login: Option<&LoginName>) -> Vec<Finding> {
     let (config, login) = (config.cloned(), login.cloned());
     in_child("host", HOST_TIME, None, move || {
@@ -245,15 +248,16 @@ fn host(config: Option<&Config>, login: Option<&LoginName>) -> Vec<Finding> {
     })
 }
 
-/// What to do about something that doesn't answer.
+/// The remedy for a check that doesn't end in time.
 const HANGS: &str = "See what hangs: ps -eo pid,stat,wchan:20,args";
 
+/// A finding about something that did not answer in time.
 fn late(topic: &str, why: &str, remedy: &str) -> Finding {
     Finding::unknown(topic, format_args!("could not be found out: {why}"), remedy)
 }
 
-/// Does `work` in a child process, which can be ended whatever it waits for; as a user without
-/// privileges if one is named and this is root.
+/// Does `work` in a child process, which can be killed whatever it waits for. If this is root and
+/// `user` is given, the child becomes that user, who has no privileges.
 fn in_child(
     topic: &str,
     within: Duration,
@@ -280,7 +284,7 @@ fn in_child(
     match answer {
         Ok(bytes) => serde_json::from_slice(&bytes.unwrap_or_default())
             .unwrap_or_else(|_| vec![late(topic, "no answer", HANGS)]),
-        // What follows is meant for a file system.
+        // The rest of the message is about a file system.
         Err(why) => vec![late(topic, why.split(": look after").next().unwrap_or(&why), HANGS)],
     }
 }

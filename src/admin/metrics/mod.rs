@@ -1,6 +1,7 @@
-//! `jupyterhub-openssh metrics`: what gateways have counted, for Prometheus.
+//! `jupyterhub-openssh metrics`: prints what the gateways have counted, in Prometheus' format
+//! ([`text`]), or writes it to a file for node_exporter's textfile collector.
 
-mod text; // Prometheus' format
+mod text;
 
 use crate::status;
 use host::config::Config;
@@ -12,18 +13,20 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// Exit status after success.
 const FINE: u8 = 0;
+/// Exit status if the metrics cannot be read or written.
 const FAILED: u8 = 1;
 
-/// Prints the numbers, or, for `textfile`, writes them where the configuration says: nothing if it
-/// says nothing. Returns the exit status.
+/// Prints the metrics and returns the exit status. With `textfile` it writes them to
+/// `metrics.textfile` instead, or does nothing if that is not set.
 #[must_use]
 pub fn run(textfile: bool) -> u8 {
     let outcome = if textfile { write_configured() } else { print() };
     match outcome {
         Ok(()) => FINE,
         Err(why) => {
-            // Whoever reads this may have stopped reading (EPIPE).
+            // The reader may have stopped reading (EPIPE).
             let _ = writeln!(io::stderr(), "{why}");
             FAILED
         }
@@ -52,34 +55,36 @@ fn collect() -> Result<String, String> {
     Ok(text::exposition(&counters, status::count_sessions().ok()))
 }
 
-/// Two lines about the file of the numbers.
+/// Two lines about counters that cannot be read: what happened, and what to do.
 fn unreadable(error: &io::Error) -> String {
     let path = common::paths::COUNTERS;
     if error.kind() == io::ErrorKind::PermissionDenied {
         format!("Only root can read what was counted ({path}).\nsudo jupyterhub-openssh metrics")
     } else {
-        // What stands in it is lost with it, and is then counted from zero.
+        // Don't suggest removing it: all counters would start again from zero.
         format!(
             "{path} cannot be read: {error}.\nIt must be a regular file of root's; see what it is: ls -ld {path}"
         )
     }
 }
 
-/// Replaces a file whole, so that node_exporter never sees a part of it. Nothing that somebody has
-/// put into the directory is followed: the file is made anew under a random name, and renamed. One
-/// that is killed in between leaves that behind.
+/// Replaces a file as a whole, so that node_exporter never sees part of it.
+///
+/// Other accounts may write to the directory, so no link in it is followed: the text goes to a new
+/// file with a random name, which is then renamed. If the program is killed in between, that file
+/// stays.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut new = OsString::from(".");
     new.push(name);
-    // Not ending in .prom: node_exporter leaves it alone. Nor foreseen by anybody who may write
-    // there.
+    // Doesn't end in .prom, so that node_exporter ignores it. Random, so that nobody can be there
+    // first.
     new.push(format!(".{}", random::hex(&random::bytes::<8>()?)));
     let new = path.with_file_name(new);
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o644).custom_flags(flags).open(&new)?;
-    // Whatever the umask says: it is to be read by somebody else.
+    // Whatever the umask is, node_exporter's user must be able to read it.
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     let done = file.set_permissions(readable).and_then(|()| file.write_all(text.as_bytes()));
     let done = done.and_then(|()| fs::rename(&new, path));
@@ -122,7 +127,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
         assert!(write(&dir.path().join("none/x.prom"), "x").is_err());
-        // What cannot be replaced stays, and nothing else.
+        // A file that cannot be replaced stays, and no other file is left.
         let taken = dir.path().join("taken.prom");
         fs::create_dir(&taken).unwrap();
         assert!(write(&taken, "x").is_err() && taken.is_dir());

@@ -1,13 +1,13 @@
-//! Prometheus' text format, version 0.0.4. Pure.
+//! Writes counters in Prometheus' text format, version 0.0.4. Pure.
 
 use host::counters::{Counter, Counters, Outcome, START_SECONDS};
 use std::fmt::{Display, Write};
 use wire::By;
 
-/// What stands before every name.
+/// The start of every metric's name.
 const PREFIX: &str = "jupyterhub_openssh";
 
-/// All of it. `sessions`: how many there are now, if that is known.
+/// Writes all metrics. `sessions` is the number of live connections, if it is known.
 #[must_use]
 pub fn exposition(counters: &Counters, sessions: Option<usize>) -> String {
     let mut text = String::new();
@@ -56,7 +56,8 @@ pub fn exposition(counters: &Counters, sessions: Option<usize>) -> String {
     text
 }
 
-/// Prometheus' histograms are cumulative.
+/// Writes the histogram of the time that servers took to start. Each bucket of Prometheus'
+/// histograms includes the smaller ones.
 fn starts(text: &mut String, counters: &Counters) {
     let name = "server_start_seconds";
     family(text, name, "histogram", "How long servers of users took to start for a session.");
@@ -70,11 +71,12 @@ fn starts(text: &mut String, counters: &Counters) {
     sample(text, &format!("{name}_count"), "", count);
 }
 
-// Writing to a String does not fail.
+/// Writes the two lines that introduce a metric. (Writing to a `String` cannot fail.)
 fn family(text: &mut String, name: &str, kind: &str, help: &str) {
     let _ = write!(text, "# HELP {PREFIX}_{name} {help}\n# TYPE {PREFIX}_{name} {kind}\n");
 }
 
+/// Writes one line with a value. `labels` has its braces, or is empty.
 fn sample(text: &mut String, name: &str, labels: &str, value: impl Display) {
     let _ = writeln!(text, "{PREFIX}_{name}{labels} {value}");
 }
