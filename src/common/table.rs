@@ -297,7 +297,7 @@ fn suggestion(word: &str, known: &[&str]) -> String {
     }
 }
 
-/// Levenshtein's distance of two words, of which only the first 64 characters count.
+/// The Levenshtein distance between the first 64 characters of each of two words.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(64).collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -32,7 +32,7 @@ pub struct Ids {
     gid: u32,
 }
 
-/// Ids from `low` to `high`, both included, all of which may be given to hub users.
+/// Ids from `low` to `high`, both included. Hub users may get every one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     low: u32,
@@ -78,8 +78,8 @@ impl Ids {
     /// Checks a uid and a gid.
     ///
     /// # Errors
-    /// Either is refused: below 1000 (gid 100, `users`, is allowed), systemd's, nobody's, above 2³¹
-    /// − 2.
+    /// Fails if either is below 1000 (but gid 100, `users`, is allowed), is reserved for systemd
+    /// (61184-65519), is 65534 (nobody) or 65535, or is above 2147483646 (2³¹ − 2).
     pub fn new(uid: u32, gid: u32) -> Result<Self, IdError> {
         check(Kind::Uid, uid)?;
         if gid != USERS {
@@ -144,9 +144,11 @@ impl Range {
     }
 }
 
-/// Whether a group of this host that has a hub user's name among its members is the session's, too:
-/// whoever registers at the hub under the name of somebody who has left must not get that one's
-/// `docker` or `adm`. Those of the system (below [`MIN_ID`]) may give rights, all but `users`.
+/// True if a hub user gets a group of this host that lists the user's name as a member.
+///
+/// Groups below [`MIN_ID`], all but `users`, belong to the system and may give rights. Somebody who
+/// registers at the hub under the name of a person who has left must not get that person's `docker`
+/// or `adm`.
 pub fn is_group_passed_on(gid: u32) -> bool {
     gid >= MIN_ID || gid == USERS
 }

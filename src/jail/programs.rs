@@ -14,7 +14,7 @@ use std::path::Path;
 /// A file of the host that is shown in the jail.
 #[derive(Debug)]
 pub struct Shown {
-    /// Its path in the jail, without the leading `/` and with merged `/usr`.
+    /// The path in the jail, without the leading `/` and with merged `/usr`.
     pub at: String,
     /// The open file, the very one whose headers were read.
     pub file: File,

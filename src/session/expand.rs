@@ -13,16 +13,17 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// Most names that the patterns of one command may give; execve(2) takes about twice as many.
+/// The most bytes of paths that one command's wildcards may give; execve(2) takes about twice as
+/// many.
 const MAX_BYTES: usize = 1024 * 1024;
-/// Most directory entries that are read for one command.
+/// The most directory entries that are read for one command.
 const MAX_ENTRIES: usize = 200_000;
 
 /// Expands the arguments, as execve(2) takes them. `home` is absolute; relative patterns are looked
 /// up in `directory`.
 ///
 /// # Errors
-/// Too much would match.
+/// Fails if the wildcards match too many files or have to read too many directory entries.
 pub fn expand(arguments: Vec<Argument>, home: &Path, directory: &Path) -> Result<Vec<OsString>, Refusal> {
     let mut left = Left { entries: MAX_ENTRIES, bytes: MAX_BYTES };
     let mut out = Vec::new();
@@ -62,8 +63,8 @@ struct Left {
 }
 
 impl Left {
-    /// The paths that a word matches, sorted; empty if it is no pattern or nothing matches. `None`:
-    /// too many.
+    /// Returns the paths that a word matches, sorted; none if it has no wildcards. `None` means
+    /// that there are too many.
     fn matches(&mut self, word: &[(u8, bool)], directory: &Path) -> Option<Vec<Vec<u8>>> {
         if !Pattern::parse(word).has_wildcards() {
             return Some(Vec::new());
@@ -99,7 +100,8 @@ impl Left {
         Some(path)
     }
 
-    /// The names in a directory; empty if it cannot be read. `None`: too many.
+    /// Returns the names in a directory; none if it cannot be read. `None` means that there are too
+    /// many.
     fn entries(&mut self, path: &[u8], directory: &Path) -> Option<Vec<Vec<u8>>> {
         let path = directory.join(Path::new(std::ffi::OsStr::from_bytes(path)));
         let mut names = Vec::new();

@@ -36,7 +36,7 @@ const MAX_LOGGED: usize = 1024;
 /// How the channel ends instead; on success it does not return.
 pub fn serve(gateway: Gateway, tool: FileTool, command: &[u8]) -> Result<Gateway, End> {
     let asked = String::from_utf8_lossy(command.get(..MAX_LOGGED).unwrap_or(command)).into_owned();
-    let (configured, mask) = match gateway.ask(&SessionRequest::Files { tool, command: asked })? {
+    let (configured, mask) = match gateway.request(&SessionRequest::Files { tool, command: asked })? {
         SessionReply::Serve { arguments, umask } => (arguments, umask),
         SessionReply::Elsewhere => return Ok(gateway),
         SessionReply::Exit { status, message } => return Err(End::Exit { status, message }),

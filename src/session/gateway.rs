@@ -136,7 +136,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Broken`]: the gateway is gone, or does not answer in time.
-    pub fn ask(&self, request: &SessionRequest) -> Result<SessionReply, Broken> {
+    pub fn request(&self, request: &SessionRequest) -> Result<SessionReply, Broken> {
         self.say(request, &[])?;
         let until = Instant::now() + ANSWER;
         loop {
@@ -211,7 +211,7 @@ mod tests {
     fn a_question_is_answered() {
         let (here, there) = socket::pair().unwrap();
         reply(&there, &SessionReply::Elsewhere);
-        let answer = Gateway::from(here).ask(&SessionRequest::Signal { name: "TERM".into() });
+        let answer = Gateway::from(here).request(&SessionRequest::Signal { name: "TERM".into() });
         assert_eq!(answer.unwrap(), SessionReply::Elsewhere);
     }
 

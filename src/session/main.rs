@@ -47,7 +47,7 @@ enum End {
     },
     /// By a signal.
     Killed {
-        /// Its name without SIG.
+        /// The signal's name without `SIG`.
         signal: String,
         /// For the user, two lines; `None` after a clean end.
         message: Option<String>,

@@ -1,4 +1,6 @@
+//! Tests of how packets are framed, and found again in a terminal's output.
 #![allow(clippy::unwrap_used)]
+
 use super::*;
 use crate::mux::protocol::kind;
 use proptest::prelude::*;

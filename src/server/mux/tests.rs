@@ -1,4 +1,6 @@
+//! Tests of both directions of the link, against an agent that the tests play.
 #![allow(clippy::unwrap_used)]
+
 use super::protocol::LINK_WINDOW;
 use super::*;
 use proptest::prelude::*;

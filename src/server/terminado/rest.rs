@@ -171,7 +171,7 @@ pub enum Kind {
     /// Another program (a dashboard, an editor), or one with a login of its own; the status is for
     /// the log.
     Other(u16),
-    /// Its answer doesn't tell, or it didn't answer.
+    /// Unknown, because the server did not answer or its answer does not tell.
     Unknown,
 }
 

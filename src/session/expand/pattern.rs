@@ -1,23 +1,24 @@
-//! One component of a path pattern (glob(7)): `*`, `?`, `[a-z]`, `[!a-z]`. Pure, on bytes, without
-//! backtracking that grows: the time is at most pattern × name.
+//! Matches one component of a path against a glob(7) pattern: `*`, `?`, `[a-z]`, `[!a-z]`. Pure.
+//!
+//! It works on bytes and takes at most time proportional to the pattern's length times the name's:
+//! only the last `*` is ever tried again.
 
-/// See the module.
+/// A pattern for one component of a path, that is, for a name without `/`.
 pub struct Pattern(Vec<Token>);
 
 enum Token {
-    /// This byte.
+    /// Exactly this byte.
     Byte(u8),
-    /// `?`
+    /// `?`: any one byte.
     Any,
-    /// `*`
+    /// `*`: any number of bytes.
     Many,
-    /// `[…]`: ranges of bytes, and whether they are those that don't match. With it, how it is
-    /// written.
+    /// `[…]`: a byte in one of the ranges or, if `negated`, in none. `written` is the set's text.
     Set { ranges: Vec<(u8, u8)>, negated: bool, written: Vec<u8> },
 }
 
 impl Pattern {
-    /// From bytes that were quoted or not: a quoted one means itself.
+    /// Parses bytes, each with true if it was quoted; a quoted byte matches only itself.
     pub fn parse(text: &[(u8, bool)]) -> Self {
         let mut tokens = Vec::new();
         let mut rest = text;
@@ -39,12 +40,12 @@ impl Pattern {
         Self(tokens)
     }
 
-    /// Whether it is more than a name.
+    /// True if the pattern has wildcards; otherwise it is a plain name.
     pub fn has_wildcards(&self) -> bool {
         self.0.iter().any(|token| !matches!(token, Token::Byte(_)))
     }
 
-    /// How it is written, without quotes.
+    /// Returns the pattern's text without quotes.
     pub fn literal(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for token in &self.0 {
@@ -58,13 +59,13 @@ impl Pattern {
         out
     }
 
-    /// Whether a name matches. A dot at the start of a name must be matched by a dot.
+    /// True if the name matches. Only a dot in the pattern matches a dot at the name's start.
     pub fn matches(&self, name: &[u8]) -> bool {
         if name.first() == Some(&b'.') && !matches!(self.0.first(), Some(Token::Byte(b'.'))) {
             return false;
         }
         let (mut token, mut at) = (0, 0);
-        // After the last `*`: which token comes next, and which byte is to be tried as its first.
+        // The token after the last `*`, and the byte of the name where it was last tried.
         let mut retry = None;
         while at < name.len() {
             match self.0.get(token) {
@@ -100,12 +101,14 @@ impl Token {
     }
 }
 
-/// The rest of a `[…]`, and what follows it; `None`: there is no end, so the bracket means itself.
-/// Named classes (`[[:digit:]]`) are not known.
+/// Parses a set after its `[`. Returns it and what follows it.
+///
+/// `None` means that no `]` ends it, so the bracket is a plain byte. Named classes such as
+/// `[[:digit:]]` are not supported.
 fn set(text: &[(u8, bool)]) -> Option<(Token, &[(u8, bool)])> {
     let negated = matches!(text.first(), Some((b'!' | b'^', false)));
     let inner = text.get(usize::from(negated)..)?;
-    // A bracket that comes first is a member.
+    // A `]` that comes first is a member of the set.
     let end = 1 + inner.iter().skip(1).position(|char| *char == (b']', false))?;
     let members = inner.get(..end)?;
     let mut ranges = Vec::new();

@@ -1,10 +1,9 @@
-//! What `rsync` and `scp -O` ask for: the command line that a client has written for a shell, read
-//! without one. Pure.
+//! Reads the command lines that `rsync` and `scp -O` clients send. Pure.
 //!
-//! There is no shell in the jail, and none is imitated: quoting is undone ([`words`]), options are
-//! looked up in a list of what is allowed ([`rsync`], [`scp`]), `~`, `$HOME` and wildcards in paths
-//! are for [`super::expand`]. Paths themselves need no check, not even for `..`: whatever they
-//! name, the jail holds nothing but what the user may reach, and the working directory is the home.
+//! Clients write them for a shell, but the jail has no shell and this module does not imitate one.
+//! [`words`] undoes the quoting, [`rsync`] and [`scp`] allow only listed options, and
+//! [`super::expand`] expands `~`, `$HOME` and wildcards in paths. Paths need no check, not even for
+//! `..`: the jail holds only what the user may reach, and the working directory is the home.
 
 mod own_home;
 mod rsync;
@@ -16,17 +15,17 @@ use std::fmt;
 use wire::session::FileTool;
 pub use words::Word;
 
-/// Most words of a command.
+/// The most words that a command may have.
 const MAX_WORDS: usize = 4096;
 
-/// An argument of the program that is to run.
+/// An argument for `rsync` or `scp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Argument {
-    /// As it is.
+    /// Passed on unchanged.
     Plain(Vec<u8>),
-    /// `--name=PATH`, the path with `~` or `$HOME` at its start.
+    /// `--name=PATH`, where the path may start with `~` or `$HOME`.
     Option(&'static str, Word),
-    /// A path, which may have wildcards too.
+    /// A path that may start with `~` or `$HOME` and may have wildcards.
     Path(Word),
 }
 
@@ -36,7 +35,7 @@ impl Argument {
     }
 }
 
-/// Why a command is not run. Two lines for the user: what happened, what to do.
+/// Why a command is not run: two lines for the user, what happened and what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal(String);
 
@@ -45,7 +44,7 @@ impl Refusal {
         Self(format!("{what}\n{remedy}"))
     }
 
-    /// For wildcards without bounds.
+    /// Refuses wildcards that match too many files.
     pub fn too_many() -> Self {
         Self::new("The wildcards in this command match too many files.", "Name the directory instead.")
     }
@@ -57,9 +56,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Whether a command is one end of a transfer, as a client's other end asks for it: `rsync
-/// --server`, `scp -t`, `scp -f`; and which. Not more than a look: what follows is for
-/// [`arguments`] to judge.
+/// Returns the tool if the command is the remote end of a transfer: `rsync --server`, `scp -t` or
+/// `scp -f`.
+///
+/// This is only a first look: [`arguments`] checks the rest of the command.
 #[must_use]
 pub fn tool(command: &[u8]) -> Option<FileTool> {
     let mut words = command.split(u8::is_ascii_whitespace);
@@ -74,14 +74,14 @@ pub fn tool(command: &[u8]) -> Option<FileTool> {
     }
 }
 
-/// The arguments of the program for a command that [`tool`] knows.
+/// Returns the program's arguments for a command that [`tool`] recognized.
 ///
 /// # Errors
-/// [`Refusal`]: it isn't what a client sends, or more than is allowed.
+/// Fails if no client sends such a command, or if it asks for more than is allowed.
 pub fn arguments(tool: FileTool, command: &[u8]) -> Result<Vec<Argument>, Refusal> {
-    let words = words::split(command, MAX_WORDS).map_err(|fault| {
+    let words = words::split(command, MAX_WORDS).map_err(|e| {
         Refusal::new(
-            format_args!("This command cannot be served without a shell: {fault}."),
+            format_args!("This command cannot be served without a shell: {e}."),
             "Put a backslash before special characters in file names, or use sftp or scp without -O.",
         )
     })?;
@@ -89,12 +89,12 @@ pub fn arguments(tool: FileTool, command: &[u8]) -> Result<Vec<Argument>, Refusa
     match tool {
         FileTool::Rsync => rsync::arguments(words),
         FileTool::Scp => scp::arguments(words),
-        // Has no command line of its own: the configuration decides.
+        // The configuration sets the server's arguments, not the client.
         FileTool::Sftp => Ok(Vec::new()),
     }
 }
 
-/// A piece of a command for a message: short and printable.
+/// A piece of a command for a message: printable, at most 60 characters.
 fn shown(bytes: &[u8]) -> String {
     bytes.escape_ascii().take(60).map(char::from).collect()
 }

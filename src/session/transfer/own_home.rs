@@ -1,10 +1,12 @@
-//! `~NAME` in a command, where NAME is who has logged in: the home, whoever else a host knows by
-//! that name. Pure.
+//! Replaces `~NAME` in a command by `~` where NAME is the user who has logged in. Pure.
+//!
+//! So it means the user's home, even if a host knows somebody else by that name.
 
 use std::borrow::Cow;
 
-/// The command with `~` for each unquoted `~NAME` at a word's start: no passwd(5) of the user's
-/// server, nor of the jail, need have that name.
+/// Replaces each unquoted `~NAME` at a word's start by `~`.
+///
+/// Neither the jail's passwd(5) nor that of the user's server needs to have the name.
 #[must_use]
 pub fn own_home<'a>(command: &'a [u8], user: &[u8]) -> Cow<'a, [u8]> {
     let name = [b"~", user].concat();

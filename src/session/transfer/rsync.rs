@@ -1,33 +1,34 @@
-//! The command line of `rsync --server`: what rsync(1) clients send, and nothing else. Pure.
+//! Reads the command line of `rsync --server`. Only what rsync(1) clients send is accepted. Pure.
 //!
-//! The options are those that a client passes on to the other side (rsync's `server_options()`; its
-//! own `rrsync` allows about the same). Left out, because they lead elsewhere or need root:
-//! `--daemon` and `--config`, remote shells, devices, `--log-file`, and `-s` (`--secluded-args`),
-//! whose arguments would come on standard input where nobody could check them.
+//! The options are those that a client passes to the remote end (rsync's `server_options()`; its
+//! own `rrsync` allows about the same). Some are left out because they lead elsewhere or need root:
+//! `--daemon` and `--config`, remote shells, devices and `--log-file`. So is `-s`
+//! (`--secluded-args`): its arguments come on standard input, where nothing could check them.
 //!
-//! The program gets what was understood, written anew, with `--` before the paths: `rsync --server
-//! [--sender] OPTIONS -- . PATHS`.
+//! The program never gets the client's text. Its command line is written anew from what was
+//! understood, with `--` before the paths: `rsync --server [--sender] OPTIONS -- . PATHS`.
 
 use super::{Argument, Refusal, Word, shown};
 
-/// Letters without a value that may be written together.
+/// The allowed one-letter options without a value; they may be written together.
 const LETTERS: &[u8] = b"ACDEHIJKLNORSUWXbcdgiklmnopqrtuvxyz";
 
-/// What an option's value may be.
+/// What value an option takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Takes {
-    /// There is none.
+    /// No value.
     Nothing,
-    /// Digits, a sign before them, a unit of size behind them.
+    /// A number, perhaps with a sign before it and a unit of size after it.
     Number,
-    /// Words of letters and digits with `,` and the like between them.
+    /// Letters, digits and `,` `.` `:` `_` `+` `-`.
     Words,
-    /// Any text: a suffix, a format.
+    /// Any text, such as a suffix or a format.
     Text,
     /// A path in the jail.
     Path,
 }
 
+/// The allowed long options, without `--`, and the value that each takes.
 #[rustfmt::skip]
 const OPTIONS: &[(&str, Takes)] = {
     use Takes::{Nothing, Number, Path, Text, Words};
@@ -55,10 +56,11 @@ const OPTIONS: &[(&str, Takes)] = {
     ]
 };
 
-/// The arguments for the program from the words behind its name.
+/// Checks the words after `rsync`, and returns the arguments to run it with.
 ///
 /// # Errors
-/// [`Refusal`]
+/// Fails if `--server` is not the first word, if an option or its value is not allowed, or if no
+/// `.` ends the options.
 pub fn arguments(words: &[Word]) -> Result<Vec<Argument>, Refusal> {
     let Some(mut rest) =
         words.split_first().filter(|(first, _)| is(first, b"--server")).map(|(_, rest)| rest)
@@ -94,7 +96,7 @@ fn is(word: &Word, text: &[u8]) -> bool {
     word.plain().is_some_and(|bytes| bytes == text)
 }
 
-/// One option, with its value if that is a word of its own, and what follows.
+/// Reads one option, whose value may be the next word. Returns it and the words that follow.
 fn option<'a>(word: &Word, rest: &'a [Word]) -> Result<(Argument, &'a [Word]), Refusal> {
     let bytes = word.plain().unwrap_or_default();
     if let Some(long) = bytes.strip_prefix(b"--") {
@@ -116,8 +118,10 @@ fn option<'a>(word: &Word, rest: &'a [Word]) -> Result<(Argument, &'a [Word]), R
     }
 }
 
-/// `vlogDtpre.iLsfxCIvu`: letters, and perhaps `e` with the client's abilities
-/// (`maybe_add_e_option()`), which would be a remote shell if this were a client.
+/// True for letters such as `vlogDtpre.iLsfxCIvu`.
+///
+/// With `--server`, `e` is followed by the client's abilities (`maybe_add_e_option()`); in a
+/// client's own command line it would name a remote shell.
 fn are_letters(letters: &[u8]) -> bool {
     let (flags, abilities) = match letters.iter().position(|letter| *letter == b'e') {
         Some(at) => letters.split_at(at),
@@ -134,7 +138,7 @@ fn are_letters(letters: &[u8]) -> bool {
     !letters.is_empty() && flags.iter().all(|letter| LETTERS.contains(letter)) && understood
 }
 
-/// `-B4096`, `-@-1`.
+/// True for `B4096`, `@-1` and the like: one-letter options with a number.
 fn is_short_number(letters: &[u8]) -> bool {
     matches!(letters.split_first(), Some((b'B' | b'@', number)) if is_number(number))
 }
@@ -182,8 +186,9 @@ fn allows(takes: Takes, value: &[u8]) -> bool {
     }
 }
 
-/// `100`, `-1`, `1.5M`, `2GiB-1`: rsync reads them itself, this only keeps out what is no number at
-/// all.
+/// True for `100`, `-1`, `1.5M`, `2GiB-1` and the like.
+///
+/// rsync reads the number itself; this only rejects what cannot be one.
 fn is_number(value: &[u8]) -> bool {
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     digits.first().is_some_and(u8::is_ascii_digit)
@@ -310,7 +315,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes in, nothing comes out but what the tables hold.
+        /// For any input, only options in the tables come out.
         #[test]
         fn no_option_outside_of_the_list(
             words in prop::collection::vec("(-|--)?[a-zA-Z@.=]{0,3}|--[a-z-]{2,14}(=.{0,3})?|\\.|--sender", 0..8),

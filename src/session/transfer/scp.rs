@@ -1,20 +1,21 @@
-//! The command line of `scp -t` and `scp -f`, the two ends of the old scp protocol: what clients
-//! send, and nothing else. Pure.
+//! Reads the command line of `scp -t` and `scp -f`, the two ends of the old scp protocol. Pure.
+//!
+//! Only what clients send is accepted.
 
 use super::{Argument, Refusal, Word, shown};
 
-/// Letters besides `t` (take files) and `f` (send them): recursive, times and modes, into a
-/// directory, verbose, quiet.
+/// The allowed letters besides `t` (receive files) and `f` (send files): recursive, preserve times
+/// and modes, target is a directory, verbose, quiet.
 const LETTERS: &[u8] = b"rpdvq";
 
-/// The letters of a word that has nothing but options of ours.
+/// Returns the letters of a word such as `-rt`, if all of them are allowed.
 #[must_use]
 pub fn cluster(word: &[u8]) -> Option<&[u8]> {
     let known = |letter: &u8| LETTERS.contains(letter) || is_direction(*letter);
     word.strip_prefix(b"-").filter(|letters| !letters.is_empty() && letters.iter().all(known))
 }
 
-/// Whether one of the letters says that scp is an end of a transfer.
+/// True if one of the letters makes scp the remote end of a transfer.
 #[must_use]
 pub fn names_direction(letters: &[u8]) -> bool {
     letters.iter().any(|letter| is_direction(*letter))
@@ -24,10 +25,10 @@ fn is_direction(letter: u8) -> bool {
     matches!(letter, b't' | b'f')
 }
 
-/// The arguments for the program from the words behind its name.
+/// Checks the words after `scp`, and returns the arguments to run it with.
 ///
 /// # Errors
-/// [`Refusal`]
+/// Fails if an option is not allowed, if neither `-t` nor `-f` is given, or if the paths don't fit.
 pub fn arguments(words: &[Word]) -> Result<Vec<Argument>, Refusal> {
     let mut direction = None;
     let mut letters = Vec::new();

@@ -1,30 +1,30 @@
-//! A command line into words, as a POSIX shell does it (Shell Command Language, 2.2 Quoting and 2.3
-//! Token Recognition). Pure.
+//! Splits a command line into words as a POSIX shell does (Shell Command Language, 2.2 Quoting and
+//! 2.3 Token Recognition), and refuses what a shell would act on. Pure.
 //!
-//! Not the `shlex` crate: it forgets which characters were quoted. So it could neither refuse what
-//! a shell would have acted on (`;`, `$(…)`), nor tell the wildcard in `*.csv` from the star in
+//! The `shlex` crate would not do, because it forgets which characters were quoted. It could
+//! neither refuse an unquoted `;` or `$(…)`, nor tell the wildcard in `*.csv` from the star in
 //! `\*.csv`, which rsync quotes itself.
 
 use std::fmt;
 
-/// Why a command line has no words.
+/// Why a command line cannot be split.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A quote without its end, or a backslash at the end.
+pub enum SplitError {
+    /// A quotation has no end, or the last byte is a backslash.
     Unfinished,
-    /// Something that a shell would act on.
+    /// An unquoted byte that a shell would act on.
     Special(u8),
-    /// `$NAME` other than `$HOME` at a word's start, `$(…)` or the like.
+    /// A `$` that is not the `$` of `$HOME` at a word's start: `$NAME`, `$(…)` or the like.
     Variable,
-    /// `~NAME`.
+    /// `~NAME`, another user's home.
     OtherHome,
-    /// NUL, which no argument can hold.
+    /// A NUL, which no argument can hold.
     Nul,
     /// More words than allowed.
     TooMany,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SplitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unfinished => f.write_str("a quotation has no end"),
@@ -37,37 +37,38 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A byte, and whether it was quoted: then it means itself.
+/// A byte, and true if it was quoted. A quoted byte is never a wildcard.
 pub type Char = (u8, bool);
 
-/// One word, its quoting undone but not forgotten.
+/// One word without its quotes, which still knows which bytes were quoted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Word {
-    /// Whether it starts with the home: `~` or `$HOME`, which are not in `text`.
+    /// True if the word starts with `~` or `$HOME`; neither is part of `text`.
     pub home: bool,
-    /// The rest.
+    /// The bytes after `~` or `$HOME`.
     pub text: Vec<Char>,
 }
 
 impl Word {
-    /// The bytes after the home, wildcards as they are written.
+    /// Returns the bytes after `~` or `$HOME`, with wildcards as they are written.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         self.text.iter().map(|(byte, _)| *byte).collect()
     }
 
-    /// The whole word if it does not start with the home.
+    /// Returns the whole word, or `None` if it starts with `~` or `$HOME`.
     #[must_use]
     pub fn plain(&self) -> Option<Vec<u8>> {
         (!self.home).then(|| self.bytes())
     }
 }
 
-/// Splits a command.
+/// Splits a command into at most `max` words.
 ///
 /// # Errors
-/// [`Fault`]
-pub fn split(command: &[u8], max: usize) -> Result<Vec<Word>, Fault> {
+/// Fails if a quotation has no end, if a shell would act on the command, if it holds a NUL, or if
+/// it has more than `max` words.
+pub fn split(command: &[u8], max: usize) -> Result<Vec<Word>, SplitError> {
     let mut rest = command;
     let mut words = Vec::new();
     loop {
@@ -78,7 +79,7 @@ pub fn split(command: &[u8], max: usize) -> Result<Vec<Word>, Fault> {
             return Ok(words);
         }
         if words.len() >= max {
-            return Err(Fault::TooMany);
+            return Err(SplitError::TooMany);
         }
         let (word, after) = word(rest)?;
         words.push(word);
@@ -86,13 +87,13 @@ pub fn split(command: &[u8], max: usize) -> Result<Vec<Word>, Fault> {
     }
 }
 
-/// What ends a word. A newline ends a command: see [`unquoted`].
+/// True for a byte that ends a word. A newline would end the command: [`unquoted`] refuses it.
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// One word from the start of `rest`, and what follows it.
-fn word(rest: &[u8]) -> Result<(Word, &[u8]), Fault> {
+/// Reads one word at the start of `rest`. Returns it and the bytes that follow.
+fn word(rest: &[u8]) -> Result<(Word, &[u8]), SplitError> {
     let mut word = Word::default();
     let mut rest = leading_home(rest, &mut word)?;
     while let Some((&byte, after)) = rest.split_first() {
@@ -101,7 +102,7 @@ fn word(rest: &[u8]) -> Result<(Word, &[u8]), Fault> {
             b'\'' => single_quoted(after, &mut word)?,
             b'"' => double_quoted(after, &mut word)?,
             b'\\' => {
-                let (&byte, after) = after.split_first().ok_or(Fault::Unfinished)?;
+                let (&byte, after) = after.split_first().ok_or(SplitError::Unfinished)?;
                 // A backslash before a newline joins two lines; no client sends that.
                 let byte = if byte == b'\n' { unquoted(byte, false)? } else { allowed(byte)? };
                 word.text.push((byte, true));
@@ -117,9 +118,10 @@ fn word(rest: &[u8]) -> Result<(Word, &[u8]), Fault> {
     Ok((word, rest))
 }
 
-/// Takes `~`, `$HOME` or `${HOME}` off the start, in double quotes as well; what follows must be a
-/// `/` or the word's end.
-fn leading_home<'a>(rest: &'a [u8], word: &mut Word) -> Result<&'a [u8], Fault> {
+/// Removes a leading `~`, `$HOME` or `${HOME}` and sets [`Word::home`].
+///
+/// `$HOME` and `${HOME}` may be in double quotes. A `/` or the word's end must follow.
+fn leading_home<'a>(rest: &'a [u8], word: &mut Word) -> Result<&'a [u8], SplitError> {
     let ends = |after: &[u8], end: &[u8]| {
         after.first().is_none_or(|byte| *byte == b'/' || is_blank(*byte) || end.contains(byte))
     };
@@ -139,13 +141,13 @@ fn leading_home<'a>(rest: &'a [u8], word: &mut Word) -> Result<&'a [u8], Fault> 
             word.home = true;
             Ok(after)
         }
-        Some(_) => Err(Fault::OtherHome),
+        Some(_) => Err(SplitError::OtherHome),
         None => Ok(rest),
     }
 }
 
-fn single_quoted<'a>(rest: &'a [u8], word: &mut Word) -> Result<&'a [u8], Fault> {
-    let end = rest.iter().position(|byte| *byte == b'\'').ok_or(Fault::Unfinished)?;
+fn single_quoted<'a>(rest: &'a [u8], word: &mut Word) -> Result<&'a [u8], SplitError> {
+    let end = rest.iter().position(|byte| *byte == b'\'').ok_or(SplitError::Unfinished)?;
     let (text, after) = rest.split_at(end);
     for &byte in text {
         word.text.push((allowed(byte)?, true));
@@ -153,38 +155,38 @@ fn single_quoted<'a>(rest: &'a [u8], word: &mut Word) -> Result<&'a [u8], Fault>
     Ok(after.get(1..).unwrap_or_default())
 }
 
-fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Word) -> Result<&'a [u8], Fault> {
+fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Word) -> Result<&'a [u8], SplitError> {
     loop {
-        let (&byte, after) = rest.split_first().ok_or(Fault::Unfinished)?;
+        let (&byte, after) = rest.split_first().ok_or(SplitError::Unfinished)?;
         rest = after;
         let byte = match (byte, after.split_first()) {
             (b'"', _) => return Ok(after),
-            (b'$', _) => return Err(Fault::Variable),
-            (b'`', _) => return Err(Fault::Special(byte)),
+            (b'$', _) => return Err(SplitError::Variable),
+            (b'`', _) => return Err(SplitError::Special(byte)),
             (b'\\', Some((&escaped @ (b'$' | b'`' | b'"' | b'\\'), after))) => {
                 rest = after;
                 escaped
             }
-            (b'\\', Some((b'\n', _))) => return Err(Fault::Special(b'\n')),
+            (b'\\', Some((b'\n', _))) => return Err(SplitError::Special(b'\n')),
             (byte, _) => byte,
         };
         word.text.push((allowed(byte)?, true));
     }
 }
 
-/// A byte that is quoted.
-fn allowed(byte: u8) -> Result<u8, Fault> {
-    if byte == 0 { Err(Fault::Nul) } else { Ok(byte) }
+/// Checks a quoted byte: all but NUL are allowed.
+fn allowed(byte: u8) -> Result<u8, SplitError> {
+    if byte == 0 { Err(SplitError::Nul) } else { Ok(byte) }
 }
 
-/// A byte that is not quoted; `first`: it starts a word.
-fn unquoted(byte: u8, first: bool) -> Result<u8, Fault> {
+/// Checks an unquoted byte. `first` is true at a word's start, where `#` begins a comment.
+fn unquoted(byte: u8, first: bool) -> Result<u8, SplitError> {
     match byte {
         b';' | b'&' | b'|' | b'<' | b'>' | b'(' | b')' | b'`' | b'\n' | b'\r' | 0x0b | 0x0c => {
-            Err(Fault::Special(byte))
+            Err(SplitError::Special(byte))
         }
-        b'#' if first => Err(Fault::Special(byte)),
-        b'$' => Err(Fault::Variable),
+        b'#' if first => Err(SplitError::Special(byte)),
+        b'$' => Err(SplitError::Variable),
         byte => allowed(byte),
     }
 }
@@ -195,8 +197,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Words for comparison: `~` for the home, `\` before what is quoted.
-    fn shown(command: &str) -> Result<Vec<String>, Fault> {
+    /// Writes words for a comparison: `~` for the home, `\` before each quoted byte.
+    fn shown(command: &str) -> Result<Vec<String>, SplitError> {
         let one = |word: &Word| {
             let mut out = if word.home { vec![b'~'] } else { Vec::new() };
             for (byte, quoted) in &word.text {
@@ -231,34 +233,34 @@ mod tests {
     #[test]
     fn what_a_shell_would_act_on_is_refused() {
         for special in [";", "&", "|", "<", ">", "(", ")", "`", "\n", "\r", "\u{b}"] {
-            let fault = Fault::Special(special.as_bytes()[0]);
-            assert_eq!(split(format!("scp x{special}y").as_bytes(), 9), Err(fault), "{special:?}");
+            let error = SplitError::Special(special.as_bytes()[0]);
+            assert_eq!(split(format!("scp x{special}y").as_bytes(), 9), Err(error), "{special:?}");
         }
-        for (command, fault) in [
-            ("a 'b", Fault::Unfinished),
-            ("a \"b", Fault::Unfinished),
-            ("a \\", Fault::Unfinished),
-            ("a \"\\", Fault::Unfinished),
-            ("a #b", Fault::Special(b'#')),
-            ("\"`id`\"", Fault::Special(b'`')),
-            ("a\\\nb", Fault::Special(b'\n')),
-            ("a \nb", Fault::Special(b'\n')),
-            ("$(id)", Fault::Variable),
-            ("\"$(id)\"", Fault::Variable),
-            ("$HOMER", Fault::Variable),
-            ("\"$HOMER\"", Fault::Variable),
-            ("x$HOME", Fault::Variable),
-            ("$'a'", Fault::Variable),
-            ("~bob/x", Fault::OtherHome),
-            ("'a\0'", Fault::Nul),
-            ("a b c d", Fault::TooMany),
+        for (command, error) in [
+            ("a 'b", SplitError::Unfinished),
+            ("a \"b", SplitError::Unfinished),
+            ("a \\", SplitError::Unfinished),
+            ("a \"\\", SplitError::Unfinished),
+            ("a #b", SplitError::Special(b'#')),
+            ("\"`id`\"", SplitError::Special(b'`')),
+            ("a\\\nb", SplitError::Special(b'\n')),
+            ("a \nb", SplitError::Special(b'\n')),
+            ("$(id)", SplitError::Variable),
+            ("\"$(id)\"", SplitError::Variable),
+            ("$HOMER", SplitError::Variable),
+            ("\"$HOMER\"", SplitError::Variable),
+            ("x$HOME", SplitError::Variable),
+            ("$'a'", SplitError::Variable),
+            ("~bob/x", SplitError::OtherHome),
+            ("'a\0'", SplitError::Nul),
+            ("a b c d", SplitError::TooMany),
         ] {
-            assert_eq!(split(command.as_bytes(), 3), Err(fault), "{command:?}");
+            assert_eq!(split(command.as_bytes(), 3), Err(error), "{command:?}");
         }
     }
 
     proptest! {
-        /// As ssh clients quote: in single quotes, with `'\''` for a quote.
+        /// ssh clients put a word in single quotes, and write `'\''` for a quote.
         #[test]
         fn quoted_words_come_back(words in prop::collection::vec("[^\0]{0,20}", 0..8)) {
             let quoted: Vec<String> =
