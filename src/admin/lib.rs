@@ -5,12 +5,12 @@
 //! |---|---|
 //! | [`admin`](crate) | `jupyterhub-openssh`: `check`, `status`, `disconnect`, `metrics`, `gateway` |
 //! | [`gateway`] | the process of one SSH connection that talks to the hub and the user's server |
-//! | [`authorized-keys`](../jupyterhub_openssh_authorized_keys/index.html) | tells sshd whether a key is the user's |
+//! | [`authorized-keys`] | tells sshd whether a key is the user's |
 //! | [`hub_keys`] | gets users' keys from the hub and from `keys.url` |
-//! | [`jail`](../jupyterhub_openssh_jail/index.html) | builds the namespaces and the file system of a connection |
-//! | [`session`](../jupyterhub_openssh_session/index.html) | runs for each channel, as the user, in the jail |
-//! | [`pam`](../pam_jupyterhub/index.html) | the PAM module |
-//! | [`nss`](../nss_jupyterhub/index.html) | the NSS module |
+//! | [`jail`] | builds the namespaces and the file system of a connection |
+//! | [`session`] | runs for each channel, as the user, in the jail |
+//! | [`pam`] | the PAM module |
+//! | [`nss`] | the NSS module |
 //! | [`server`] | the user's server: terminals, streams, the agent |
 //! | [`hub`] | JupyterHub's REST API, and the service's token |
 //! | [`keys`] | authorized_keys(5): keys, their options, the files that list them |
@@ -29,6 +29,12 @@
 //! | [`status`] | `status`, `disconnect`: live connections and homes |
 //! | [`metrics`] | `metrics`: numbers for Prometheus |
 //! | [`hub_url`] | `hub-url`: reads and sets the hub's address, for the package's questions |
+//!
+//! [`authorized-keys`]: ../jupyterhub_openssh_authorized_keys/index.html
+//! [`jail`]: ../jupyterhub_openssh_jail/index.html
+//! [`session`]: ../jupyterhub_openssh_session/index.html
+//! [`pam`]: ../pam_jupyterhub/index.html
+//! [`nss`]: ../nss_jupyterhub/index.html
 
 mod check;
 pub mod cli;

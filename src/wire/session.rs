@@ -61,12 +61,12 @@ pub enum SessionRequest {
         length: u32,
         /// The client's terminal; without one standard output and error are separate.
         tty: Option<Tty>,
-        /// As in [`SessionRequest::Shell`].
+        /// The variables, as in [`SessionRequest::Shell`].
         environment: BTreeMap<String, String>,
     },
     /// With three descriptors, after [`SessionReply::Elsewhere`]: serve sftp in the user's server.
     Sftp {
-        /// As in [`SessionRequest::Shell`].
+        /// The variables, as in [`SessionRequest::Shell`].
         environment: BTreeMap<String, String>,
     },
     /// First message, without descriptors: asks whether to serve files from the home.
@@ -126,7 +126,7 @@ pub enum SessionReply {
     Killed {
         /// The signal's name without SIG.
         signal: String,
-        /// As in [`SessionReply::Exit`].
+        /// The message for the user, as in [`SessionReply::Exit`].
         message: Option<String>,
     },
     /// The channel is over: restore the terminal, show `message` on stderr, exit with `status`.

@@ -3,7 +3,7 @@
 
 use super::{Finding, PATIENCE, mounts, uids};
 use crate::status::names::{Component, Pattern, components};
-use crate::status::patience::ask;
+use crate::status::patience::await_answer;
 use common::UserName;
 use common::homes::{Create, Homes};
 use common::settings::Settings;
@@ -42,18 +42,20 @@ fn check_with(config: &Config, on_this_host: OnThisHost) -> Vec<Finding> {
     let with_keys = config.keys.is_on() && config.keys.sources.contains(&Source::Home);
     let root = homes.root.display();
     let mut findings = mounts::check(&homes.root);
-    findings.extend(ask(PATIENCE, move || look(&shared, &settings, with_keys, on_this_host)).unwrap_or_else(
-        || {
-            vec![Finding::error(
-                TOPIC,
-                format_args!(
-                    "{root} does not answer within {} s: users have terminals only",
-                    PATIENCE.as_secs()
-                ),
-                format_args!("See what hangs: findmnt -T {root}"),
-            )]
-        },
-    ));
+    findings.extend(
+        await_answer(PATIENCE, move || look(&shared, &settings, with_keys, on_this_host)).unwrap_or_else(
+            || {
+                vec![Finding::error(
+                    TOPIC,
+                    format_args!(
+                        "{root} does not answer within {} s: users have terminals only",
+                        PATIENCE.as_secs()
+                    ),
+                    format_args!("See what hangs: findmnt -T {root}"),
+                )]
+            },
+        ),
+    );
     findings
 }
 

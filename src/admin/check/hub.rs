@@ -4,9 +4,9 @@
 use super::Finding;
 use super::answer::{Answer, seconds};
 use super::port::{self, Speaks};
-use super::probe::{Failure, Probe};
+use super::probe::{NoAnswer, Probe};
 use super::websocket;
-use crate::status::patience::ask;
+use crate::status::patience::await_answer;
 use ::hub::error::HttpError;
 use common::HubUrl;
 use host::config::Config;
@@ -47,7 +47,7 @@ pub fn check(config: &Config) -> (Vec<Finding>, bool) {
         }
     };
     let reached = addresses(hub).and_then(|addresses| {
-        Ok((addresses, probe.ask("GET", "/hub/api/", "Connection: close\r\n", None, PATIENCE)?))
+        Ok((addresses, probe.request("GET", "/hub/api/", "Connection: close\r\n", None, PATIENCE)?))
     });
     let (addresses, answer) = match reached {
         Ok(reached) => reached,
@@ -73,26 +73,26 @@ pub fn check(config: &Config) -> (Vec<Finding>, bool) {
 }
 
 /// Resolves the hub's name, with a time limit.
-pub fn addresses(hub: &HubUrl) -> Result<Vec<IpAddr>, Failure> {
+pub fn addresses(hub: &HubUrl) -> Result<Vec<IpAddr>, NoAnswer> {
     let (host, port) = (hub.host().to_owned(), hub.port());
-    let found = ask(RESOLVER, move || (host.as_str(), port).to_socket_addrs());
+    let found = await_answer(RESOLVER, move || (host.as_str(), port).to_socket_addrs());
     let found =
-        found.ok_or_else(|| Failure::Resolve(format!("no answer within {} s", RESOLVER.as_secs())))?;
-    found.map(|all| all.map(|one| one.ip()).collect()).map_err(|error| Failure::Resolve(error.to_string()))
+        found.ok_or_else(|| NoAnswer::Resolve(format!("no answer within {} s", RESOLVER.as_secs())))?;
+    found.map(|all| all.map(|one| one.ip()).collect()).map_err(|error| NoAnswer::Resolve(error.to_string()))
 }
 
 /// Explains why there was no answer. `speaks` finds out which protocol the port speaks.
 fn unreachable(
-    failure: &Failure,
+    failure: &NoAnswer,
     hub: &HubUrl,
     ca_file: Option<&Path>,
     speaks: impl FnOnce(&HubUrl) -> Speaks,
 ) -> Finding {
     let (host, port) = (hub.host(), hub.port());
     let is_mute = match failure {
-        Failure::Closed | Failure::NotHttp => true,
-        Failure::Tls(why) => is_no_tls(why),
-        Failure::Resolve(_) | Failure::Connect(_) | Failure::Timeout => false,
+        NoAnswer::Closed | NoAnswer::NotHttp => true,
+        NoAnswer::Tls(why) => is_no_tls(why),
+        NoAnswer::Resolve(_) | NoAnswer::Connect(_) | NoAnswer::Timeout => false,
     };
     let another = is_mute.then(|| port::another_protocol(&speaks(hub), hub));
     if let Some(finding) = another.flatten() {
@@ -100,27 +100,27 @@ fn unreachable(
     }
     let error = |what: String, remedy: String| Finding::error(TOPIC, what, remedy);
     match failure {
-        Failure::Resolve(why) => error(
+        NoAnswer::Resolve(why) => error(
             format!("its name {host} does not resolve: {why}"),
             format!("Correct hub.url in config.toml, or this host's resolver: getent ahosts {host}"),
         ),
-        Failure::Connect(why) => error(
+        NoAnswer::Connect(why) => error(
             format!("no connection to {host} port {port}: {why}"),
             format!(
                 "See whether the hub runs and a firewall lets this host through: curl -v {}/hub/api/",
                 hub.base()
             ),
         ),
-        Failure::Tls(why) => tls(why, hub, ca_file),
-        Failure::Timeout => error(
+        NoAnswer::Tls(why) => tls(why, hub, ca_file),
+        NoAnswer::Timeout => error(
             format!("{host} port {port} did not answer within {} s", PATIENCE.as_secs()),
             format!("See whether the hub hangs or a firewall drops packets: curl -v {}/hub/api/", hub.base()),
         ),
-        Failure::Closed => error(
+        NoAnswer::Closed => error(
             format!("{host} port {port} takes connections, but closes them without an answer"),
             RIGHT_ADDRESS.to_owned(),
         ),
-        Failure::NotHttp => {
+        NoAnswer::NotHttp => {
             error(format!("what answers at {host} port {port} does not speak HTTP"), RIGHT_ADDRESS.to_owned())
         }
     }

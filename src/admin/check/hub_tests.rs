@@ -130,21 +130,21 @@ fn what_keeps_answers_away_is_told_apart() {
     };
     let text = |failure| of(failure, Speaks::Other);
     assert!(
-        text(Failure::Resolve("Name or service not known".into())).contains("getent ahosts hub.example.org")
+        text(NoAnswer::Resolve("Name or service not known".into())).contains("getent ahosts hub.example.org")
     );
     assert!(
-        text(Failure::Connect("Connection refused (os error 111)".into()))
+        text(NoAnswer::Connect("Connection refused (os error 111)".into()))
             .contains("port 8443: Connection refused")
     );
-    assert!(text(Failure::Timeout).contains("within 4 s"));
-    assert!(text(Failure::Closed).contains("with its scheme and port"));
-    assert!(text(Failure::NotHttp).contains("does not speak HTTP"));
+    assert!(text(NoAnswer::Timeout).contains("within 4 s"));
+    assert!(text(NoAnswer::Closed).contains("with its scheme and port"));
+    assert!(text(NoAnswer::NotHttp).contains("does not speak HTTP"));
     // Only after these failures the port is asked which protocol it speaks.
-    for failure in [Failure::Closed, Failure::NotHttp, Failure::Tls("wrong version number".into())] {
+    for failure in [NoAnswer::Closed, NoAnswer::NotHttp, NoAnswer::Tls("wrong version number".into())] {
         assert!(of(failure, Speaks::Ssh("SSH-2.0-x".into())).contains("is an SSH server (SSH-2.0-x)"));
     }
-    assert!(of(Failure::Timeout, Speaks::Http).contains("within 4 s"));
-    assert!(of(Failure::Tls("(certificate has expired)".into()), Speaks::Http).contains("has expired"));
+    assert!(of(NoAnswer::Timeout, Speaks::Http).contains("within 4 s"));
+    assert!(of(NoAnswer::Tls("(certificate has expired)".into()), Speaks::Http).contains("has expired"));
 }
 
 #[test]

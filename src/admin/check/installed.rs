@@ -1,5 +1,5 @@
-//! Is what the package installed there, and still whose it was: programs, system users,
-//! directories?
+//! Checks what the package installs: programs, system users and directories, with their owners and
+//! permissions.
 
 use super::Finding;
 use common::{paths, uid};
@@ -10,10 +10,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 const TOPIC: &str = "package";
+/// The remedy for a file that is missing or damaged.
 const REINSTALL: &str = "Reinstall the package: apt install --reinstall jupyterhub-openssh";
-/// What the package's file for systemd-tmpfiles makes.
+/// The remedy for directories that the package's file for systemd-tmpfiles makes.
 const TMPFILES: &str = "systemd-tmpfiles --create jupyterhub-openssh.conf";
-/// Programs of root's, and the permissions that others need for them.
+/// Programs that belong to root, and the permissions that they need at least.
 const PROGRAMS: [(&str, u32); 4] = [
     (paths::PROGRAM, 0o555),
     (paths::SESSION_SHELL, 0o111),
@@ -21,7 +22,7 @@ const PROGRAMS: [(&str, u32); 4] = [
     (paths::AUTHORIZED_KEYS_PROGRAM, 0o111),
 ];
 
-/// Looks at them. `remote`: keys of the hub or of a web page are looked for.
+/// Checks them all. `remote` is true if keys come from the hub or from a web page.
 pub fn check(remote: bool) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         PROGRAMS.iter().filter_map(|(path, mode)| program(Path::new(path), *mode, 0)).collect();
@@ -52,7 +53,7 @@ pub fn check(remote: bool) -> Vec<Finding> {
     findings
 }
 
-/// A program that root runs, or that hub users run.
+/// Checks a program that root or hub users run.
 fn program(path: &Path, mode: u32, root: u32) -> Option<Finding> {
     let shown = path.display();
     let Ok(facts) = fs::metadata(path) else {
@@ -70,7 +71,7 @@ fn program(path: &Path, mode: u32, root: u32) -> Option<Finding> {
     })
 }
 
-/// The program that runs as a system user, whoever starts it.
+/// Checks `hub-keys`, which is setuid to a system user.
 fn hub_keys(path: &Path, owner: u32, used: bool) -> Option<Finding> {
     let shown = path.display();
     let problem = match fs::metadata(path) {
@@ -83,7 +84,7 @@ fn hub_keys(path: &Path, owner: u32, used: bool) -> Option<Finding> {
     };
     let keys_user = paths::KEYS_USER;
     let remedy = if path.exists() {
-        // What dpkg keeps at the next upgrade as well.
+        // dpkg keeps such an override when it upgrades.
         format!(
             "dpkg-statoverride --force-statoverride-add --update --add {keys_user} {keys_user} 6755 {shown}"
         )
@@ -101,7 +102,7 @@ fn hub_keys(path: &Path, owner: u32, used: bool) -> Option<Finding> {
     })
 }
 
-/// What the hub and web pages have answered last.
+/// Checks the cache of answers of the hub and of web pages.
 fn cache(path: &Path, owner: u32) -> Option<Finding> {
     let kept = fs::metadata(path).is_ok_and(|facts| facts.is_dir() && facts.uid() == owner);
     let (shown, user) = (path.display(), paths::KEYS_USER);
@@ -114,7 +115,7 @@ fn cache(path: &Path, owner: u32) -> Option<Finding> {
     })
 }
 
-/// sshd treats its members as hub users.
+/// Checks the group whose members sshd treats as hub users.
 fn group() -> Vec<Finding> {
     let name = paths::GROUP;
     match Group::from_name(name) {
@@ -135,6 +136,7 @@ fn group() -> Vec<Finding> {
     }
 }
 
+/// Finds local accounts in the group, as members or by their primary group.
 fn members(members: &[String], passwd: &str, gid: u32) -> Vec<Finding> {
     let name = paths::GROUP;
     let what =
@@ -149,7 +151,7 @@ fn members(members: &[String], passwd: &str, gid: u32) -> Vec<Finding> {
         if group.parse() != Ok(gid) {
             continue;
         }
-        // A service's files are its group's: taken out of it, it may no longer reach them.
+        // A service may need its group to reach its files, so it gets another one.
         let remedy = if id.parse().is_ok_and(uid::is_allowed) {
             format!("usermod -g users {user}")
         } else {
@@ -163,7 +165,8 @@ fn members(members: &[String], passwd: &str, gid: u32) -> Vec<Finding> {
     findings
 }
 
-/// A directory beneath /run: sshd demands root's ownership all the way to ChrootDirectory.
+/// Checks a directory beneath /run. sshd requires that ChrootDirectory and all directories above it
+/// belong to root.
 fn directory(path: &Path, root: u32) -> Option<Finding> {
     let fine = fs::symlink_metadata(path).is_ok_and(|facts| {
         facts.is_dir() && facts.uid() == root && facts.permissions().mode() & 0o7777 == 0o755
@@ -180,8 +183,8 @@ fn directory(path: &Path, root: u32) -> Option<Finding> {
     })
 }
 
-/// On the host it is empty: whatever is in it, is what a session would see if its jail were
-/// missing.
+/// Checks that ChrootDirectory is empty on the host: a session program without a jail would see
+/// what is in it.
 fn jail(path: &Path) -> Option<Finding> {
     let full = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
     let shown = path.display();

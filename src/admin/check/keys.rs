@@ -1,7 +1,7 @@
-//! Can users log in by key?
+//! Checks what login by key needs on this host: the service token and the administrator's keys.
 
 use super::{Finding, PATIENCE};
-use crate::status::patience::ask;
+use crate::status::patience::await_answer;
 use ::hub::service_token;
 use common::UserName;
 use common::paths::KEYS_USER;
@@ -12,10 +12,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const TOPIC: &str = "keys";
-/// Most files of the administrator's directory that are looked at.
+/// Most files in the administrator's directory that are checked.
 const MAX_FILES: usize = 1000;
 
-/// Looks at what `[keys]` needs on this host.
+/// Checks what `[keys]` needs on this host.
 pub fn check(config: &Config) -> Vec<Finding> {
     let keys = &config.keys;
     let Some(token) = &keys.service_token_file else {
@@ -29,7 +29,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     match service_token::read(token) {
         Err(error) => findings.push(Finding::error(TOPIC, error.problem(), error.remedy())),
-        // Root has read it, which says nothing about whoever has to.
+        // That root can read it doesn't mean that the user who needs it can.
         Ok(_) => findings.extend(unreadable(token, keys_group())),
     }
     if keys.sources.is_empty() {
@@ -56,12 +56,12 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// gid of the group that may read the service token.
+/// The gid of the group that must be able to read the service token.
 fn keys_group() -> Option<u32> {
     Group::from_name(KEYS_USER).ok().flatten().map(|group| group.gid.as_raw())
 }
 
-/// Whether the service token cannot be read under `group`.
+/// Checks that `group` can read the file with the service token.
 fn unreadable(token: &Path, group: Option<u32>) -> Option<Finding> {
     let readable =
         fs::metadata(token).is_ok_and(|facts| Some(facts.gid()) == group && facts.mode() & 0o040 != 0);
@@ -75,12 +75,12 @@ fn unreadable(token: &Path, group: Option<u32>) -> Option<Finding> {
     })
 }
 
-/// Whether keys of the hub or of a web page are looked for.
+/// True if keys come from the hub or from a web page.
 pub fn are_remote(keys: &Keys) -> bool {
     keys.is_on() && (keys.sources.contains(&Source::Hub) || keys.sources.contains(&Source::Url))
 }
 
-/// Where keys come from, in words.
+/// Describes where keys come from.
 fn sources(keys: &Keys) -> String {
     let words = keys.sources.iter().map(|source| match (source, &keys.url) {
         (Source::Home, _) => "users' homes".to_owned(),
@@ -92,11 +92,11 @@ fn sources(keys: &Keys) -> String {
     words.collect::<Vec<_>>().join(", then ")
 }
 
-/// The administrator's directory: root's alone, and readable by all, because keys are looked up
-/// under each user's uid.
+/// Checks the administrator's directory of keys. Only root may write to it, and everybody must be
+/// able to read it, because keys are looked up with each user's uid.
 fn directory(keys: &Keys) -> Option<Finding> {
     let path = keys.directory.clone();
-    ask(PATIENCE, move || look(&path, 0)).unwrap_or_else(|| {
+    await_answer(PATIENCE, move || look(&path, 0)).unwrap_or_else(|| {
         let path = keys.directory.display();
         let problem = format!("{path} does not answer within {} s", PATIENCE.as_secs());
         let remedy = format!(
@@ -106,7 +106,8 @@ fn directory(keys: &Keys) -> Option<Finding> {
     })
 }
 
-/// What may wait for a file server. `root` is who must own it all.
+/// Does the checks that may wait for a file server. `root` is the uid that must own the files:
+/// root's, except in tests.
 fn look(path: &Path, root: u32) -> Option<Finding> {
     let shown = path.display();
     let entries = match fs::metadata(path) {

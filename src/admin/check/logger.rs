@@ -1,5 +1,5 @@
-//! Does anybody take what is logged? Users are told little of why they are refused: the reason is
-//! in the log.
+//! Checks that a logger listens. Users are told little about why they are refused; the reason is in
+//! the log.
 
 use super::Finding;
 use host::log::{Listening, listening};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 const TOPIC: &str = "log";
 
-/// Looks for this host's logger.
+/// Looks for a logger at /dev/log and at the journal's socket.
 pub fn check() -> Vec<Finding> {
     vec![judge(listening(), Path::new("/run/systemd/system").exists())]
 }

@@ -1,4 +1,4 @@
-//! Who may log in?
+//! Checks `[login]`: who may log in.
 
 use super::Finding;
 use common::UserName;
@@ -6,7 +6,7 @@ use host::config::{Config, Login};
 
 const TOPIC: &str = "login";
 
-/// Says whom `[login]` lets in, and which of its names never count.
+/// Tells who may log in, and warns about names without effect.
 pub fn check(config: &Config) -> Vec<Finding> {
     let login = &config.login;
     let mut findings = vec![Finding::fine(TOPIC, whom(login))];
@@ -38,6 +38,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
+/// Describes who may log in.
 fn whom(login: &Login) -> String {
     let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
     let users = || count(login.allow_users.len(), "user");

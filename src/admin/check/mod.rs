@@ -4,8 +4,10 @@
 //! | module | concern |
 //! |---|---|
 //! | [`finding`], [`report`] | what was found, and how it is shown |
-//! | [`configuration`], [`login`], [`files`], [`uids`], [`homes`], [`mounts`], [`shares`], [`keys`] | config.toml and what it needs on this host |
-//! | [`installed`], [`nss`], [`pam`], [`sshd`], [`block`], [`freshness`], [`service_unit`], [`logger`] | what the package is plugged into |
+//! | [`configuration`], [`login`], [`keys`] | config.toml, who may log in, and login by key |
+//! | [`homes`], [`mounts`], [`shares`], [`uids`], [`files`] | homes, shares, and what serves them |
+//! | [`installed`], [`nss`], [`pam`], [`logger`] | the package's files, and the system's parts that use them |
+//! | [`sshd`], [`block`], [`freshness`], [`service_unit`] | sshd's configuration and service |
 //! | [`mod@hub`], [`port`], [`websocket`], [`service`], [`probe`], [`answer`] | the way to the hub |
 //! | [`user`], [`token`], [`prompt`] | one login, followed through all of it |
 //! | [`mod@run`] | a program of the system |
@@ -170,7 +172,8 @@ fn hub(config: &Config, login: Option<&LoginName>) -> Vec<Finding> {
 fn with_token(config: &Config, login: &LoginName) -> Vec<Finding> {
     let skipped =
         |what: String| vec![Finding::info(user::TOPIC, what, "Give one at the prompt, or on standard input")];
-    let token: Token = match prompt::ask(&format!("Token of {} to try (empty: none): ", login.user())) {
+    let token: Token = match prompt::read_token(&format!("Token of {} to try (empty: none): ", login.user()))
+    {
         prompt::Typed::Token(token) => token,
         prompt::Typed::Nothing => return skipped("no token was tried".to_owned()),
         prompt::Typed::Wrong(why) => return skipped(format!("what was given is no token: {why}")),

@@ -1,5 +1,5 @@
-//! How the file systems of homes and shares are mounted, where that can hurt. Pure but for reading
-//! the tables.
+//! Checks how the file systems of homes and shares are mounted. Pure, except that it reads
+//! /proc/self/mounts and /etc/fstab.
 
 use super::Finding;
 use super::nss::read;
@@ -7,18 +7,19 @@ use host::homes::mounted::unescaped;
 use std::path::{Path, PathBuf};
 
 const TOPIC: &str = "homes";
-/// Most characters of mount options that are repeated.
+/// Longest line of /etc/fstab that is repeated in a remedy, in bytes.
 const MAX_OPTIONS: usize = 200;
 
-/// Looks at the mount that `root` is on.
+/// Checks the mount that `root` is on.
 pub fn check(root: &Path) -> Vec<Finding> {
-    // Without asking the file system: it may not answer.
+    // Doesn't ask the file system, which may not answer.
     read("/proc/self/mounts").map_or_else(|_| Vec::new(), |mounts| judge(&mounts, root))
 }
 
-/// Whether what users put into `real`, a path without links, can be a setuid program or a device
-/// for this host's accounts: where no jail is, only the mount keeps it from being one. `what` names
-/// the directory's purpose.
+/// Checks whether setuid programs and devices that users put into `real` work for this host's
+/// accounts. Outside of the jails only mount options prevent it.
+///
+/// `real` is a path without links. `what` names the directory's purpose.
 pub fn open_to_accounts(topic: &str, what: &str, real: &Path) -> Option<Finding> {
     let mounts = read("/proc/self/mounts").ok()?;
     let fstab = read("/etc/fstab").unwrap_or_default();
@@ -30,6 +31,7 @@ pub fn open_to_accounts(topic: &str, what: &str, real: &Path) -> Option<Finding>
     })
 }
 
+/// A mounted file system.
 struct Mount<'t> {
     point: PathBuf,
     kind: &'t str,
@@ -37,7 +39,7 @@ struct Mount<'t> {
 }
 
 impl<'t> Mount<'t> {
-    /// A line of proc_pid_mounts(5) or fstab(5).
+    /// Parses a line of proc_pid_mounts(5) or fstab(5).
     fn of(line: &'t str) -> Option<Self> {
         let mut fields = line.split_whitespace();
         fields.next().filter(|device| !device.starts_with('#'))?;
@@ -49,20 +51,20 @@ impl<'t> Mount<'t> {
         self.options.contains(&option)
     }
 
-    /// Neither setuid programs nor devices count there, or nobody can put any there. What an
-    /// automounter brings is a mount of its own.
+    /// True if setuid programs and devices don't work there, or nobody can put any there. On an
+    /// automounter's directory nobody can; what it mounts is a mount of its own.
     fn is_closed(&self) -> bool {
         self.has("ro") || self.kind == "autofs" || (self.has("nosuid") && self.has("nodev"))
     }
 }
 
-/// The mount that a path is on: the longest, of several on one point the last.
+/// The mount that a path is on: the deepest one, and if several are on one point, the last of them.
 fn mount_of<'t>(mounts: &'t str, path: &Path) -> Option<Mount<'t>> {
     let all = mounts.lines().filter_map(Mount::of).filter(|mount| path.starts_with(&mount.point));
     all.max_by_key(|mount| mount.point.components().count())
 }
 
-/// What is wrong, and what to do: with the mount that `path` is on, or with one beneath it.
+/// Judges the mount that `path` is on, and those beneath it: what is wrong, and what to do.
 fn judge_open(mounts: &str, fstab: &str, path: &Path) -> Option<(String, String)> {
     let beneath = || {
         let all = mounts.lines().filter_map(Mount::of);
@@ -73,9 +75,9 @@ fn judge_open(mounts: &str, fstab: &str, path: &Path) -> Option<(String, String)
     let (point, shown) = (mount.point.display(), path.display());
     let what = format!("{point} is mounted without nosuid,nodev");
     if path.starts_with(&mount.point) && path != mount.point {
-        // A directory of a larger file system, such as this host's own, which needs its setuid
-        // programs. It can be mounted on itself, but for what is mounted in it: that would be
-        // hidden.
+        // A directory of a larger file system, such as this host's root, which needs its setuid
+        // programs. A bind mount of the directory on itself helps, unless something is mounted
+        // beneath it, which the bind mount would hide.
         let line = escaped(&shown.to_string());
         return Some((
             format!("{shown} is on {point}, which is mounted without nosuid,nodev"),
@@ -103,7 +105,7 @@ fn judge_open(mounts: &str, fstab: &str, path: &Path) -> Option<(String, String)
     ))
 }
 
-/// A line of fstab(5) with both options.
+/// Adds both options to a line of fstab(5).
 fn with_options(line: &str) -> String {
     let fields = line.split_whitespace().enumerate();
     let fields =
@@ -111,18 +113,19 @@ fn with_options(line: &str) -> String {
     fields.collect::<Vec<_>>().join(" ")
 }
 
-/// A path as a shell wants it.
+/// Quotes a path for a shell.
 fn quoted(path: &impl ToString) -> String {
     let path = path.to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:=,".contains(c);
     if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
-/// A path as fstab(5) wants it.
+/// Escapes a path for fstab(5).
 fn escaped(path: &str) -> String {
     path.replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011")
 }
 
+/// Judges the options of the mount that `root` is on.
 fn judge(mounts: &str, root: &Path) -> Vec<Finding> {
     let Some(mount) = mount_of(mounts, root) else { return Vec::new() };
     let (point, kind, options) = (mount.point.display(), mount.kind, &mount.options);
@@ -132,7 +135,7 @@ fn judge(mounts: &str, root: &Path) -> Vec<Finding> {
         findings.push(Finding::warning(
             TOPIC,
             format_args!("{point} is mounted read-only: users cannot change their files by sftp"),
-            // The kernel makes a damaged one read-only, which is not to be written to.
+            // The kernel makes a damaged file system read-only; that one must not be remounted.
             format_args!("See why it is (dmesg; /etc/fstab); if it is sound: mount -o remount,rw {point}"),
         ));
     }

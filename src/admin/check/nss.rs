@@ -1,4 +1,5 @@
-//! Does sshd find hub users, after all local ones? /etc/nsswitch.conf, the NSS module, nscd.
+//! Checks that sshd finds hub users, and local accounts before them: /etc/nsswitch.conf, the NSS
+//! module, nscd.
 
 use super::Finding;
 use std::fs;
@@ -9,15 +10,16 @@ use std::path::{Path, PathBuf};
 const TOPIC: &str = "nss";
 const NSSWITCH: &str = "/etc/nsswitch.conf";
 const NSCD: &str = "/etc/nscd.conf";
-/// What nscd listens on.
+/// The socket of nscd.
 const NSCD_SOCKET: &str = "/run/nscd/socket";
-/// The module's name in nsswitch.conf, and its file.
+/// The module's name in nsswitch.conf.
 const MODULE: &str = "jupyterhub";
+/// The module's file.
 const MODULE_FILE: &str = "libnss_jupyterhub.so.2";
 /// Longest file that is read, in bytes.
 const MAX_FILE: usize = 64 << 10;
 
-/// Looks at them.
+/// Checks all three.
 pub fn check() -> Vec<Finding> {
     let mut findings = match read(NSSWITCH) {
         Ok(text) => databases(&text),
@@ -37,10 +39,10 @@ pub fn check() -> Vec<Finding> {
     findings
 }
 
-/// A file of the system's, as text.
+/// Reads a configuration file of the system as text.
 ///
 /// # Errors
-/// The system's; it is longer than 64 KiB.
+/// The file cannot be read, or is longer than 64 KiB.
 pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
     let bytes = fs::read(path)?;
     if bytes.len() > MAX_FILE {
@@ -49,7 +51,7 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Where shared libraries of the system are: on Debian also a directory for each architecture.
+/// The directories of the system's shared libraries. Debian has one more for each architecture.
 pub fn library_directories() -> Vec<PathBuf> {
     let multiarch = |base: &str| {
         let entries = fs::read_dir(base).into_iter().flatten().flatten();
@@ -64,11 +66,12 @@ pub fn library_directories() -> Vec<PathBuf> {
     found
 }
 
-/// Whether nsswitch.conf(5) has sshd ask our module, and last.
+/// Checks that nsswitch.conf(5) names our module, as the last one.
 fn databases(text: &str) -> Vec<Finding> {
     ["passwd", "group", "initgroups"].into_iter().filter_map(|name| database(text, name)).collect()
 }
 
+/// Checks the line of one database.
 fn database(text: &str, name: &str) -> Option<Finding> {
     let line = text.lines().rev().find_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
@@ -76,7 +79,7 @@ fn database(text: &str, name: &str) -> Option<Finding> {
     });
     let services: Vec<&str> = match line {
         Some(services) => services.split_whitespace().collect(),
-        // Without this line glibc uses that of groups.
+        // Without this line glibc uses the line `group`.
         None if name == "initgroups" => return None,
         None => Vec::new(),
     };
@@ -95,7 +98,7 @@ fn database(text: &str, name: &str) -> Option<Finding> {
         );
         return Some(Finding::error(TOPIC, what, write));
     }
-    // "[NOTFOUND=return]" ends the search for everybody whom the service before it doesn't know.
+    // "[NOTFOUND=return]" ends the search if the service before it doesn't know the user.
     let stops = |word: &&&str| {
         let action = word.to_ascii_lowercase().replace(' ', "");
         action.contains("notfound=return") || action.contains("!success=return")
@@ -109,7 +112,7 @@ fn database(text: &str, name: &str) -> Option<Finding> {
     })
 }
 
-/// Whether the module is there, and nobody but `root` can change it.
+/// Checks that the module is installed, and that only `root` can change it.
 fn module(directories: &[PathBuf], root: u32) -> Option<Finding> {
     const REINSTALL: &str = "Reinstall the package: apt install --reinstall jupyterhub-openssh";
     let Some((path, facts)) = directories.iter().find_map(|directory| {
@@ -135,7 +138,8 @@ fn module(directories: &[PathBuf], root: u32) -> Option<Finding> {
     })
 }
 
-/// Whether a running nscd(8) answers for accounts: it is not sshd, so it knows no hub user.
+/// Checks that a running nscd(8) doesn't answer for accounts. The module answers only in sshd, so
+/// nscd knows no hub users.
 fn nscd(text: &str) -> Option<Finding> {
     let enabled = |database: &str| {
         text.lines().rev().find_map(|line| {

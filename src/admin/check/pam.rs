@@ -1,4 +1,4 @@
-//! Does sshd's PAM stack have our lines, where they belong?
+//! Checks that sshd's PAM stack has our lines in the right places.
 
 use super::Finding;
 use super::nss::{library_directories, read};
@@ -7,14 +7,16 @@ use std::path::Path;
 const TOPIC: &str = "pam";
 const DIRECTORY: &str = "/etc/pam.d";
 const MODULE: &str = "pam_jupyterhub.so";
-/// Deepest inclusion, and most lines of a stack.
+/// Deepest inclusion of files that is followed.
 const MAX_DEPTH: usize = 8;
+/// Most lines of a stack.
 const MAX_LINES: usize = 1000;
-/// Writes the lines of all packages anew; where somebody has changed a file, only with --force.
+/// The remedy for a wrong line: writes the lines of all packages again. If somebody has edited a
+/// file, that needs --force.
 const REMEDY: &str =
     "pam-auth-update --enable jupyterhub-openssh (add --force if it says that files were changed locally)";
 
-/// The kinds of lines that we need.
+/// A kind of line; those that the module has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Auth,
@@ -41,11 +43,11 @@ struct Line {
     control: String,
     /// The module's file name.
     module: String,
-    /// The file that it is in.
+    /// The file that contains the line.
     file: String,
 }
 
-/// Reads the stack of the service `name`, sshd's PAMServiceName, and judges it.
+/// Checks the stack of the service `name`, which is sshd's PAMServiceName.
 pub fn check(name: &str) -> Vec<Finding> {
     let fetch = |file: &str| read(Path::new(DIRECTORY).join(file)).map_err(|error| error.to_string());
     let mut findings = match stack(name, &fetch) {
@@ -75,14 +77,15 @@ pub fn check(name: &str) -> Vec<Finding> {
     findings
 }
 
-/// The lines of a service in their order, inclusions resolved as in pam.conf(5). `fetch` gives the
-/// text of a file.
+/// Reads the lines of a service in their order, with the included files as in pam.conf(5). `fetch`
+/// reads a file.
 fn stack(name: &str, fetch: &dyn Fn(&str) -> Result<String, String>) -> Result<Vec<Line>, String> {
     let mut lines = Vec::new();
     collect(name, None, fetch, 0, &mut lines)?;
     Ok(lines)
 }
 
+/// Adds the lines of `file` to `lines`; of one kind if `only` is given.
 fn collect(
     file: &str,
     only: Option<Kind>,
@@ -126,7 +129,7 @@ fn collect(
     Ok(())
 }
 
-/// What is wrong with a stack.
+/// Finds what is wrong with a stack.
 fn judge(lines: &[Line], service: &str) -> Vec<Finding> {
     Kind::ALL
         .into_iter()
@@ -149,8 +152,8 @@ fn judge_kind(lines: &[&Line], kind: Kind, service: &str) -> Option<Finding> {
         return Some(Finding::error(TOPIC, what, REMEDY));
     };
     let (line, before) = (lines.get(at)?, lines.get(..at)?);
-    // They would ask for a password of their own, refuse whom they don't know, or start what hub
-    // users may not have.
+    // These modules would ask for their own password, refuse users they don't know, or start things
+    // that hub users must not have.
     let rivals: &[&str] = match kind {
         Kind::Auth | Kind::Account => {
             &["pam_unix.so", "pam_deny.so", "pam_sss.so", "pam_ldap.so", "pam_krb5.so", "pam_winbind.so"]
@@ -180,7 +183,7 @@ fn judge_kind(lines: &[&Line], kind: Kind, service: &str) -> Option<Finding> {
         );
         return Some(Finding::error(TOPIC, what, REMEDY));
     }
-    // A number of lines to jump over: somebody has added or removed one.
+    // The line jumps over others. The number is wrong if somebody has added or removed a line.
     let jump: usize = action("success")?.parse().ok()?;
     let target = lines.get(at + jump + 1);
     (target.is_none_or(|target| target.module == "pam_deny.so")).then(|| {

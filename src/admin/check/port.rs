@@ -1,13 +1,14 @@
-//! What is behind a port that is not what the configuration says: another protocol, or the hub's
-//! own port, through which no user's server can be reached.
+//! Finds out what listens at the port of `hub.url` if it is not the hub's proxy: another protocol,
+//! or the hub itself, through which no user's server can be reached.
 //!
-//! The hub listens twice: its proxy is what users open in their browser, and passes on what is
-//! theirs; the hub itself (port 8081 by default) answers the proxy and the servers. Its API is the
-//! same at both, but whatever else it is asked for there, it redirects to a path of its own.
+//! A JupyterHub has two ports. Users open the proxy's in their browser; the proxy passes requests
+//! on to the hub and to users' servers. The hub's own (8081 by default) is for the proxy and the
+//! servers. The API is the same at both, but at its own port the hub redirects all other paths to
+//! one of its own.
 
 use super::Finding;
 use super::answer::Answer;
-use super::probe::{Failure, Probe};
+use super::probe::{NoAnswer, Probe};
 use ::hub::text::printable;
 use common::HubUrl;
 use server::terminado::socket::{ConnectError, Tls, connect_stream};
@@ -15,42 +16,42 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 const TOPIC: &str = "hub";
-/// How long each further question may take.
+/// How long each question to the port may take.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// Most that is read of what another protocol says, in bytes.
+/// Most that is read of another protocol's greeting, in bytes.
 const MAX_GREETING: usize = 512;
-/// Longest piece of it that is shown, in characters.
+/// Most that is shown of a greeting, in characters.
 const MAX_SHOWN: usize = 60;
-/// Where configurable-http-proxy says that it is well.
+/// The path of configurable-http-proxy's health check.
 const HEALTH: &str = "/_chp_healthz";
 
-/// What a port speaks.
+/// The protocol that a port speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Speaks {
     /// HTTP without TLS.
     Http,
     /// TLS.
     Tls,
-    /// SSH, with the server's name for itself.
+    /// SSH, with the server's version line.
     Ssh(String),
-    /// Something else, or nothing.
+    /// Another protocol, or none.
     Other,
 }
 
-/// Asks the port of an address that says `http` whether it speaks TLS, and one of `https` whether
-/// it doesn't.
+/// Finds out which protocol a port speaks: whether TLS if the address is `http`, and whether not if
+/// it is `https`.
 pub fn speaks(hub: &HubUrl) -> Speaks {
     let said = greeting(hub).unwrap_or_default();
     match told(&said) {
         Speaks::Other if !hub.is_https() && takes_tls(hub) => Speaks::Tls,
-        // Some answer in the clear that they want TLS.
+        // Some servers answer in plain HTTP that they want TLS.
         Speaks::Http if !hub.is_https() && takes_tls(hub) => Speaks::Tls,
         known => known,
     }
 }
 
-/// The first that comes after a request without TLS. Servers of SSH and mail speak first, whatever
-/// they are told.
+/// Reads what comes first after a request without TLS. SSH and mail servers send a greeting to any
+/// client.
 fn greeting(hub: &HubUrl) -> Option<Vec<u8>> {
     let mut stream = connect_stream(&other_scheme(hub, "http"), None, Instant::now() + PATIENCE).ok()?;
     let request = format!("GET {}/hub/api/ HTTP/1.0\r\nHost: {}\r\n\r\n", hub.path(), hub.host());
@@ -60,6 +61,7 @@ fn greeting(hub: &HubUrl) -> Option<Vec<u8>> {
     buffer.get(..length).map(<[u8]>::to_vec)
 }
 
+/// Recognizes the protocol of a greeting.
 fn told(said: &[u8]) -> Speaks {
     if said.starts_with(b"HTTP/") {
         Speaks::Http
@@ -71,7 +73,7 @@ fn told(said: &[u8]) -> Speaks {
     }
 }
 
-/// Whether TLS gets far enough for a certificate to be seen, trusted or not.
+/// True if a TLS handshake gets as far as the certificate, trusted or not.
 fn takes_tls(hub: &HubUrl) -> bool {
     let Ok(tls) = Tls::new(None) else { return false };
     match connect_stream(&other_scheme(hub, "https"), Some(&tls), Instant::now() + PATIENCE) {
@@ -81,13 +83,13 @@ fn takes_tls(hub: &HubUrl) -> bool {
     }
 }
 
-/// The same address with another scheme; its port is the one that the present scheme stands for.
+/// The same address with another scheme. It keeps the port, even if that was the default one.
 fn other_scheme(hub: &HubUrl, scheme: &str) -> String {
     let host = if hub.host().contains(':') { format!("[{}]", hub.host()) } else { hub.host().to_owned() };
     format!("{scheme}://{host}:{}{}", hub.port(), hub.path())
 }
 
-/// An address of https as people write it: without the port that it has anyway.
+/// An https address without the port if that is the default one.
 fn without_port(https: &str) -> String {
     HubUrl::parse(https)
         .ok()
@@ -95,7 +97,7 @@ fn without_port(https: &str) -> String {
         .map_or_else(|| https.to_owned(), |url| https.replacen(&format!(":443{}", url.path()), url.path(), 1))
 }
 
-/// What it means that a port does not speak what hub.url says; nothing where it may well do.
+/// A finding if a port doesn't speak the protocol that hub.url names.
 pub fn another_protocol(speaks: &Speaks, hub: &HubUrl) -> Option<Finding> {
     let (host, port) = (hub.host(), hub.port());
     let remedy = format!(
@@ -107,7 +109,7 @@ pub fn another_protocol(speaks: &Speaks, hub: &HubUrl) -> Option<Finding> {
         Speaks::Ssh(name) => {
             error(format!("{host} port {port} is an SSH server ({name}), not a hub"), remedy)
         }
-        // Not that http would do: whoever is in between can have answered so.
+        // Doesn't suggest http: anybody on the way can forge such an answer.
         Speaks::Http if hub.is_https() => {
             error(format!("{host} port {port} speaks http, and hub.url says https"), remedy)
         }
@@ -119,9 +121,10 @@ pub fn another_protocol(speaks: &Speaks, hub: &HubUrl) -> Option<Finding> {
     }
 }
 
-/// Whether what answers is the hub itself, without its proxy. Two signs are needed, both the hub's
-/// alone: it redirects a path outside of its own, and no proxy of HTTP stands in between, as
-/// Tornado's answer to nonsense has no header at all.
+/// A finding if the hub itself answers, and not its proxy.
+///
+/// It takes two signs: the hub redirects a path that isn't its own, and there is no HTTP proxy in
+/// between, because Tornado answers a malformed request without any header.
 pub fn without_proxy(probe: &Probe<'_>, hub: &HubUrl) -> Option<Finding> {
     let redirected = probe.get_at_root(HEALTH, PATIENCE).is_ok_and(|answer| is_hubs_redirect(&answer));
     let itself = || is_tornados(&probe.raw(b"GET\r\n\r\n", PATIENCE));
@@ -138,14 +141,15 @@ pub fn without_proxy(probe: &Probe<'_>, hub: &HubUrl) -> Option<Finding> {
     })
 }
 
-/// A redirect of the hub's, of a path that it doesn't have to its own part of them.
+/// True if an answer is the hub's redirect of an unknown path to the same path beneath its own.
 pub fn is_hubs_redirect(answer: &Answer) -> bool {
     let target = answer.header("location").unwrap_or_default();
     matches!(answer.status, 301 | 302)
         && target.split('?').next().unwrap_or_default().ends_with(&format!("/hub{HEALTH}"))
 }
 
-fn is_tornados(said: &Result<Vec<u8>, Failure>) -> bool {
+/// True if this is Tornado's answer to a malformed request.
+fn is_tornados(said: &Result<Vec<u8>, NoAnswer>) -> bool {
     said.as_ref().is_ok_and(|said| said == b"HTTP/1.1 400 Bad Request\r\n\r\n")
 }
 
@@ -213,6 +217,6 @@ mod tests {
         ] {
             assert!(!is_tornados(&Ok(other.as_bytes().to_vec())), "{other}");
         }
-        assert!(!is_tornados(&Err(Failure::Closed)));
+        assert!(!is_tornados(&Err(NoAnswer::Closed)));
     }
 }

@@ -1,6 +1,8 @@
-//! One HTTP request to the hub's address, in which each step can fail with a name of its own: the
-//! lookup, the connection, TLS, the answer. Written by hand, because a WebSocket's request that
-//! gets another answer than 101 has to be seen whole.
+//! Sends one HTTP request to the hub's address and tells which step failed: the lookup, the
+//! connection, TLS, or the answer.
+//!
+//! No HTTP library does this, because `check` must see the whole answer to a WebSocket's request
+//! even if its status is not 101.
 
 use super::answer::Answer;
 use common::HubUrl;
@@ -10,64 +12,63 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
-/// Most that is read of an answer, in bytes.
+/// Most bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 << 10;
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Failure {
+pub enum NoAnswer {
     /// The name has no address, in the resolver's words.
     Resolve(String),
-    /// No TCP connection.
+    /// There is no TCP connection, in the system's words.
     Connect(String),
-    /// No TLS, in OpenSSL's words.
+    /// The TLS handshake failed, in OpenSSL's words.
     Tls(String),
-    /// Nothing, or not all, came in time.
+    /// The answer did not come in time, or not all of it.
     Timeout,
     /// The connection was closed without an answer.
     Closed,
-    /// What came is no HTTP.
+    /// The answer is not HTTP.
     NotHttp,
 }
 
-/// The hub's address, and how to get there.
+/// An HTTP client for the hub's address.
 pub struct Probe<'a> {
     hub: &'a HubUrl,
     tls: Option<Tls>,
 }
 
 impl<'a> Probe<'a> {
-    /// For a hub whose certificate is trusted as the configuration says.
+    /// Makes a client. With `ca_file` it trusts only certificates of those authorities.
     ///
     /// # Errors
-    /// The CA file is not usable: why.
+    /// The CA file cannot be used: why.
     pub fn new(hub: &'a HubUrl, ca_file: Option<&std::path::Path>) -> Result<Self, String> {
         let tls =
             if hub.is_https() { Some(Tls::new(ca_file).map_err(|error| error.to_string())?) } else { None };
         Ok(Self { hub, tls })
     }
 
-    /// Sends a request for `path`, which follows the hub's base path, and reads the answer. `more`
-    /// are further header lines, each with its end.
-    pub fn ask(
+    /// Sends a request and reads the answer. `path` follows the hub's base path; `more` has further
+    /// header lines, each with its CR LF.
+    pub fn request(
         &self,
         method: &str,
         path: &str,
         more: &str,
         token: Option<&Token>,
         within: Duration,
-    ) -> Result<Answer, Failure> {
-        self.exchange(&self.request(method, self.split().1, path, more, token), within)
+    ) -> Result<Answer, NoAnswer> {
+        self.exchange(&self.request_text(method, self.split().1, path, more, token), within)
     }
 
-    /// Gets `path` of the host itself, whatever the hub's base path is.
-    pub fn get_at_root(&self, path: &str, within: Duration) -> Result<Answer, Failure> {
-        self.exchange(&self.request("GET", "", path, "Connection: close\r\n", None), within)
+    /// Gets `path` without the hub's base path.
+    pub fn get_at_root(&self, path: &str, within: Duration) -> Result<Answer, NoAnswer> {
+        self.exchange(&self.request_text("GET", "", path, "Connection: close\r\n", None), within)
     }
 
-    /// Sends `bytes`, whatever they are, and gives all that comes until the other side closes, or
-    /// has sent enough.
-    pub fn raw(&self, bytes: &[u8], within: Duration) -> Result<Vec<u8>, Failure> {
+    /// Sends `bytes` and reads all that comes, until the other side closes or has sent 64 KiB.
+    pub fn raw(&self, bytes: &[u8], within: Duration) -> Result<Vec<u8>, NoAnswer> {
         let mut stream = self.connect(within)?;
         let _ = stream.write_all(bytes).and_then(|()| stream.flush());
         let (mut said, mut buffer) = (Vec::new(), [0; 1024]);
@@ -77,7 +78,7 @@ impl<'a> Probe<'a> {
                 Ok(length) => said.extend_from_slice(buffer.get(..length).unwrap_or_default()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
-                    return Err(Failure::Timeout);
+                    return Err(NoAnswer::Timeout);
                 }
                 Err(_) => break,
             }
@@ -85,37 +86,39 @@ impl<'a> Probe<'a> {
         Ok(said)
     }
 
-    fn connect(&self, within: Duration) -> Result<Stream, Failure> {
+    fn connect(&self, within: Duration) -> Result<Stream, NoAnswer> {
         connect_stream(self.hub.base(), self.tls.as_ref(), Instant::now() + within).map_err(|error| {
             match error {
-                ConnectError::Unreachable(why) if why.kind() == ErrorKind::TimedOut => Failure::Timeout,
-                ConnectError::Unreachable(why) => Failure::Connect(why.to_string()),
-                ConnectError::Timeout => Failure::Timeout,
-                ConnectError::Tls(why) => Failure::Tls(why),
-                error => Failure::Connect(error.to_string()),
+                ConnectError::Unreachable(why) if why.kind() == ErrorKind::TimedOut => NoAnswer::Timeout,
+                ConnectError::Unreachable(why) => NoAnswer::Connect(why.to_string()),
+                ConnectError::Timeout => NoAnswer::Timeout,
+                ConnectError::Tls(why) => NoAnswer::Tls(why),
+                error => NoAnswer::Connect(error.to_string()),
             }
         })
     }
 
-    fn exchange(&self, request: &str, within: Duration) -> Result<Answer, Failure> {
+    fn exchange(&self, request: &str, within: Duration) -> Result<Answer, NoAnswer> {
         let mut stream = self.connect(within)?;
-        // A server may have answered and closed before it has read all.
+        // A server may answer and close before it has read the whole request.
         let sent = stream.write_all(request.as_bytes()).and_then(|()| stream.flush());
         match read(&mut stream) {
-            Err(Failure::Closed) if sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut) => {
-                Err(Failure::Timeout)
+            Err(NoAnswer::Closed)
+                if sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut) =>
+            {
+                Err(NoAnswer::Timeout)
             }
             answer => answer,
         }
     }
 
-    /// Host with port, and base path.
+    /// The parts of the hub's address: host with port, and base path.
     fn split(&self) -> (&str, &str) {
         let rest = self.hub.base().split_once("://").map_or("", |(_, rest)| rest);
         rest.split_at(rest.find('/').unwrap_or(rest.len()))
     }
 
-    fn request(
+    fn request_text(
         &self,
         method: &str,
         base: &str,
@@ -150,8 +153,8 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Reads until the answer is whole, the other side closes, or enough is there.
-fn read(stream: &mut Stream) -> Result<Answer, Failure> {
+/// Reads until the answer is complete, the other side closes, or 64 KiB have come.
+fn read(stream: &mut Stream) -> Result<Answer, NoAnswer> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 8192];
     loop {
@@ -159,10 +162,10 @@ fn read(stream: &mut Stream) -> Result<Answer, Failure> {
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
-                // A head without its whole body says enough.
-                return Answer::parse(&bytes).ok_or(Failure::Timeout);
+                // The head is enough, without the whole body.
+                return Answer::parse(&bytes).ok_or(NoAnswer::Timeout);
             }
-            // Reset, or TLS closed without a goodbye.
+            // Reset, or TLS ended without close_notify.
             Err(_) => 0,
         };
         bytes.extend_from_slice(buffer.get(..length).unwrap_or_default());
@@ -171,8 +174,8 @@ fn read(stream: &mut Stream) -> Result<Answer, Failure> {
             Some(answer) if length == 0 || answer.is_whole() || bytes.len() > MAX_ANSWER => {
                 return Ok(answer);
             }
-            None if length == 0 && bytes.is_empty() => return Err(Failure::Closed),
-            None if length == 0 || bytes.len() > MAX_ANSWER => return Err(Failure::NotHttp),
+            None if length == 0 && bytes.is_empty() => return Err(NoAnswer::Closed),
+            None if length == 0 || bytes.len() > MAX_ANSWER => return Err(NoAnswer::NotHttp),
             _ => {}
         }
     }

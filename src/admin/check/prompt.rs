@@ -1,4 +1,5 @@
-//! Asking for a token to try: without an echo on a terminal, otherwise from standard input.
+//! Asks for a token to try. On a terminal the token is not echoed; otherwise it is read from
+//! standard input.
 
 use host::secret::Token;
 use host::sys::tty::RawMode;
@@ -10,24 +11,25 @@ use std::time::{Duration, Instant};
 use wire::token::MAX_TOKEN;
 use zeroize::Zeroizing;
 
-/// How long standard input may keep us waiting where nobody types.
+/// How long to wait for standard input that is not a terminal.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long somebody may take to paste a token.
+/// How long a person may take to paste a token.
 const TYPING: Duration = Duration::from_secs(300);
 
-/// What has come of it.
+/// What was typed.
 #[derive(Debug)]
 pub enum Typed {
     /// A token.
     Token(Token),
-    /// Nothing was given, or it was broken off.
+    /// Nothing, or Ctrl-C or Ctrl-D was typed.
     Nothing,
-    /// It is no token: why.
+    /// Something that is not a token: why.
     Wrong(&'static str),
 }
 
-/// Asks. The prompt goes to standard error, which leaves standard output to the findings.
-pub fn ask(question: &str) -> Typed {
+/// Shows a prompt and reads a token. The prompt goes to standard error, because standard output is
+/// for the findings.
+pub fn read_token(question: &str) -> Typed {
     let stdin = io::stdin();
     let fd = stdin.as_fd();
     let terminal = isatty(fd).unwrap_or(false);
@@ -47,12 +49,13 @@ pub fn ask(question: &str) -> Typed {
             drop(raw);
             let _ = writeln!(err);
         }
-        // Without the modes of a terminal the token would be seen.
+        // The echo cannot be switched off, so the token would be shown.
         Err(_) => line.broken = true,
     }
     line.typed()
 }
 
+/// Reads until the line or the input ends, or until `end`.
 fn read_line(fd: BorrowedFd<'_>, line: &mut Line, end: Instant) {
     let mut byte = Zeroizing::new([0; 1]);
     while readable(fd, end).unwrap_or(false) {
@@ -70,7 +73,7 @@ fn read_line(fd: BorrowedFd<'_>, line: &mut Line, end: Instant) {
 
 /// A line that is being typed.
 struct Line {
-    /// Never grows beyond what was reserved: that would leave a copy behind.
+    /// Never longer than its first capacity: growing would leave copies of the token behind.
     text: Zeroizing<Vec<u8>>,
     too_long: bool,
     broken: bool,
@@ -81,11 +84,11 @@ impl Line {
         Self { text: Zeroizing::new(Vec::with_capacity(MAX_TOKEN)), too_long: false, broken: false }
     }
 
-    /// Takes a byte; whether that was the end.
+    /// Takes a byte. Returns true if it ends the line.
     fn take(&mut self, byte: u8) -> bool {
         match byte {
             b'\r' | b'\n' => return true,
-            // Ctrl-C and Ctrl-D, which a raw terminal gives as they are.
+            // Ctrl-C and Ctrl-D, which a raw terminal passes on as bytes.
             0x03 | 0x04 => {
                 self.broken = true;
                 return true;
@@ -93,7 +96,7 @@ impl Line {
             0x08 | 0x7f => {
                 self.text.pop();
             }
-            // Ctrl-U: all of it.
+            // Ctrl-U erases the line.
             0x15 => self.text.clear(),
             _ if self.text.len() < MAX_TOKEN => self.text.push(byte),
             _ => self.too_long = true,
@@ -101,6 +104,7 @@ impl Line {
         false
     }
 
+    /// The token in the line, once the line has ended.
     fn typed(&self) -> Typed {
         let Ok(text) = std::str::from_utf8(&self.text) else { return Typed::Wrong("it is not text") };
         match text.trim_ascii() {

@@ -1,20 +1,21 @@
-//! What is shown: lines for people, or an object for programs.
+//! Formats the findings: as lines for people, or as a JSON object for programs.
 
 use super::finding::{Finding, Severity, worst};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-/// Everything is in order.
+/// Exit status if all is in order.
 const FINE: u8 = 0;
-/// Something may be wrong, or could not be found out.
+/// Exit status if something may be wrong, or could not be found out.
 const WARNINGS: u8 = 1;
-/// Something is wrong.
+/// Exit status if something is wrong.
 const ERRORS: u8 = 2;
 
-/// Version of the JSON object. Keys may be added to it; what is there keeps its name and meaning.
+/// Version of the JSON object. Keys may be added without a new version; existing ones keep their
+/// names and meanings.
 const SCHEMA: u32 = 1;
 
-/// The exit status for what was found.
+/// The exit status for these findings.
 #[must_use]
 pub fn exit_status(findings: &[Finding]) -> u8 {
     match worst(findings) {
@@ -24,6 +25,7 @@ pub fn exit_status(findings: &[Finding]) -> u8 {
     }
 }
 
+/// The JSON object.
 #[derive(Serialize)]
 struct Report<'a> {
     schema: u32,
@@ -34,7 +36,7 @@ struct Report<'a> {
     findings: &'a [Finding],
 }
 
-/// The object of `--json`, in one line. `user` is the login that was followed.
+/// Writes the object of `--json`, in one line. `user` is the login that was followed.
 #[must_use]
 pub fn json(findings: &[Finding], user: Option<&str>) -> String {
     let report = Report {
@@ -45,11 +47,11 @@ pub fn json(findings: &[Finding], user: Option<&str>) -> String {
         exit_status: exit_status(findings),
         findings,
     };
-    // Numbers and texts only: it cannot fail.
+    // Cannot fail, because it has numbers and texts only.
     serde_json::to_string(&report).unwrap_or_default()
 }
 
-/// A finding for people: a line, and another one with what to do.
+/// Writes a finding for people: one line with what was found, and one with what to do.
 #[must_use]
 pub fn lines(finding: &Finding, colours: bool) -> String {
     let style = match finding.severity {
@@ -67,7 +69,7 @@ pub fn lines(finding: &Finding, colours: bool) -> String {
     text
 }
 
-/// The last line for people.
+/// Writes the last line for people, which counts the findings.
 #[must_use]
 pub fn summary(findings: &[Finding]) -> String {
     let count = |severity: Severity, one: &str, many: &str| match findings

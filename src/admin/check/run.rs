@@ -1,4 +1,4 @@
-//! Running a program of the system, for a limited time.
+//! Runs a program of the system, with a time limit.
 
 use host::child::program;
 use std::ffi::OsStr;
@@ -9,25 +9,25 @@ use std::time::Duration;
 /// Longest output that is read, in bytes.
 const MAX_OUTPUT: usize = 256 << 10;
 
-/// What a program said.
+/// What a program printed, and whether it succeeded.
 #[derive(Debug)]
 pub struct Said {
-    /// Whether it ended with status 0.
+    /// True if the program ended with status 0.
     pub success: bool,
-    /// Its standard output.
+    /// The program's standard output.
     pub out: String,
-    /// Its standard error.
+    /// The program's standard error.
     pub err: String,
 }
 
 /// Runs `program`, an absolute path, without an environment.
 ///
 /// # Errors
-/// It cannot be run, took longer than `within`, or said too much.
+/// The program cannot be run, took longer than `within`, or printed more than 256 KiB.
 pub fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A], within: Duration) -> io::Result<Said> {
     let said =
         program::run(Command::new(program).args(arguments).stderr(Stdio::piped()), within, MAX_OUTPUT)?;
-    // sshd ends its messages as a terminal in raw mode wants it.
+    // sshd ends its messages with CR LF, as for a terminal in raw mode.
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).replace("\r\n", "\n");
     Ok(Said { success: said.status.success(), out: text(said.stdout), err: text(said.stderr) })
 }

@@ -1,4 +1,4 @@
-//! May the hub's service do what `[keys]` needs, and no more?
+//! Checks that the hub's service may do what `[keys]` needs, and no more.
 
 use super::Finding;
 use super::hub::no_answer;
@@ -11,11 +11,12 @@ use serde::Deserialize;
 use std::time::Duration;
 
 const TOPIC: &str = "service";
+/// How long the hub may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Most scopes that are named.
+/// Most scopes that a finding lists.
 const MAX_NAMED: usize = 6;
 
-/// Asks the hub whose token it is.
+/// Asks the hub whom the service token belongs to, and judges its scopes.
 pub fn check(http: &Http, token: &Token, keys: &Keys) -> Vec<Finding> {
     match http.call(token, Call::get(&["hub", "api", "user"], PATIENCE)) {
         Ok(reply) => judge(&reply, keys),
@@ -23,6 +24,7 @@ pub fn check(http: &Http, token: &Token, keys: &Keys) -> Vec<Finding> {
     }
 }
 
+/// The parts that are read of the hub's answer.
 #[derive(Deserialize)]
 struct Model {
     kind: String,
@@ -101,22 +103,23 @@ fn judge(reply: &Reply, keys: &Keys) -> Vec<Finding> {
     findings
 }
 
+/// True if keys come from the hub, which takes more scopes.
 fn asks_hub(keys: &Keys) -> bool {
     keys.sources.contains(&Source::Hub)
 }
 
-/// The scopes that docs/keys.md gives the role of the service.
+/// The scopes that the service needs, as in docs/keys.md.
 fn wanted(keys: &Keys) -> Vec<String> {
     let hub: &[&str] = if asks_hub(keys) { &["admin:auth_state", "read:users:name"] } else { &[] };
     ["tokens"].iter().chain(hub).map(|scope| (*scope).to_owned()).collect()
 }
 
-/// Those of them that are not there, as they are or for some groups or users.
+/// The needed scopes that the service lacks. A scope that is limited to groups or users counts.
 fn missing(scopes: &[String], keys: &Keys) -> Vec<String> {
     let has = |name: &str| {
         scopes.iter().any(|scope| {
             let base = scope.split('!').next().unwrap_or_default();
-            // What reads all of a user reads the name.
+            // These scopes include reading the name.
             base == name || (name == "read:users:name" && matches!(base, "read:users" | "admin:users"))
         })
     };
@@ -131,7 +134,7 @@ fn needed_for(missing: &[String]) -> &'static str {
     }
 }
 
-/// Those that could change something, or open somebody's server.
+/// The scopes that the service doesn't need and that could change something or open a server.
 fn too_wide(scopes: &[String], keys: &Keys) -> Vec<String> {
     let harmless = |scope: &&String| {
         let base = scope.split('!').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What systemd allows ssh.service, in which all sessions run.
+//! Checks systemd's limits on ssh.service, in which all connections run.
 
 use super::Finding;
 use super::run::run;
@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 const TOPIC: &str = "systemd";
-/// Tasks that a session takes, and sessions that should have room.
+/// Tasks (processes and threads) of one connection.
 const TASKS: u64 = 5;
+/// Connections that should have room.
 const SESSIONS: u64 = 200;
 
-/// Asks systemd; says nothing on a host without it.
+/// Asks systemd. Without systemd there are no findings.
 pub fn check() -> Vec<Finding> {
     if !Path::new("/run/systemd/system").exists() {
         return Vec::new();
@@ -18,7 +19,7 @@ pub fn check() -> Vec<Finding> {
     let arguments = ["show", "ssh.service", "--property=TasksMax,OOMPolicy"];
     match run("/usr/bin/systemctl", &arguments, Duration::from_secs(3)) {
         Ok(said) if said.success => judge(&said.out),
-        // It concerns many sessions at once only.
+        // No warning: the limits matter only with many connections at once.
         _ => vec![Finding::info(
             TOPIC,
             "the limits of ssh.service could not be read",

@@ -1,20 +1,20 @@
-//! Are the shared directories there?
+//! Checks that the shared directories are there.
 
 use super::{Finding, PATIENCE, mounts};
-use crate::status::patience::ask_each;
+use crate::status::patience::await_each;
 use host::config::{Config, Share};
 use host::homes::open::open_share;
 use std::sync::Arc;
 
 const TOPIC: &str = "shares";
 
-/// Looks at each of them.
+/// Checks each share, within [`PATIENCE`].
 pub fn check(config: &Config) -> Vec<Finding> {
     let shares = Arc::new(config.shares.clone());
     if shares.is_empty() {
         return Vec::new();
     }
-    let answers = ask_each(&shares, PATIENCE, look);
+    let answers = await_each(&shares, PATIENCE, look);
     let findings: Vec<Finding> = shares
         .iter()
         .zip(answers)
@@ -40,11 +40,10 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What is wrong with a share. It is opened as the jail opens it: with O_PATH, which needs no
-/// permission to read.
+/// Checks one share. Opens it as the jail does: with O_PATH, which needs no permission to read.
 fn look(share: &Share) -> Option<Finding> {
     let fault = match open_share(&share.source, None) {
-        // It is reached without links.
+        // `open_share` follows no links, so this is the real path.
         Ok(_) if share.writable => {
             let what = format!("the share {}", share.source.display());
             return mounts::open_to_accounts(TOPIC, &what, &share.source);

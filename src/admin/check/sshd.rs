@@ -1,5 +1,7 @@
-//! Does sshd confine hub users, and nobody else? It is asked itself, with `sshd -T -C user=…`: the
-//! Match block is looked up in sshd's own process, where the NSS module answers.
+//! Checks that sshd confines hub users, and no local accounts.
+//!
+//! It asks sshd itself, with `sshd -T -C user=…`: only in sshd's own process the NSS module
+//! answers, so that the Match block is found.
 
 use super::Finding;
 use super::block::{DROP_IN, Effective, TOPIC, hub_user};
@@ -14,18 +16,17 @@ use std::path::Path;
 use std::time::Duration;
 
 const SSHD: &str = "/usr/sbin/sshd";
-/// How long one run may take: it reads a few files, and the NSS module a home's owner within a
-/// second.
+/// How long one run of sshd may take. It reads a few files, and the NSS module may wait a second
+/// for a home.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A user whom nobody has: the NSS module answers for every name.
+/// A made-up hub user. The NSS module answers for every name.
 const SOMEBODY: &str = "jupyterhub-openssh-check";
 
-/// Asks sshd about a hub user (`user`, or a made-up one) and about a local account. The second
-/// value is the PAM service. `keys_on` is nothing where the configuration is broken.
+/// Asks sshd about a hub user (`user`, or a made-up one) and about a local account. Also returns
+/// the name of sshd's PAM service. `keys_on` is `None` if our configuration is broken.
 pub fn check(user: Option<&str>, keys_on: Option<bool>) -> (Vec<Finding>, String) {
     let mut findings: Vec<Finding> = refused(Path::new(DROP_IN)).into_iter().collect();
-    // A local account of that name is none of ours; that there is one is told under the topic of
-    // the user.
+    // A local account with that name is not a hub user; the topic `user` reports it.
     let login = user.filter(|name| !matches!(User::from_name(name), Ok(Some(_))));
     let user = login.unwrap_or(SOMEBODY);
     let found = match effective(user) {
@@ -59,9 +60,9 @@ pub fn check(user: Option<&str>, keys_on: Option<bool>) -> (Vec<Finding>, String
     (findings, service.unwrap_or("sshd").to_owned())
 }
 
-/// What sshd would do for a user who comes from outside.
+/// Asks sshd for its settings for a user who comes from outside.
 fn effective(user: &str) -> Result<Effective, Box<Finding>> {
-    // An address of documentation (RFC 5737): one that no Match block is meant for.
+    // An address for documentation (RFC 5737), which no Match block is meant for.
     let spec = format!("user={user},host=client.invalid,addr=192.0.2.1");
     let unknown = |why: &dyn std::fmt::Display| {
         Box::new(Finding::unknown(
@@ -82,7 +83,7 @@ fn effective(user: &str) -> Result<Effective, Box<Finding>> {
     }
 }
 
-/// What it means that `sshd -T` fails; nothing where that needs root.
+/// Explains why `sshd -T` failed. `None` if this is not root, because sshd needs root.
 fn failed(said: &str, root: bool) -> Option<Finding> {
     let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it gives no reason");
     if !root {
@@ -109,7 +110,7 @@ fn failed(said: &str, root: bool) -> Option<Finding> {
     Some(Finding::error(TOPIC, what, remedy))
 }
 
-/// Whether the package's configuration step has put its file aside, because sshd refused it.
+/// A finding if the package's configuration step put its drop-in aside because sshd refused it.
 fn refused(drop_in: &Path) -> Option<Finding> {
     let aside = drop_in.with_extension("conf.refused");
     (aside.exists() && !drop_in.exists()).then(|| {
@@ -121,8 +122,8 @@ fn refused(drop_in: &Path) -> Option<Finding> {
     })
 }
 
-/// Why the block may not be in force. With our own configuration `broken` the NSS module knows no
-/// hub user, whom it could hold for.
+/// Explains why our Match block is not in force. `broken` is true if our own configuration is: then
+/// the NSS module knows no hub users, and the block matches nobody.
 fn unconfined(user: &str, present: bool, config: &str, broken: bool) -> Finding {
     let opened = format!(
         "\"Match Group jupyterhub\" doesn't hold for {user}, or another file says otherwise before it"
@@ -140,7 +141,7 @@ fn unconfined(user: &str, present: bool, config: &str, broken: bool) -> Finding 
     }
 }
 
-/// Local accounts must not be treated as hub users: the first person's, or root's.
+/// Checks that sshd doesn't treat a local account as a hub user: the first person's, or root.
 fn local() -> Option<Finding> {
     let passwd = read("/etc/passwd").unwrap_or_default();
     let account = first_person(&passwd).unwrap_or("root");
@@ -164,7 +165,7 @@ fn first_person(passwd: &str) -> Option<&str> {
     })
 }
 
-/// What a class that logs in at once runs into.
+/// Tells which limits of sshd a class runs into that logs in at once.
 fn limits(found: &Effective) -> Vec<Finding> {
     let mut findings = Vec::new();
     let first =

@@ -1,10 +1,10 @@
-//! One login, as the hub sees it: a token of the user's, and the keys that the hub and the web
-//! have.
+//! Follows one login through the hub: tries a token of the user's, and gets the keys from the hub
+//! and the web. [`super::user`] does this host's part.
 
 use super::Finding;
 use super::answer::Answer;
 use super::hub::{addresses, no_answer};
-use super::probe::{Failure, Probe};
+use super::probe::{NoAnswer, Probe};
 use super::user::TOPIC;
 use super::websocket;
 use ::hub::error::{Fault, HttpError};
@@ -23,11 +23,12 @@ use server::terminado::rest::{self, CreateError, Kind};
 use std::path::Path;
 use std::time::Duration;
 
+/// How long the hub and the server may take for each answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a token that is made for a check is good for, should it not be revoked.
+/// How long a token that is made for a check is valid if it is not revoked.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// Has the hub judge a token for a login, as a gateway would, and looks at the server if it runs.
+/// Checks a token for a login as a gateway does, and checks the server if it runs.
 pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> Vec<Finding> {
     let server = login.server().map_or("", |server| server.as_str());
     let verified = verify(http, token, login.user().as_str(), server, PATIENCE).and_then(|verified| {
@@ -98,8 +99,8 @@ pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> 
     findings
 }
 
-/// The token that the server gets to see: as at a login, not the one that was given if that can
-/// make another.
+/// The token that the server will see. As at a login, the hub makes another one for it if the given
+/// one allows that.
 struct ForServer<'a> {
     login: &'a LoginName,
     given: &'a Token,
@@ -107,8 +108,10 @@ struct ForServer<'a> {
 }
 
 impl<'a> ForServer<'a> {
+    /// Has the hub make a token for the server.
+    ///
     /// # Errors
-    /// The hub is in trouble, which is no reason to show the server the token that was given.
+    /// The hub failed for now. That is no reason to show the given token to the server.
     fn of(
         http: &Http,
         login: &'a LoginName,
@@ -132,6 +135,7 @@ impl<'a> ForServer<'a> {
         Ok(Self { login, given, made })
     }
 
+    /// The token to send to the server.
     fn token(&self) -> &Token {
         match &self.made {
             Ok((Minted { token, narrow: true, .. }, _)) => token,
@@ -139,6 +143,7 @@ impl<'a> ForServer<'a> {
         }
     }
 
+    /// Tells which token the server sees.
     fn finding(&self) -> Finding {
         let why = match &self.made {
             Ok((Minted { narrow: true, marked: false, .. }, _)) => {
@@ -162,15 +167,16 @@ impl<'a> ForServer<'a> {
         )
     }
 
+    /// Revokes the token that was made.
     fn give_back(self, http: &Http) {
         if let Ok((Minted { id, .. }, wanted)) = self.made {
-            // It ends soon anyway.
+            // If this fails, the token expires soon anyway.
             let _ = revoke(http, self.given, self.login.user().as_str(), (&id, &wanted.note), PATIENCE);
         }
     }
 }
 
-/// The server's own answers.
+/// Checks the server itself: its terminals and WebSockets.
 fn at_server(config: &Config, http: &Http, place: &HubUrl, login: &LoginName, token: &Token) -> Vec<Finding> {
     let mut findings = vec![match http.at(place) {
         Ok(http) => terminals(&http, login, token),
@@ -182,8 +188,10 @@ fn at_server(config: &Config, http: &Http, place: &HubUrl, login: &LoginName, to
     findings
 }
 
-/// The hub as it is to be used for a server that is where the hub says, and what there is to say
-/// about that. An error: it is not the hub's, or has a host of its own that cannot be reached.
+/// The address to use for a server that is at `said` by the hub's word, and a finding about it.
+///
+/// # Errors
+/// A finding: the address is not the hub's, or has its own host, which cannot be reached.
 fn place(hub: &HubUrl, said: &str, ca_file: Option<&Path>) -> Result<(HubUrl, Option<Finding>), Finding> {
     let Some(place) = hub.at_host_of(said) else {
         return Err(Finding::error(
@@ -200,8 +208,8 @@ fn place(hub: &HubUrl, said: &str, ca_file: Option<&Path>) -> Result<(HubUrl, Op
         return Ok((place, None));
     }
     let reached = addresses(&place).and_then(|_| {
-        let probe = Probe::new(&place, ca_file).map_err(Failure::Tls)?;
-        probe.ask("GET", "/hub/api/", "Connection: close\r\n", None, PATIENCE)
+        let probe = Probe::new(&place, ca_file).map_err(NoAnswer::Tls)?;
+        probe.request("GET", "/hub/api/", "Connection: close\r\n", None, PATIENCE)
     });
     match reached {
         Ok(_) => {
@@ -212,22 +220,22 @@ fn place(hub: &HubUrl, said: &str, ca_file: Option<&Path>) -> Result<(HubUrl, Op
     }
 }
 
-/// What it means that a user's own host gives no answer, while the hub's does.
-fn out_of_reach(failure: &Failure, place: &HubUrl, hub: &HubUrl) -> Finding {
+/// Explains why the server's own host doesn't answer while the hub's does.
+fn out_of_reach(failure: &NoAnswer, place: &HubUrl, hub: &HubUrl) -> Finding {
     let (host, port, all) = (place.host(), place.port(), format!("*.{}", hub.host()));
     let (why, remedy) = match failure {
-        Failure::Resolve(why) => (
+        NoAnswer::Resolve(why) => (
             format!("which does not resolve: {why}"),
             format!("Have {all} resolve to the hub's address, for this host too: getent ahosts {host}"),
         ),
-        Failure::Tls(why) => (
+        NoAnswer::Tls(why) => (
             format!("whose certificate does not do: {}", printable(why, 200)),
             format!(
                 "Have the certificate name {all}; these it names: openssl s_client -connect {host}:{port} -servername {host} \
                  </dev/null | openssl x509 -noout -ext subjectAltName"
             ),
         ),
-        Failure::Connect(_) | Failure::Timeout | Failure::Closed | Failure::NotHttp => (
+        NoAnswer::Connect(_) | NoAnswer::Timeout | NoAnswer::Closed | NoAnswer::NotHttp => (
             format!("where port {port} does not answer as the hub's does"),
             format!(
                 "Have {all} lead to the hub's proxy, from this host too: curl -v {}/hub/api/",
@@ -238,23 +246,25 @@ fn out_of_reach(failure: &Failure, place: &HubUrl, hub: &HubUrl) -> Finding {
     Finding::error(TOPIC, format_args!("the server has a host name of its own, {host}, {why}"), remedy)
 }
 
-/// Whether the hub knows a named server that does not run; nothing where it doesn't say. A hub
-/// without named servers has nobody's.
+/// Asks the hub whether it knows a named server that is stopped. `None` if the hub doesn't tell.
+/// A hub without named servers knows none.
 fn knows(config: &Config, token: &Token, name: &str) -> Option<bool> {
     let probe = Probe::new(config.hub_url().ok()?, config.hub().ca_file.as_deref()).ok()?;
     let path = "/hub/api/user?include_stopped_servers=1";
-    let answer = probe.ask("GET", path, "Connection: close\r\n", Some(token), PATIENCE).ok()?;
+    let answer = probe.request("GET", path, "Connection: close\r\n", Some(token), PATIENCE).ok()?;
     lists(&answer, name)
 }
 
+/// True if the hub's answer lists the named server; `None` if it doesn't tell.
 fn lists(answer: &Answer, name: &str) -> Option<bool> {
-    // Older ones may not list what is stopped, whatever they are asked.
+    // Older hubs don't list stopped servers even if asked to.
     let release: u32 = answer.header("x-jupyterhub-version")?.split('.').next()?.parse().ok()?;
     let user = answer.object().filter(|_| answer.status == 200 && release >= 4)?;
     Some(user.get("servers")?.as_object()?.contains_key(name))
 }
 
-/// A login asks the hub to start it, and whether the hub makes new ones it tells only then.
+/// A finding for a named server that the hub doesn't know. A login asks the hub to start it; only
+/// then the hub tells whether the user may have a new one.
 fn unknown_server(login: &LoginName, name: &str) -> Finding {
     Finding::unknown(
         TOPIC,
@@ -266,7 +276,7 @@ fn unknown_server(login: &LoginName, name: &str) -> Finding {
     )
 }
 
-/// What would become of the server at a login, and whether it can be asked something now.
+/// Tells what a login would do with the server. Also returns whether the server runs.
 fn state(verified: &Verified) -> (Finding, bool) {
     const STARTABLE: &str = "Make a token that has the scope servers!user, or none set";
     let finding = match (&verified.state, verified.may_start) {
@@ -288,7 +298,7 @@ fn state(verified: &Verified) -> (Finding, bool) {
     (finding, false)
 }
 
-/// Whether the server has terminals, without which there are no sessions in it.
+/// Checks that the server has terminals: without them neither shells nor commands can run in it.
 fn terminals(http: &Http, login: &LoginName, token: &Token) -> Finding {
     let mut path = vec!["user", login.user().as_str()];
     path.extend(login.server().map(|server| server.as_str()));
@@ -311,8 +321,8 @@ fn terminals(http: &Http, login: &LoginName, token: &Token) -> Finding {
     }
 }
 
-/// A server that may be entered does not redirect its API, unless it has a login of its own:
-/// somebody else has answered.
+/// Explains a redirect. A server that accepts the token doesn't redirect its API unless it has its
+/// own login, so another program has answered.
 fn redirected(base: &str, status: u16, target: &str) -> Finding {
     let own = matches!(rest::interpret_redirect(status, base, target), CreateError::Unexpected(_));
     if own && target.starts_with(base) {
@@ -329,6 +339,7 @@ fn is_list(body: &[u8]) -> bool {
     serde_json::from_slice::<Vec<serde_json::Value>>(body).is_ok()
 }
 
+/// Explains why the server has no terminals.
 fn no_terminals(status: u16, kind: Kind) -> Finding {
     match status {
         _ if matches!(kind, Kind::Other(_)) => Finding::error(
@@ -355,7 +366,7 @@ fn no_terminals(status: u16, kind: Kind) -> Finding {
     }
 }
 
-/// The keys that the hub and the web tell of a user.
+/// Gets the user's keys from the hub and the web, and reports them.
 pub fn keys(config: &Config, http: &Http, service: Option<&Token>, login: &LoginName) -> Vec<Finding> {
     let user = login.user();
     let asked = config.keys.sources.iter().filter_map(|source| {
@@ -464,9 +475,9 @@ mod tests {
         }
         let own = hub.at_host_of("https://alice.hub.example.org/").unwrap();
         for (failure, remedy) in [
-            (Failure::Resolve("x".to_owned()), "Have *.hub.example.org resolve to"),
-            (Failure::Tls("x".to_owned()), "Have the certificate name *.hub.example.org"),
-            (Failure::Timeout, "Have *.hub.example.org lead to the hub's proxy"),
+            (NoAnswer::Resolve("x".to_owned()), "Have *.hub.example.org resolve to"),
+            (NoAnswer::Tls("x".to_owned()), "Have the certificate name *.hub.example.org"),
+            (NoAnswer::Timeout, "Have *.hub.example.org lead to the hub's proxy"),
         ] {
             let text = out_of_reach(&failure, &own, &hub).text();
             assert!(text.contains(remedy) && text.contains("its own, alice.hub.example.org, "), "{text}");

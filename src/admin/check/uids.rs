@@ -1,6 +1,7 @@
-//! Do local accounts have uids that sessions have? To the kernel they are one owner: such an
-//! account reaches the homes of that uid on this host, and can end those sessions. Which account
-//! has a uid is found in [`host::uids`], as at a login.
+//! Warns about local accounts that have the uid of a hub user.
+//!
+//! To the kernel both are the same user: the account can use the homes with that uid on this host,
+//! and can kill those users' processes. [`host::uids`] finds such accounts, as at a login.
 
 use super::Finding;
 use common::uid::Rule;
@@ -10,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 const TOPIC: &str = "accounts";
 
-/// Looks at what the rule gives without a home; those of homes are looked at with these.
+/// Checks the uids that the rule in `[accounts]` gives. [`of_homes`] checks those that come from
+/// homes.
 pub fn check(config: &Config) -> Vec<Finding> {
-    // Where sshd itself is an ordinary user's, all of it is one user's, and that one has an
-    // account.
+    // If sshd runs as an ordinary user, everything runs as that user, who has an account.
     if config.settings.jail == Jail::None {
         return Vec::new();
     }
@@ -25,15 +26,15 @@ pub fn check(config: &Config) -> Vec<Finding> {
     found.first().map(|account| shared(TOPIC, "sessions may", account)).into_iter().collect()
 }
 
-/// Homes whose owner is a local account as well: uids and paths of those that were looked at. The
-/// account's own home is none of them: that account is the user.
+/// Warns if a local account has the uid of one of these homes. An account's own home doesn't count:
+/// then the account is the user.
 pub fn of_homes(homes: &[(u32, PathBuf)]) -> Option<Finding> {
     let others =
         |account: &Account| homes.iter().any(|(uid, path)| *uid == account.uid && *path != account.dir);
     local_accounts_that(others).first().map(|account| shared(TOPIC, "homes do, and so sessions", account))
 }
 
-/// The account that shares the uid of one user's sessions.
+/// Warns if a local account has one hub user's uid.
 pub fn of_session(topic: &str, uid: u32, home: Option<&Path>) -> Option<Finding> {
     let other = |account: &Account| account.uid == uid && home != Some(account.dir.as_path());
     local_accounts_that(other).first().map(|account| shared(topic, "this user's sessions do", account))

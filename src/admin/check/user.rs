@@ -1,9 +1,8 @@
-//! One login, followed through every part of this host; the hub's share of it is in
-//! [`super::token`].
+//! Follows one login through every part of this host. [`super::token`] does the hub's part.
 
 use super::nss::read;
 use super::{Finding, uids};
-use crate::status::patience::ask;
+use crate::status::patience::await_answer;
 use common::homes::Homes;
 use common::uid::{self, Ids, Rule};
 use common::{LoginName, UserName};
@@ -16,14 +15,15 @@ use nix::unistd::User;
 use std::path::Path;
 use std::time::Duration;
 
+/// The topic of findings about one login.
 pub const TOPIC: &str = "user";
 /// How long a file system may take for each question.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Reads the name that was asked for.
+/// Parses the name on the command line.
 ///
 /// # Errors
-/// It is none that a hub user can have.
+/// A finding: no hub user can have this name.
 pub fn parse(name: &str) -> Result<LoginName, Finding> {
     LoginName::parse(name).map_err(|error| {
         Finding::error(
@@ -34,7 +34,7 @@ pub fn parse(name: &str) -> Result<LoginName, Finding> {
     })
 }
 
-/// What this host makes of the name, without the hub.
+/// Checks all that this host knows about the login, without the hub.
 pub fn check(config: &Config, login: &LoginName) -> Vec<Finding> {
     let user = login.user();
     let mut findings = vec![match login.server() {
@@ -62,13 +62,13 @@ pub fn check(config: &Config, login: &LoginName) -> Vec<Finding> {
     findings
 }
 
-/// A local account of that name takes its place.
+/// Looks for a local account with the same name, which sshd would use instead.
 fn account(login: &LoginName) -> Option<Finding> {
     let name = login.as_str().to_owned();
     let try_it = format!("Try: getent passwd {}", login.as_str());
-    // Our NSS module answers in sshd only: whoever is found here is not from the hub. A directory
-    // service may hang.
-    match ask(PATIENCE, move || User::from_name(&name)) {
+    // Our NSS module answers in sshd only, so an account that is found here is not from the hub. A
+    // directory service may hang.
+    match await_answer(PATIENCE, move || User::from_name(&name)) {
         Some(Ok(None)) => None,
         Some(Ok(Some(found))) => {
             Some(taken(login, found.uid.as_raw(), &read("/etc/passwd").unwrap_or_default()))
@@ -86,8 +86,8 @@ fn account(login: &LoginName) -> Option<Finding> {
     }
 }
 
-/// What to do about a name that is a local account's. Only a person's account can have another
-/// name: programs and files know those of the system by theirs.
+/// A finding for a name that belongs to a local account. Suggests renaming the account only if it
+/// is a person's, because programs and files know system accounts by name.
 fn taken(login: &LoginName, uid: u32, passwd: &str) -> Finding {
     let name = login.as_str();
     let at_the_hub = "Rename the user at the hub, if there is one of that name";
@@ -122,7 +122,7 @@ fn allowed(judged: Result<(), NotAllowed>, login: &LoginName) -> Option<Finding>
     }
 }
 
-/// Where the home is and how it is, and the ids that sessions have.
+/// Checks the user's home. Also returns the uid and gid of the user's connections.
 fn home_of(config: &Config, user: &UserName) -> (Vec<Finding>, Option<Ids>) {
     let Some(homes) = config.settings.homes.clone() else {
         let ids = match config.settings.accounts {
@@ -138,7 +138,7 @@ fn home_of(config: &Config, user: &UserName) -> (Vec<Finding>, Option<Ids>) {
     }
     let path = homes::open::path(&homes, user);
     let (rule, owner) = (config.settings.accounts, user.clone());
-    let looked = ask(PATIENCE, move || look(&homes, &owner, rule));
+    let looked = await_answer(PATIENCE, move || look(&homes, &owner, rule));
     match looked {
         None => {
             let what =
@@ -164,7 +164,7 @@ fn home_of(config: &Config, user: &UserName) -> (Vec<Finding>, Option<Ids>) {
     }
 }
 
-/// What a login is like whose home cannot be had.
+/// Describes what works without the home.
 fn without_home(config: &Config) -> &'static str {
     match config.files.backend {
         Backend::Homes => "terminals and commands work, sftp does not",
@@ -176,7 +176,8 @@ fn session(ids: Ids, home: &str) -> Finding {
     Finding::fine(TOPIC, format_args!("sessions have uid {} and gid {}; {home}", ids.uid(), ids.gid()))
 }
 
-/// What may wait for a file server, in a thread of its own, which may act as the user at its end.
+/// Opens the home, which may wait for a file server. Runs in its own thread, which may act as the
+/// user at the end.
 fn look(homes: &Homes, user: &UserName, rule: Rule) -> (Result<(), homes::Fault>, Option<Ids>) {
     let ids = match rule {
         Rule::Hash(range) => Some(range.ids(user)),
@@ -201,23 +202,22 @@ fn look(homes: &Homes, user: &UserName, rule: Rule) -> (Result<(), homes::Fault>
     }
 }
 
-/// What the sources of keys on this host have; those of the hub and the web are asked in
-/// [`super::token`].
+/// Counts the user's keys in the sources on this host.
 fn files_of_keys(config: &Config, user: &UserName, ids: Option<Ids>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for source in &config.keys.sources {
         let (user, homes, path) =
             (user.clone(), config.settings.homes.clone(), config.keys.directory.clone());
         let answer = match (source, homes, ids) {
-            (Source::Home, Some(homes), Some(ids)) => ask(PATIENCE, move || {
-                // As sshd's command does, with the user's own rights.
+            (Source::Home, Some(homes), Some(ids)) => await_answer(PATIENCE, move || {
+                // With the user's own rights, as the program that sshd runs.
                 if nix::unistd::geteuid().is_root() {
                     identity::act_on_files_as(ids.uid(), ids.gid()).map_err(|error| error.to_string())?;
                 }
                 home::read(&homes, &user, ids.uid())
             }),
             (Source::Home, _, None) => Some(Ok(None)),
-            (Source::File, _, _) => ask(PATIENCE, move || directory::read(&path, &user)),
+            (Source::File, _, _) => await_answer(PATIENCE, move || directory::read(&path, &user)),
             _ => continue,
         };
         findings.push(keys(*source, answer));
@@ -254,7 +254,7 @@ fn hint(source: Source) -> &'static str {
     }
 }
 
-/// How many keys a text has, and whether any line is refused.
+/// Counts the keys in a text, and names the first line that is refused.
 fn counted(source: Source, text: &[u8]) -> Finding {
     let (mut good, mut first) = (0_usize, None);
     for (number, one) in text.split(|byte| *byte == b'\n').enumerate() {

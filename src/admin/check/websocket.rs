@@ -1,28 +1,29 @@
-//! Do WebSockets pass on the way to the hub? Terminals and commands travel in them.
+//! Checks that WebSockets pass on the way to the hub, because terminals and commands use them.
 //!
-//! The hub itself has none, and a user's server answers only those who may enter. Without a token
-//! it can be seen whether the hub's usual proxy, configurable-http-proxy, notices the wish: what it
-//! handles as a WebSocket that is refused keeps `Connection: Upgrade` in the answer, and a POST
-//! with such a wish it drops without an answer. (http-proxy, lib/http-proxy/passes/ws-incoming.js.)
-//! A proxy before it that strips the header makes both plain requests.
+//! The hub itself has no WebSockets, and a user's server has them only for those with a token.
+//! Without a token it still shows whether the hub's usual proxy, configurable-http-proxy, sees the
+//! request for an upgrade: if it does, the refusal keeps `Connection: Upgrade`, and it drops a POST
+//! with such a request without an answer. (http-proxy, lib/http-proxy/passes/ws-incoming.js.) A
+//! proxy in front of it that strips the header makes both of them plain requests.
 
 use super::Finding;
 use super::answer::Answer;
-use super::probe::{Failure, Probe};
+use super::probe::{NoAnswer, Probe};
 use common::LoginName;
 use host::secret::Token;
 use std::time::Duration;
 
 const TOPIC: &str = "hub";
+/// How long each answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Of RFC 6455, 1.2. The key says nothing secret.
+/// The request for an upgrade, from RFC 6455, section 1.2. The key is no secret.
 const WISH: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-/// Where configurable-http-proxy says that it is well, whatever the hub's base path is.
+/// The path of configurable-http-proxy's health check, which doesn't depend on the hub's base path.
 const HEALTH: &str = "/_chp_healthz";
 const REMEDY: &str = "Have the proxy in front of the hub pass WebSockets. nginx, in the hub's location: proxy_http_version 1.1; \
                       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";";
 
-/// What is known.
+/// Whether WebSockets pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Pass,
@@ -30,13 +31,13 @@ enum Verdict {
     Unknown,
 }
 
-/// Tries without a token.
+/// Finds out without a token whether WebSockets reach the hub's proxy.
 pub fn without_token(probe: &Probe<'_>) -> Finding {
-    let wish = probe.ask("GET", "/hub/api/", WISH, None, PATIENCE);
+    let wish = probe.request("GET", "/hub/api/", WISH, None, PATIENCE);
     let verdict = match by_get(&wish) {
         Verdict::Unknown => {
             let post =
-                probe.ask("POST", "/hub/api/", &format!("{WISH}Content-Length: 0\r\n"), None, PATIENCE);
+                probe.request("POST", "/hub/api/", &format!("{WISH}Content-Length: 0\r\n"), None, PATIENCE);
             let health = || probe.get_at_root(HEALTH, PATIENCE);
             by_post(&post, || health().is_ok_and(|answer| is_healthy(&answer)))
         }
@@ -58,8 +59,8 @@ pub fn without_token(probe: &Probe<'_>) -> Finding {
     }
 }
 
-/// A refused WebSocket's answer, as configurable-http-proxy passes it on.
-fn by_get(wish: &Result<Answer, Failure>) -> Verdict {
+/// Judges the answer to a GET: configurable-http-proxy marks a refused upgrade.
+fn by_get(wish: &Result<Answer, NoAnswer>) -> Verdict {
     match wish {
         Ok(answer) if answer.status == 101 => Verdict::Pass,
         Ok(answer)
@@ -71,11 +72,11 @@ fn by_get(wish: &Result<Answer, Failure>) -> Verdict {
     }
 }
 
-/// The drop of a POST, which a proxy in front shows as a bad gateway. That the hub answers it says
-/// something only where it has the proxy that would have dropped it.
-fn by_post(post: &Result<Answer, Failure>, usual_proxy: impl FnOnce() -> bool) -> Verdict {
+/// Judges the answer to a POST, which configurable-http-proxy drops; a proxy in front of it answers
+/// with 502 to 504 then. Any other answer tells something only if the hub has this proxy.
+fn by_post(post: &Result<Answer, NoAnswer>, usual_proxy: impl FnOnce() -> bool) -> Verdict {
     match post {
-        Err(Failure::Closed) => Verdict::Pass,
+        Err(NoAnswer::Closed) => Verdict::Pass,
         Ok(answer) if matches!(answer.status, 502..=504) => Verdict::Pass,
         Ok(_) if usual_proxy() => Verdict::Stripped,
         _ => Verdict::Unknown,
@@ -87,12 +88,12 @@ fn is_healthy(answer: &Answer) -> bool {
         && answer.object().is_some_and(|object| object.get("status").is_some_and(|value| value == "OK"))
 }
 
-/// Tries with a user's token, while that server runs. Its events are a WebSocket that costs nothing
-/// (jupyter_server 2).
+/// Finds out with a user's token whether WebSockets reach the user's running server. Asks for the
+/// WebSocket of events, which starts nothing there (jupyter_server 2).
 pub fn with_token(probe: &Probe<'_>, login: &LoginName, token: &Token) -> Finding {
     let server = login.server().map(|server| format!("/{}", server.path_segment())).unwrap_or_default();
     let path = format!("/user/{}{server}/api/events/subscribe", login.user().path_segment());
-    match by_token(&probe.ask("GET", &path, WISH, Some(token), PATIENCE)) {
+    match by_token(&probe.request("GET", &path, WISH, Some(token), PATIENCE)) {
         Verdict::Pass => Finding::fine("user", "WebSockets pass to the server"),
         Verdict::Stripped => Finding::error(
             "user",
@@ -108,8 +109,8 @@ pub fn with_token(probe: &Probe<'_>, login: &LoginName, token: &Token) -> Findin
     }
 }
 
-/// Tornado refuses a plain request for a WebSocket in these words.
-fn by_token(answer: &Result<Answer, Failure>) -> Verdict {
+/// Judges the server's answer. Tornado refuses a plain request for a WebSocket with this text.
+fn by_token(answer: &Result<Answer, NoAnswer>) -> Verdict {
     const REFUSAL: &[u8] = b"\"Upgrade\" only to \"WebSocket\"";
     match answer {
         Ok(answer) if answer.status == 101 => Verdict::Pass,
@@ -129,7 +130,7 @@ fn by_token(answer: &Result<Answer, Failure>) -> Verdict {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, headers: &str, body: &str) -> Result<Answer, Failure> {
+    fn answer(status: u16, headers: &str, body: &str) -> Result<Answer, NoAnswer> {
         Ok(Answer::parse(format!("HTTP/1.1 {status} X\r\n{headers}\r\n{body}").as_bytes()).unwrap())
     }
 
@@ -140,8 +141,8 @@ mod tests {
         for unsure in [
             answer(200, "connection: close\r\n", "{}"),
             answer(200, "", ""),
-            Err(Failure::Closed),
-            Err(Failure::Timeout),
+            Err(NoAnswer::Closed),
+            Err(NoAnswer::Timeout),
         ] {
             assert_eq!(by_get(&unsure), Verdict::Unknown);
         }
@@ -149,11 +150,11 @@ mod tests {
 
     #[test]
     fn a_post_that_is_answered_was_stripped_of_its_wish() {
-        assert_eq!(by_post(&Err(Failure::Closed), || false), Verdict::Pass);
+        assert_eq!(by_post(&Err(NoAnswer::Closed), || false), Verdict::Pass);
         assert_eq!(by_post(&answer(502, "", ""), || false), Verdict::Pass);
         assert_eq!(by_post(&answer(405, "", ""), || true), Verdict::Stripped);
         assert_eq!(by_post(&answer(405, "", ""), || false), Verdict::Unknown);
-        assert_eq!(by_post(&Err(Failure::Timeout), || true), Verdict::Unknown);
+        assert_eq!(by_post(&Err(NoAnswer::Timeout), || true), Verdict::Unknown);
         assert!(is_healthy(&answer(200, "", "{\"status\": \"OK\"}").unwrap()));
         assert!(!is_healthy(&answer(200, "", "{\"status\": \"no\"}").unwrap()));
         assert!(!is_healthy(&answer(404, "", "{\"status\": \"OK\"}").unwrap()));
@@ -164,7 +165,8 @@ mod tests {
         assert_eq!(by_token(&answer(101, "", "")), Verdict::Pass);
         assert_eq!(by_token(&answer(400, "", "Can \"Upgrade\" only to \"WebSocket\".")), Verdict::Stripped);
         assert_eq!(by_token(&answer(426, "", "")), Verdict::Stripped);
-        for unsure in [answer(400, "", "bad"), answer(404, "", ""), answer(403, "", ""), Err(Failure::Closed)]
+        for unsure in
+            [answer(400, "", "bad"), answer(404, "", ""), answer(403, "", ""), Err(NoAnswer::Closed)]
         {
             assert_eq!(by_token(&unsure), Verdict::Unknown);
         }

@@ -87,9 +87,9 @@ impl Gateway {
 /// The result of connecting to a gateway.
 enum Call {
     Asked(OwnedFd),
-    /// It cannot be asked.
+    /// The gateway cannot be asked.
     Deaf,
-    /// Its queue is full.
+    /// The socket's queue is full.
     Crowded,
     /// It is not a gateway, or no longer.
     Nobody,
@@ -102,7 +102,7 @@ enum Call {
 ///
 /// # Errors
 /// The list of sockets cannot be read, or there are no descriptors left.
-pub fn ask(
+pub fn ask_gateways(
     session: Option<&str>,
     request: AdminRequest,
     patience: impl Fn(&Gateway) -> Duration,

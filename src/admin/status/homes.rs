@@ -3,7 +3,7 @@
 use super::Section;
 use super::columns::{Align, columns};
 use super::names::{Component, components};
-use super::patience::{ask, ask_each};
+use super::patience::{await_answer, await_each};
 use super::size::human;
 use common::UserName;
 use common::homes::Homes;
@@ -66,7 +66,7 @@ type Found = Vec<(String, Option<Result<Home, Fault>>)>;
 
 fn look_at_all(homes: &Homes) -> Result<Found, String> {
     let (root, template) = (homes.clone(), homes.template.as_str().to_owned());
-    let names = ask(PATIENCE, move || {
+    let names = await_answer(PATIENCE, move || {
         let root = open_root(&root).map_err(|fault| fault.detail)?;
         let names = list(root.as_fd(), &template)?;
         Ok::<_, String>((Arc::new(root), names))
@@ -74,7 +74,7 @@ fn look_at_all(homes: &Homes) -> Result<Found, String> {
     let no_answer = || format!("{} did not answer within {} s", homes.root.display(), PATIENCE.as_secs());
     let (root, names) = names.unwrap_or_else(|| Err(no_answer()))?;
     let shown: Vec<_> = names.iter().map(|name| name.display().to_string()).collect();
-    let answers = ask_each(&Arc::new(names), PATIENCE, move |name| look_beneath(&root, name));
+    let answers = await_each(&Arc::new(names), PATIENCE, move |name| look_beneath(&root, name));
     Ok(shown
         .into_iter()
         .zip(answers)
@@ -90,7 +90,7 @@ fn look_at_some(homes: &Homes, users: &[String]) -> Result<Found, String> {
         names.push(UserName::parse(user).map_err(|e| format!("{user} is no name of a user: {e}"))?);
     }
     let shared = homes.clone();
-    let answers = ask_each(&Arc::new(names), PATIENCE, move |user| {
+    let answers = await_each(&Arc::new(names), PATIENCE, move |user| {
         open(&shared, user, None).and_then(|home| look(&home, user.as_str()))
     });
     Ok(users.iter().cloned().zip(answers).collect())

@@ -120,7 +120,7 @@ pub fn disconnect(session: Option<&str>) -> u8 {
         return fail("Only root can end sessions.\nUse sudo.".to_owned());
     }
     // A gateway that still waits for its session reads this afterwards.
-    let answers = match ask::ask(session, AdminRequest::Disconnect, |_| ask::PATIENCE) {
+    let answers = match ask::ask_gateways(session, AdminRequest::Disconnect, |_| ask::PATIENCE) {
         Ok(mut answers) => {
             // A login that is no session yet doesn't count among all sessions.
             answers.retain(|(gateway, answer)| session.is_some() || sessions::is_session(gateway, answer));

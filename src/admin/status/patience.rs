@@ -12,7 +12,10 @@ use std::time::Duration;
 const MAX_LATE: usize = 3;
 
 /// Asks one question; `None` if there is no answer in time.
-pub fn ask<R: Send + 'static>(within: Duration, question: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+pub fn await_answer<R: Send + 'static>(
+    within: Duration,
+    question: impl FnOnce() -> R + Send + 'static,
+) -> Option<R> {
     let (answer, answers) = channel();
     thread::spawn(move || answer.send(question()));
     answers.recv_timeout(within).ok()
@@ -21,7 +24,7 @@ pub fn ask<R: Send + 'static>(within: Duration, question: impl FnOnce() -> R + S
 /// Asks about each of the `items` in turn; `None` for those without an answer `within` that time.
 ///
 /// After three of these the remaining items are skipped.
-pub fn ask_each<I, R>(
+pub fn await_each<I, R>(
     items: &Arc<Vec<I>>,
     within: Duration,
     question: impl Fn(&I) -> R + Send + Sync + 'static,
@@ -78,7 +81,7 @@ mod tests {
 
     fn silent_for(bad: impl Fn(i32) -> bool + Send + Sync + 'static) -> (Vec<Option<i32>>, Duration) {
         let start = Instant::now();
-        let found = ask_each(&Arc::new((0..100).collect()), SHORT, move |item| {
+        let found = await_each(&Arc::new((0..100).collect()), SHORT, move |item| {
             if bad(*item) {
                 thread::sleep(Duration::from_secs(3600));
             }
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_question_has_an_answer_or_an_end() {
-        assert_eq!(ask(Duration::from_secs(60), || 1), Some(1));
-        assert_eq!(ask(SHORT, || thread::sleep(Duration::from_secs(3600))), None);
+        assert_eq!(await_answer(Duration::from_secs(60), || 1), Some(1));
+        assert_eq!(await_answer(SHORT, || thread::sleep(Duration::from_secs(3600))), None);
     }
 }

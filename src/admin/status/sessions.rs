@@ -29,7 +29,7 @@ fn look() -> Result<Found, String> {
         return Err(NOT_ROOT.to_owned());
     }
     let patience = |gateway: &Gateway| if gateway.logging_in { SHORT_PATIENCE } else { PATIENCE };
-    let answers = ask::ask(None, AdminRequest::Status, patience)
+    let answers = ask::ask_gateways(None, AdminRequest::Status, patience)
         .map_err(|e| format!("Sessions: they cannot be listed: {e}. Is /proc mounted?"))?;
     let mut found: Found =
         answers.into_iter().filter(|(gateway, answer)| is_session(gateway, answer)).map(known).collect();
@@ -54,9 +54,9 @@ fn known((gateway, answer): (Gateway, Answer)) -> (Gateway, Option<ConnectionSta
 /// Counts the live sessions.
 ///
 /// # Errors
-/// As [`ask::ask`].
+/// The list of sockets cannot be read, or there are no descriptors left.
 pub fn count() -> io::Result<usize> {
-    let answers = ask::ask(None, AdminRequest::Status, |_| SHORT_PATIENCE)?;
+    let answers = ask::ask_gateways(None, AdminRequest::Status, |_| SHORT_PATIENCE)?;
     // Whatever has a full queue may not be a gateway; local users could raise the number at will.
     let is_ours = |answer: &Answer| !matches!(answer, Answer::Crowded);
     Ok(answers.iter().filter(|(gateway, answer)| is_ours(answer) && is_session(gateway, answer)).count())
