@@ -274,7 +274,7 @@ fn in_child(
             return vec![late(
                 topic,
                 "a system user of the package's is missing",
-                "See what is said under package",
+                "See the findings under package",
             )];
         }
     };

@@ -131,8 +131,8 @@ fn unconfined(user: &str, present: bool, config: &str, broken: bool) -> Finding 
     match fault(config, present) {
         Fault::Other if broken => Finding::unknown(
             TOPIC,
-            "whether sshd confines hub users cannot be found out: there are none until the configuration is mended",
-            "Mend what is said under configuration",
+            "whether sshd confines hub users is unknown: there are no hub users until the configuration is fixed",
+            "Fix the findings under configuration",
         ),
         found => {
             let (what, remedy) = found.words(CONFIG, &opened);
@@ -229,7 +229,7 @@ mod tests {
                 unconfined("x", true, config, false).text().contains("Match Group jupyterhub"),
                 "{config}"
             );
-            assert!(unconfined("x", true, config, true).text().contains("until the configuration is mended"));
+            assert!(unconfined("x", true, config, true).text().contains("until the configuration is fixed"));
         }
     }
 

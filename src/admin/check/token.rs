@@ -53,7 +53,7 @@ pub fn check(config: &Config, http: &Http, login: &LoginName, token: &Token) -> 
             return vec![Finding::unknown(
                 TOPIC,
                 format_args!("the token could not be tried: {for_log}"),
-                "See what is said under hub",
+                "See the findings under hub",
             )];
         }
     };
@@ -388,7 +388,7 @@ fn told(source: Source, found: Result<lines::Found, String>) -> Finding {
             TOPIC,
             format_args!("the source {source} does not answer: {why}"),
             if source == Source::Hub {
-                "See what is said under service"
+                "See the findings under service"
             } else {
                 "Try the address of that message from this host: curl -v ADDRESS"
             },
@@ -510,7 +510,7 @@ mod tests {
 
     #[test]
     fn keys_from_afar() {
-        assert!(told(Source::Hub, Err("no".to_owned())).text().contains("See what is said under service"));
+        assert!(told(Source::Hub, Err("no".to_owned())).text().contains("See the findings under service"));
         let one = lines::Found { keys: vec!["k".to_owned()], left_out: None };
         assert_eq!(told(Source::Url, Ok(one)).text(), "user: the source url has 1 key");
         let bad =

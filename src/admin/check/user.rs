@@ -75,13 +75,13 @@ fn account(login: &LoginName) -> Option<Finding> {
         }
         Some(Err(error)) => Some(Finding::unknown(
             TOPIC,
-            format_args!("whether there is a local account of that name: {error}"),
+            format_args!("could not find out whether this host has an account of that name: {error}"),
             try_it,
         )),
         None => Some(Finding::unknown(
             TOPIC,
-            "whether there is a local account of that name: no answer",
-            format_args!("{try_it}; what is asked stands in /etc/nsswitch.conf"),
+            "could not find out whether this host has an account of that name: no answer",
+            format_args!("{try_it}; /etc/nsswitch.conf lists the sources that are asked"),
         )),
     }
 }
@@ -230,15 +230,17 @@ fn keys(source: Source, answer: Option<Result<Option<Vec<u8>>, String>>) -> Find
         None => Finding::error(
             TOPIC,
             format_args!("keys of the source {source}: no answer"),
-            "Its file system hangs: see what is said under homes and keys",
+            "Its file system hangs: see the findings under homes and keys",
         ),
         Some(Err(why)) => Finding::error(
             TOPIC,
             format_args!("keys of the source {source} are left out: {why}"),
             match source {
-                Source::Home => "Give what is named to the user, writable for nobody else, and no links",
+                Source::Home => {
+                    "Let the user own the path named above and nobody else write to it, and use no symbolic links"
+                }
                 _ => {
-                    "Give what is named to root, writable for nobody else and readable for all, and no links"
+                    "Let root own the path named above, let all read it and only root write to it, and use no symbolic links"
                 }
             },
         ),

@@ -169,7 +169,7 @@ def table_twice(world):
         yield
         # Nobody is a hub user now, which is not sshd's fault.
         found = look(world.bastion)
-        found.find("sshd", "until the configuration is mended", "unknown")
+        found.find("sshd", "until the configuration is fixed", "unknown")
         assert {one["topic"] for one in found.findings if one["severity"] == "error"} == {"configuration"}, (
             found.shown()
         )
