@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
-use wire::login::MAX_ANSWER as MAX_LINE;
+use wire::MAX_ANSWER;
 
 /// How long a program that has answered may take to end.
 const END_TIME: Duration = Duration::from_secs(2);
@@ -44,7 +44,7 @@ impl Child {
         self.input = None;
     }
 
-    /// Reads one line of at most [`MAX_LINE`] bytes, without its newline. Empty if the program
+    /// Reads one line of at most [`MAX_ANSWER`] bytes, without its newline. Empty if the program
     /// ended before a whole line.
     pub fn read_line(&mut self, end: Instant) -> io::Result<Vec<u8>> {
         let output = self.process.stdout.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -64,7 +64,7 @@ impl Child {
                 // A line without its end may be cut off, so it isn't used.
                 return Ok(Vec::new());
             }
-            if line.len() > MAX_LINE {
+            if line.len() > MAX_ANSWER {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
             }
         }

@@ -4,6 +4,7 @@
 
 use crate::child::Child;
 use crate::sys;
+use common::text::hex;
 use common::{ConfigError, LoginName, Settings, paths};
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -168,7 +169,7 @@ impl System for Host {
             // It isn't a secret, and this is better than the same name for all.
             random = std::process::id().to_be_bytes();
         }
-        random.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&random)
     }
 
     fn verify(&self, session: &str, login: &login::Request<'_>) -> Result<Verdict, String> {

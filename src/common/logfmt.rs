@@ -3,6 +3,7 @@
 //!
 //! All events are declared here; docs/logs.md explains each.
 
+use crate::text::head;
 use std::fmt::{self, Display, Write};
 
 /// Longest value, in bytes before quoting. Enough for a path or a command line, and short enough
@@ -200,11 +201,7 @@ pub fn cut(mut line: String, max: usize) -> String {
     if line.len() <= max {
         return line;
     }
-    let mut end = max;
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    line.truncate(end);
+    line.truncate(head(&line, max).len());
     let (mut quoted, mut escaped) = (false, false);
     for c in line.chars() {
         match c {

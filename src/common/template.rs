@@ -1,5 +1,6 @@
 //! Where a user's home is, beneath the directory of homes: `{username}`, `{escaped}`, `{slug}`.
 
+use crate::text::hex;
 use std::cmp::Ordering;
 use std::fmt;
 use std::path::Path;
@@ -124,7 +125,7 @@ impl Template {
             return None;
         }
         let digest = Sha256::digest(self.fill(name).ok()?.as_bytes());
-        Some(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        Some(hex(&digest[..16]))
     }
 
     /// How `path`, relative and without `.` or `..`, lies to the one that the template makes for
@@ -221,8 +222,7 @@ fn strip_and_hash(name: &str) -> String {
         safe.insert_str(0, "x-");
     }
     let hash = Sha256::digest(name.as_bytes());
-    let digits: String = hash.iter().take(HASH / 2).map(|byte| format!("{byte:02x}")).collect();
-    format!("{safe}---{digits}")
+    format!("{safe}---{}", hex(&hash[..HASH / 2]))
 }
 
 impl fmt::Display for TemplateError {

@@ -1,4 +1,6 @@
-//! Makes text from outside safe for a log line.
+//! Text: made safe for a log line, cut between characters, and bytes as hexadecimal digits.
+
+use std::fmt::Write;
 
 /// Makes text a single line without control characters.
 ///
@@ -21,9 +23,43 @@ pub fn one_line(text: &str) -> String {
     out
 }
 
+/// Returns the longest start of a text that has at most `max` bytes and ends between characters.
+#[must_use]
+pub fn head(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Formats bytes as lower-case hexadecimal digits, two per byte.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    // Reserved in advance: a string that grows would leave copies of a secret behind.
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (max, start) in [(0, ""), (1, "a"), (2, "a"), (3, "aü"), (4, "aüb"), (9, "aüb")] {
+            assert_eq!(head("aüb", max), start);
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_in_two_digits() {
+        assert_eq!(hex(&[0, 10, 255]), "000aff");
+    }
 
     #[test]
     fn a_hostile_text_stays_on_its_line() {

@@ -13,7 +13,7 @@
 
 use crate::lines::{self, Malformed};
 use common::LoginName;
-use common::text::one_line;
+use common::text::{head, one_line};
 use std::fmt::Write;
 
 /// Longest request, in bytes. A user may have 65536 groups, and some have hundreds; but a request
@@ -102,11 +102,7 @@ impl Answer {
             Self::Open(what) => one_line(&format!("open {what}")),
             Self::Unknown(why) => one_line(&format!("unknown {why}")),
         };
-        let mut end = line.len().min(MAX_ANSWER);
-        while !line.is_char_boundary(end) {
-            end -= 1;
-        }
-        line.truncate(end);
+        line.truncate(head(&line, MAX_ANSWER).len());
         line
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::By;
 use common::paths::{ADMIN_SOCKET_PREFIX, GATEWAY_SOCKET_PREFIX};
-use std::fmt::Write;
+use common::text::hex;
 use zeroize::Zeroizing;
 
 /// Stands before the handle in the PAM variable if the login is by key.
@@ -35,10 +35,7 @@ impl Handle {
     /// a [`Self::connection_id`], the handle begins with it. The other digits are random enough.
     #[must_use]
     pub fn new(random: &[u8; HALF], name: Option<&str>) -> Self {
-        let mut text = Zeroizing::new(String::with_capacity(2 * HALF));
-        for byte in random {
-            let _ = write!(text, "{byte:02x}");
-        }
+        let mut text = Zeroizing::new(hex(random));
         let sound = |text: &&str| text.len() == CONNECTION_DIGITS && is_hex(text);
         if let Some(name) = name.filter(sound) {
             text.replace_range(..CONNECTION_DIGITS, name);

@@ -25,8 +25,6 @@ use zeroize::Zeroizing;
 
 /// Longest request, in bytes.
 pub const MAX_REQUEST: usize = 1024;
-/// Longest answer, in bytes.
-pub const MAX_ANSWER: usize = 2048;
 /// What the module sends when it has joined, without the line feed.
 pub const JOINED: &str = "joined";
 

@@ -32,6 +32,9 @@ pub mod login;
 pub mod session;
 pub mod token;
 
+/// Longest line with which our programs answer the PAM module, in bytes.
+pub const MAX_ANSWER: usize = 2048;
+
 /// Longest JSON message in either direction, in bytes. A command follows its message and may be
 /// longer ([`session::MAX_COMMAND`]).
 #[cfg(feature = "json")]

@@ -18,8 +18,6 @@ use zeroize::Zeroizing;
 
 /// Longest request, in bytes: a name, an address and a token, each bounded, with room to spare.
 pub const MAX_REQUEST: usize = 4096;
-/// Longest answer, in bytes.
-pub const MAX_ANSWER: usize = 2048;
 
 /// Stands between the lines of a message.
 const LINE: char = '\u{1f}';

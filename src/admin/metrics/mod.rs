@@ -4,6 +4,7 @@
 mod text;
 
 use crate::status;
+use common::text::hex;
 use host::config::Config;
 use host::counters::Counters;
 use host::sys::random;
@@ -79,7 +80,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     new.push(name);
     // Doesn't end in .prom, so that node_exporter ignores it. Random, so that nobody can be there
     // first.
-    new.push(format!(".{}", random::hex(&random::bytes::<8>()?)));
+    new.push(format!(".{}", hex(&random::bytes::<8>()?)));
     let new = path.with_file_name(new);
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
     let mut file =

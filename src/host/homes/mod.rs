@@ -20,6 +20,7 @@ pub mod mounted;
 pub mod open;
 pub mod quota;
 
+use common::text::head;
 use common::text::one_line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -79,11 +80,7 @@ impl std::error::Error for Fault {}
 pub fn bounded(text: &str, bytes: usize) -> String {
     let mut line = one_line(text);
     if line.len() > bytes {
-        let mut end = bytes.saturating_sub('…'.len_utf8());
-        while !line.is_char_boundary(end) {
-            end -= 1;
-        }
-        line.truncate(end);
+        line.truncate(head(&line, bytes.saturating_sub('…'.len_utf8())).len());
         line.push('…');
     }
     line

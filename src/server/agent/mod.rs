@@ -6,6 +6,7 @@
 use crate::terminado::shell::Nonce;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use common::text::head;
 
 /// The script that finds a Python and runs [`LOADER`] in it.
 const BOOT: &str = include_str!("boot.sh");
@@ -101,10 +102,7 @@ impl Markers {
         self.printed.push_str(text);
         if self.printed.len() > MAX_PRINTED {
             // A marker may have begun at the end.
-            let mut cut = self.printed.len() - MAX_MARKER;
-            while !self.printed.is_char_boundary(cut) {
-                cut -= 1;
-            }
+            let cut = head(&self.printed, self.printed.len() - MAX_MARKER).len();
             self.printed.drain(..cut);
         }
     }

@@ -26,6 +26,7 @@
 //!    that doesn't read looks like an answer, but it stops when the 4095 bytes are full. A rate
 //!    limits how many bytes can be answered this way, and large inputs cannot at all.
 
+use common::text::head;
 use std::time::{Duration, Instant};
 
 /// The most bytes that may be unread in the remote terminal at any time.
@@ -110,15 +111,10 @@ impl InputWindow {
     /// little room: a paste is not to go out in crumbs.
     #[must_use]
     pub fn next_message<'a>(&self, text: &'a str) -> &'a str {
-        let most = MESSAGE.min(text.len());
-        if self.room() < most {
+        if self.room() < MESSAGE.min(text.len()) {
             return "";
         }
-        let mut end = most;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        &text[..end]
+        head(text, MESSAGE)
     }
 
     /// Returns an upper bound of the bytes that are unread.

@@ -7,6 +7,7 @@
 //! [`crate::terminado::marker`] message ever comes, and the status of a terminal that disconnects
 //! cleanly is 0.
 
+use common::text::hex;
 use host::environment;
 use host::sys::random;
 use std::fmt;
@@ -27,7 +28,7 @@ impl Nonce {
     /// Makes a nonce of 16 random bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(random::hex(&bytes))
+        Self(hex(&bytes))
     }
 
     /// Makes a nonce from the kernel's random numbers.
