@@ -8,10 +8,9 @@ import time
 import pytest
 
 from lib.actors.client import Terminal
-from lib.actors.hub import HUB_UID
 from lib.actors.jupyter import Jupyter, Responsiveness
 from lib.checks import commandchecks, commandclients, expect, terminalchecks
-from lib.checks.files import difference, local_home
+from lib.checks.files import difference
 from lib.checks.shellplace import ShellPlace, nap
 from lib.sandbox.agents import Agents, peak, proportional, resident
 from lib.wait import wait_for
@@ -39,17 +38,7 @@ def agents(hub, alice):
 @pytest.fixture
 def place(bastion, client, hub, hub_homes, alice, agents, scratch):
     """Alice's own server; her home is empty but for what Jupyter puts there."""
-    yield ShellPlace(
-        client,
-        bastion,
-        "alice",
-        alice.token,
-        local_home(hub_homes / "alice"),
-        (HUB_UID, HUB_UID),
-        "/mnt/home/alice",
-        scratch,
-        running=lambda: hub.server_processes("alice"),
-    )
+    yield ShellPlace.of_hub(hub, client, bastion, "alice", alice.token, scratch, hub_homes)
     # Before the fixture of the processes looks.
     client.close_all()
 
@@ -337,17 +326,7 @@ def test_a_stopped_server_is_started(bastion, client, hub, hub_homes, scratch):
     hub.unsteer("bob")
     hub.stop_server("bob")
     hub.steer("bob", delay=3, messages=["first", "second", "third"])
-    place = ShellPlace(
-        client,
-        bastion,
-        "bob",
-        hub.token("bob"),
-        local_home(hub_homes / "bob"),
-        (HUB_UID, HUB_UID),
-        "/mnt/home/bob",
-        scratch,
-        running=lambda: hub.server_processes("bob"),
-    )
+    place = ShellPlace.of_hub(hub, client, bastion, "bob", hub.token("bob"), scratch, hub_homes)
     try:
         done = place.ssh("cat; exit 3", b"typed before it was there\n", timeout=90)
         assert (done.status, done.out) == (3, b"typed before it was there\n"), done
@@ -363,17 +342,7 @@ def test_a_stopped_server_is_started(bastion, client, hub, hub_homes, scratch):
 def test_a_server_that_does_not_start(bastion, client, hub, hub_homes, scratch):
     hub.stop_server("bob")
     hub.steer("bob", fail="no room for it")
-    place = ShellPlace(
-        client,
-        bastion,
-        "bob",
-        hub.token("bob"),
-        local_home(hub_homes / "bob"),
-        (HUB_UID, HUB_UID),
-        "/mnt/home/bob",
-        scratch,
-        running=lambda: hub.server_processes("bob"),
-    )
+    place = ShellPlace.of_hub(hub, client, bastion, "bob", hub.token("bob"), scratch, hub_homes)
     try:
         done = place.ssh("echo never", timeout=90)
         assert done.status not in (0, 1) and done.out == b"" and b"no room for it" in done.err, done
@@ -383,17 +352,7 @@ def test_a_server_that_does_not_start(bastion, client, hub, hub_homes, scratch):
 
 def test_a_named_server(bastion, client, hub, hub_homes, scratch):
     hub.start_server("bob", "gpu")
-    place = ShellPlace(
-        client,
-        bastion,
-        "bob+gpu",
-        hub.token("bob"),
-        local_home(hub_homes / "bob"),
-        (HUB_UID, HUB_UID),
-        "/mnt/home/bob",
-        scratch,
-        running=lambda: hub.server_processes("bob"),
-    )
+    place = ShellPlace.of_hub(hub, client, bastion, "bob+gpu", hub.token("bob"), scratch, hub_homes)
     try:
         assert place.output("echo $JUPYTERHUB_SERVER_NAME") == "gpu\n"
     finally:

@@ -8,11 +8,10 @@ import time
 
 import pytest
 
-from lib.actors.hub import HUB_UID
 from lib.actors.jupyter import RawTerminal, Responsiveness
 from lib.checks.clientchecks import rsync_command
 from lib.checks.commandchecks import FULL, counting, drain, feed
-from lib.checks.files import local_home, make_random, sha256
+from lib.checks.files import make_random, sha256
 from lib.checks.place import leaves_nothing
 from lib.checks.shellplace import ShellPlace, nap
 from lib.sandbox.agents import Agents
@@ -28,17 +27,7 @@ def agents(hub, alice):
 
 @pytest.fixture
 def place(bastion, client, hub, hub_homes, alice, agents, scratch):
-    yield ShellPlace(
-        client,
-        bastion,
-        "alice",
-        alice.token,
-        local_home(hub_homes / "alice"),
-        (HUB_UID, HUB_UID),
-        "/mnt/home/alice",
-        scratch,
-        running=lambda: hub.server_processes("alice"),
-    )
+    yield ShellPlace.of_hub(hub, client, bastion, "alice", alice.token, scratch, hub_homes)
     agents.none()
 
 
@@ -146,17 +135,7 @@ def test_the_proxy_away_for_too_long(hub, place, agents):
 def test_the_server_stopped_during_a_command(bastion, client, hub, hub_homes, scratch):
     hub.unsteer("bob")
     hub.start_server("bob")
-    place = ShellPlace(
-        client,
-        bastion,
-        "bob",
-        hub.token("bob"),
-        local_home(hub_homes / "bob"),
-        (HUB_UID, HUB_UID),
-        "/mnt/home/bob",
-        scratch,
-        running=lambda: hub.server_processes("bob"),
-    )
+    place = ShellPlace.of_hub(hub, client, bastion, "bob", hub.token("bob"), scratch, hub_homes)
     with place.opened(f"echo on; {nap()}") as client:
         assert client.stdout.read(3) == b"on\n"
         hub.stop_server("bob")

@@ -24,17 +24,7 @@ needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no /dev
 
 @pytest.fixture
 def place(bastion, client, hub, hub_homes, alice, scratch):
-    return ShellPlace(
-        client,
-        bastion,
-        "alice",
-        alice.token,
-        local_home(hub_homes / "alice"),
-        (HUB_UID, HUB_UID),
-        "/mnt/home/alice",
-        scratch,
-        running=lambda: hub.server_processes("alice"),
-    )
+    return ShellPlace.of_hub(hub, client, bastion, "alice", alice.token, scratch, hub_homes)
 
 
 @pytest.mark.parametrize("check", filechecks.QUICK, ids=lambda check: check.__name__)

@@ -4,10 +4,8 @@ import shutil
 
 import pytest
 
-from lib.actors.hub import HUB_UID
 from lib.checks import filechecks
 from lib.checks.clientchecks import rsync_command
-from lib.checks.files import local_home
 from lib.checks.shellplace import ShellPlace
 from lib.sandbox.storage import BY_HOME
 
@@ -36,17 +34,7 @@ def server(bastion, client, hub, hub_homes, make_place, scratch):
     hub.unsteer("erin")
     home = make_place("erin", 1000, 100).home
     hub.start_server("erin")
-    place = ShellPlace(
-        client,
-        bastion,
-        "erin",
-        hub.token("erin"),
-        local_home(hub_homes / "erin"),
-        (HUB_UID, HUB_UID),
-        "/mnt/home/erin",
-        scratch,
-        running=lambda: hub.server_processes("erin"),
-    )
+    place = ShellPlace.of_hub(hub, client, bastion, "erin", hub.token("erin"), scratch, hub_homes)
     place.on_the_bastion = home
     yield place
     client.close_all()

@@ -9,9 +9,7 @@ import os
 import pytest
 
 from lib.actors import rest
-from lib.actors.hub import HUB_UID
 from lib.checks import filechecks
-from lib.checks.files import local_home
 from lib.checks.shellplace import ShellPlace
 from lib.wait import wait_for
 
@@ -25,17 +23,7 @@ OBEYING = {"old1"}
 @pytest.fixture
 def place(bastion, client, hub, hub_homes, old_server, scratch):
     user = old_server.user
-    return ShellPlace(
-        client,
-        bastion,
-        user,
-        old_server.token,
-        local_home(hub_homes / user),
-        (HUB_UID, HUB_UID),
-        f"/mnt/home/{user}",
-        scratch,
-        running=lambda: hub.server_processes(user),
-    )
+    return ShellPlace.of_hub(hub, client, bastion, user, old_server.token, scratch, hub_homes)
 
 
 def test_the_server_is_old(old_server):

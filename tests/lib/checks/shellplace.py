@@ -1,6 +1,7 @@
 """A user's shell as SSH gives it, wherever it runs: commands by OpenSSH's client, processes at the other end."""
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pexpect
 
+from lib.actors.hub import HUB_UID
+from lib.checks.files import local_home
 from lib.checks.place import Place
 from lib.sandbox.namespace import die_with_parent
 from lib.wait import wait_for
@@ -45,6 +48,14 @@ class ShellPlace(Place):
     control: Path = None
     #: Commands see the files that sftp shows: rclone may have them summed up.
     rclone = ""
+
+    @classmethod
+    def of_hub(cls, hub, client, bastion, login, token, scratch, homes):
+        """A user's own server at the tests' hub; `login` may name one (alice+gpu). `homes` is the hub's homes, seen here."""
+        user = login.partition("+")[0]
+        home, ids = local_home(homes / user), (HUB_UID, HUB_UID)
+        running = functools.partial(hub.server_processes, user)
+        return cls(client, bastion, login, token, home, ids, f"/mnt/home/{user}", scratch, running=running)
 
     def command(self, program, *arguments, options=()):
         shared = ("-o", f"ControlPath={self.control}", "-o", "ControlMaster=no") if self.control else ()
