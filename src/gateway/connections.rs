@@ -1,9 +1,9 @@
-//! How many connections a user has on this host: `session.max_connections`.
+//! Counts a user's connections on this host (`session.max_connections`).
 //!
-//! Each is a lock (fcntl(2), F_OFD_SETLK) on one byte of a file that only root can open: beyond its
-//! end, at a place that the user's name decides. A gateway opens the file while it is root. What it
-//! has locked is free when it has ended, however that comes; two that come at the same time never
-//! get the same byte; and nobody else on the host can take one.
+//! Each connection is a lock (fcntl(2), F_OFD_SETLK) on one byte of a file that only root can open.
+//! The byte lies beyond the file's end, at a place that depends on the user's name. A gateway opens
+//! the file while it is root. When a gateway ends, for whatever reason, its lock is free; two that
+//! start at the same time never get the same byte; and no other process on this host can take one.
 
 use common::paths::{CONNECTIONS, RUN_DIR};
 use common::{UserName, uid};
@@ -18,28 +18,28 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// The distance between the bytes of two users, who have [`MOST`] each.
+/// Distance between the bytes of two users, each of whom has [`MOST`].
 const STRIDE: u64 = 1024;
-/// Whoever has just closed a connection may open another: its gateway takes a moment to end.
+/// How long to wait for a place: the gateway of a connection that was just closed takes a moment to
+/// end.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The file, and the connection that is counted in it for as long as this lives.
+/// The open file, and the connection that is counted in it while this value lives.
 #[derive(Debug)]
 pub struct Connections(io::Result<File>);
 
-/// Why a connection is none too many, or cannot be counted.
+/// Why a connection is one too many, or cannot be counted.
 #[derive(Debug)]
 pub enum NoRoom {
-    /// The user has as many as are allowed.
+    /// The user has as many connections as are allowed.
     Full,
-    /// For the log.
+    /// They could not be counted: the error, for the log.
     Unknown(io::Error),
 }
 
 impl Connections {
-    /// Opens the file, as root, in a process that forks no more: a child would hold what is
-    /// counted.
+    /// Opens the file as root, in a process that forks no more: a child would hold the lock, too.
     #[must_use]
     pub fn open() -> Self {
         let directory = DirBuilder::new().recursive(true).mode(0o755).create(RUN_DIR);
@@ -58,15 +58,15 @@ impl Connections {
             .open(path)
     }
 
-    /// The connection has ended.
+    /// Ends the count of this connection.
     pub fn forget(&mut self) {
         self.0 = Err(io::ErrorKind::NotConnected.into());
     }
 
-    /// Counts one connection of `user`'s, if there are fewer than `most`.
+    /// Counts a connection of `user`, if fewer than `most` are open.
     ///
     /// # Errors
-    /// [`NoRoom`].
+    /// [`NoRoom`]: as many are open already, or they could not be counted.
     pub fn count(&self, user: &UserName, most: u16) -> Result<(), NoRoom> {
         let file = self.0.as_ref().map_err(|e| NoRoom::Unknown(e.kind().into()))?;
         let until = Instant::now() + PATIENCE;
@@ -86,9 +86,9 @@ impl Connections {
     }
 }
 
-/// A lock on the byte that stands for a user's connection with this number.
+/// The lock on the byte that stands for a user's connection with this number.
 fn byte(user: &UserName, number: u16) -> libc::flock {
-    // 52 bits: with the distance between users less than a file's largest size.
+    // 52 bits: times the distance between users, this is less than the largest size of a file.
     let place = (uid::digest(user) >> 12) * STRIDE + u64::from(number);
     libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,

@@ -1,4 +1,4 @@
-//! Work that may block (HTTP, TLS handshakes), done on threads of its own so that the poll loop
+//! Runs work that may block (HTTP, TLS handshakes) on threads of its own, so that the poll loop
 //! never waits.
 //!
 //! A job reports through a channel and wakes the loop with an eventfd(2). Threads exist only while
@@ -11,11 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
-/// Stack of a job's thread, in bytes: TLS and HTTP need far less than the default 2 MiB of address
-/// space.
+/// Stack of a job's thread, in bytes. TLS and HTTP need far less than the default of 2 MiB.
 pub const STACK: usize = 512 * 1024;
 
-/// Tells a running job that nobody wants its result any more.
+/// Tells a running job that its result is no longer wanted.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -31,14 +30,14 @@ impl Cancel {
         &self.0
     }
 
-    /// Has it been asked?
+    /// True if the job has been asked to end.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Where a job puts what it has to say.
+/// Where a job sends its reports.
 pub struct Report<T> {
     to: Sender<T>,
     wake: Arc<EventFd>,
@@ -62,10 +61,10 @@ pub struct Jobs<T> {
 }
 
 impl<T: Send + 'static> Jobs<T> {
-    /// No jobs yet.
+    /// Creates it, with no jobs.
     ///
     /// # Errors
-    /// When the system has no eventfd left.
+    /// No eventfd can be made.
     pub fn new() -> io::Result<Self> {
         let (to, from) = channel();
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
@@ -81,20 +80,20 @@ impl<T: Send + 'static> Jobs<T> {
     /// Starts a job.
     ///
     /// # Errors
-    /// When no thread can be had.
+    /// No thread can be started.
     pub fn spawn(&self, name: &str, job: impl FnOnce(&Report<T>) + Send + 'static) -> io::Result<()> {
         let report = Report { to: self.to.clone(), wake: Arc::clone(&self.wake) };
         std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || job(&report))?;
         Ok(())
     }
 
-    /// The next report, if there is one. Clears the wake-up first, so that none is missed.
+    /// The next report, if any. Clears the wake-up first, so that no report is missed.
     pub fn next(&self) -> Option<T> {
         match self.from.try_recv() {
             Ok(report) => Some(report),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
                 let _ = self.wake.read();
-                // A report may have come between the two looks.
+                // A report may have arrived between the two calls.
                 self.from.try_recv().ok()
             }
         }

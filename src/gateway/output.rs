@@ -1,16 +1,16 @@
-//! Bytes on their way to the client's terminal: bounded, and never blocking on a client that
-//! doesn't read.
+//! A bounded queue of bytes to the client's terminal, which never blocks on a client that does not
+//! read.
 
 use std::io::{self, Write};
 
-/// From here on, the user's server is no longer read: it is told to stop.
+/// With more bytes than this, the user's server is no longer read: it is told to stop.
 pub const HIGH: usize = 256 * 1024;
-/// Below this, reading goes on.
+/// With fewer bytes than this, reading goes on.
 pub const LOW: usize = 64 * 1024;
-/// Memory kept when the queue is empty.
+/// Memory kept while the queue is empty, in bytes.
 const KEEP: usize = 16 * 1024;
 
-/// A queue of bytes with one writer at its end.
+/// The queue.
 #[derive(Default)]
 pub struct Output {
     bytes: Vec<u8>,
@@ -19,19 +19,19 @@ pub struct Output {
 }
 
 impl Output {
-    /// Bytes that wait.
+    /// How many bytes wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len() - self.written
     }
 
-    /// Nothing waits.
+    /// True if nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Puts bytes at the end.
+    /// Appends bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.written > 0 && self.bytes.len() + bytes.len() > self.bytes.capacity() {
             self.bytes.drain(..self.written);
@@ -40,7 +40,7 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Throws away what waits and says how much that was.
+    /// Discards what waits and returns how much that was.
     pub fn clear(&mut self) -> usize {
         let waiting = self.len();
         self.bytes = Vec::new();
@@ -51,7 +51,7 @@ impl Output {
     /// Writes as much as `to` takes without blocking.
     ///
     /// # Errors
-    /// The writer's, but for `WouldBlock` and `Interrupted`, which are no errors.
+    /// A write failed, other than by `WouldBlock` or `Interrupted`.
     pub fn write_to(&mut self, to: &mut impl Write) -> io::Result<()> {
         while self.written < self.bytes.len() {
             match to.write(&self.bytes[self.written..]) {

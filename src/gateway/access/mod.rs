@@ -15,7 +15,7 @@ use server_token::ServerToken;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Shared by the loop and its jobs.
+/// Everything that speaks for the user. The loop and its jobs share it.
 #[derive(Clone)]
 pub struct Access(Arc<Inner>);
 
@@ -26,25 +26,25 @@ struct Inner {
     token: Arc<Token>,
     server_token: ServerToken,
     meter: Meter,
-    /// Where the user's server is, as far as the hub has said.
+    /// Where the user's server is, if the hub has said so.
     place: Mutex<Place>,
-    /// The client that verified the token, with its connection; dropped while a gateway is idle,
-    /// because it is most of the memory of an idle gateway.
+    /// The HTTP client that verified the token, with its open connection. An idle gateway drops it,
+    /// because it is most of the gateway's memory.
     http: Mutex<Option<Http>>,
 }
 
 /// Where the user's server is.
 #[derive(Clone)]
 enum Place {
-    /// The hub has not said.
+    /// Unknown: the hub has not said.
     Unknown,
-    /// At the hub as it is seen from this address.
+    /// At this address of the hub.
     At(HubUrl),
-    /// Where no token may go.
+    /// At an address to which no token may go.
     Foreign(Foreign),
 }
 
-/// The hub says that the user's server is at an address that is not the hub's.
+/// An address that the hub gives for the user's server, and that is not the hub's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
     said: String,
@@ -52,7 +52,7 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Two lines: what happened, what to do.
+    /// The message for the user: what happened, then what to do.
     #[must_use]
     pub fn for_user(&self) -> String {
         "Your server has an address that this host does not know as the hub's, so your token was not sent there.\n\
@@ -62,7 +62,7 @@ impl Foreign {
 }
 
 impl fmt::Display for Foreign {
-    /// One line for the administrator, with what to do.
+    /// The line for the administrator, with what to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -74,8 +74,8 @@ impl fmt::Display for Foreign {
 }
 
 impl Access {
-    /// Puts them together; `http` is the client that has verified the first of the tokens, the
-    /// second is for the server.
+    /// Creates it. `http` is the client that has verified the first token; the second token is for
+    /// the user's server.
     #[must_use]
     pub fn new(
         config: Config,
@@ -109,7 +109,7 @@ impl Access {
         &self.0.hub
     }
 
-    /// Who has logged in.
+    /// The login name.
     #[must_use]
     pub fn login(&self) -> &LoginName {
         &self.0.login
@@ -127,55 +127,55 @@ impl Access {
         self.0.login.server().map_or("", |server| server.as_str())
     }
 
-    /// The token that logged in, for the hub and nobody else: the user's server gets
+    /// The token that logged in. Only the hub may see it: the user's server gets
     /// [`Self::server_token`].
     #[must_use]
     pub fn hub_token(&self) -> &Arc<Token> {
         &self.0.token
     }
 
-    /// The token for the user's server. Takes a call of the hub now and then.
+    /// The token for the user's server. Sometimes the hub has to make one first.
     ///
     /// # Errors
-    /// It has to be made, and the hub could not be asked.
+    /// A token has to be made, and the hub could not be asked.
     pub fn server_token(&self) -> Result<Arc<Token>, HttpError> {
         self.0.server_token.get(self)
     }
 
-    /// Has the token for the server made, while others are busy with the login.
+    /// Starts making the token for the server, while sshd and the jail complete the login.
     pub fn prepare_server_token(&self) {
         let access = self.clone();
         let made = move || {
-            // Whoever needs it tries again, and says why there is none.
+            // The first caller that needs it tries again, and reports the failure.
             let _ = access.server_token();
         };
-        // Without a thread it is made when it is needed.
+        // If no thread can be started, the token is made when it is needed.
         let _ = std::thread::Builder::new().name("token".to_owned()).stack_size(STACK).spawn(made);
     }
 
-    /// Logs what became of the token for the server.
+    /// Logs what happened to the token for the server.
     pub fn tell_of_server_token(&self, log: &mut Log) {
         self.0.server_token.tell(log);
     }
 
-    /// Has the token for the server revoked: nothing of the server's is needed any more.
+    /// Revokes the token for the server. Nothing of the server's may be needed any more.
     pub fn give_server_token_back(&self, log: &mut Log) {
         self.0.server_token.give_back(self, log);
     }
 
-    /// What is counted for the administrator.
+    /// The counters for the administrator.
     #[must_use]
     pub fn meter(&self) -> &Meter {
         &self.0.meter
     }
 
-    /// Where the hub shows the user's servers.
+    /// The page where the hub shows the user's servers.
     #[must_use]
     pub fn home_page(&self) -> String {
         format!("{}/hub/home", self.0.hub.base())
     }
 
-    /// Takes over where the user's server is, in the hub's words.
+    /// Remembers where the hub says that the user's server is.
     pub fn heed(&self, address: Option<&str>) {
         let Some(address) = address else { return };
         let found = match self.0.hub.at_host_of(address) {
@@ -187,17 +187,17 @@ impl Access {
         *self.0.place.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
-    /// Whether the hub has said where the user's server is.
+    /// True if the hub has said where the user's server is.
     #[must_use]
     pub fn is_located(&self) -> bool {
         !matches!(self.place(), Place::Unknown)
     }
 
-    /// The hub's address as it is to be used for the user's server: where that is, or while nobody
-    /// has said it, the hub's own.
+    /// The hub's address to use for the user's server: where that server is, or the hub's own
+    /// address until the hub has said so.
     ///
     /// # Errors
-    /// The server is where no token may go.
+    /// The server is at an address to which no token may go.
     pub fn server_hub(&self) -> Result<HubUrl, Foreign> {
         match self.place() {
             Place::Unknown => Ok(self.0.hub.clone()),
@@ -210,11 +210,11 @@ impl Access {
         self.0.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A client for the hub and, at [`Self::server_hub`], for the user's server. Made when there is
-    /// none.
+    /// An HTTP client for the hub and, at [`Self::server_hub`], for the user's server. Creates one
+    /// if there is none.
     ///
     /// # Errors
-    /// The configuration's CA file is not usable.
+    /// The CA file in the configuration cannot be used.
     pub fn http(&self) -> Result<Http, HttpError> {
         let mut kept = self.0.http.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(http) = &*kept {
@@ -225,7 +225,7 @@ impl Access {
         Ok(http)
     }
 
-    /// Drops the client: the next use makes a new one.
+    /// Drops the HTTP client; the next call creates a new one.
     pub fn forget_http(&self) {
         let kept = self.0.http.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(kept);

@@ -1,9 +1,9 @@
-//! The token that the user's server sees: made for it by the one that logged in, for this
-//! connection, and good for nothing but that server.
+//! The token that the user's server sees: made for this connection by the token that logged in, and
+//! good for nothing but that server.
 //!
-//! What is sent to the server is in the hands of whoever runs something there, which may be others
-//! than its user. So the token that was typed goes to the hub only, where it may make another; that
-//! one may do what the server's own may.
+//! Everybody who can run something in the server may read what is sent to it, and those may be
+//! others than its user. So the token that was typed goes to the hub only. There it may make
+//! another one, which may do what the server's own token may do.
 
 use super::Access;
 use host::log::{Event, Line, Log};
@@ -14,44 +14,44 @@ use hub::tokens::{self, MintError, Minted, Revoked, Wanted};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long such a token is good for: what is left of a gateway that is killed. It is made anew
-/// when half of that is over and one is needed; a WebSocket that is open stays open.
+/// Lifetime of such a token: a gateway that is killed leaves it behind for so long. After half of
+/// it a new one is made at the next use; an open WebSocket stays open.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
-/// How long after a failure the next attempt to make it anew is.
+/// Pause after a failure before a new token is tried again.
 const RETRY: Duration = Duration::from_secs(60);
-/// Most that may be good at the same time, as each is made half a lifetime after the last.
+/// Most tokens that are valid at a time: each is made half a lifetime after the one before.
 const MOST_ALIVE: usize = 4;
-/// Time for the hub to make one.
+/// Time for the hub to make a token.
 const MINT_TIME: Duration = Duration::from_secs(9);
-/// Time for the hub to take all of them back.
+/// Time for the hub to revoke all of them.
 const REVOKE_TIME: Duration = Duration::from_secs(5);
-/// Most tokens that are looked for whose making was not heard of.
+/// Most tokens to look for when the hub's answer to their making was lost.
 const MAX_LOST: usize = 4;
 
-/// The token that the user's server sees. One job has it made while others wait for it.
+/// The token that the user's server sees. One job has it made while the others wait for it.
 pub struct ServerToken {
     wanted: Option<Wanted>,
     state: Mutex<State>,
-    /// For the log, which jobs don't have. Never held for long, so that the loop may look.
+    /// What jobs have to log. Locked only briefly, so that the loop can read it.
     notes: Mutex<Vec<Note>>,
 }
 
 struct State {
     current: Current,
-    /// The ids of those made, and not taken back yet.
+    /// The ids of the tokens that were made and not revoked yet.
     made: Vec<String>,
-    /// The hub may have made another, which nobody has heard of.
+    /// True if the hub may have made another one whose answer was lost.
     lost: bool,
-    /// None is made any more.
+    /// True if no more tokens may be made.
     over: bool,
 }
 
 enum Current {
-    /// There is none yet.
+    /// No token has been made yet.
     Due,
-    /// It is the one that logged in.
+    /// The token that logged in is used.
     Own,
-    /// One was made, and is made anew from then on.
+    /// A token was made; from this time on a new one is due.
     Made(Arc<Token>, Instant),
 }
 
@@ -62,14 +62,14 @@ enum Note {
 }
 
 impl ServerToken {
-    /// One is to be made: what users read beside it on the hub's token page names this host and
-    /// their connection.
+    /// A token that is still to be made. The hub's token page shows users this host and their
+    /// connection beside it.
     #[must_use]
     pub fn to_be_made(user: &str, server: &str, peer: &str, session: &str) -> Self {
         let host = nix::sys::utsname::uname();
         let host = host.as_ref().map_or_else(|_| "".into(), |host| host.nodename().to_string_lossy());
         let wanted = Wanted {
-            // With the session it is like no other token's.
+            // The connection's name makes it unlike any other token's note.
             note: printable(
                 &format!(
                     "jupyterhub-openssh: for your server, of ssh to {host} from {peer}, session {session}"
@@ -82,13 +82,13 @@ impl ServerToken {
         Self::new(Some(wanted), Current::Due)
     }
 
-    /// The one that logged in is as narrow, or may make no others.
+    /// Uses the token that logged in: it is as narrow, or may make no others.
     #[must_use]
     pub fn own() -> Self {
         Self::new(None, Current::Own)
     }
 
-    /// The same, and why, for the log.
+    /// The same, with the reason for the log.
     #[must_use]
     pub fn own_because(why: &str) -> Self {
         let token = Self::own();
@@ -101,11 +101,11 @@ impl ServerToken {
         Self { wanted, state: Mutex::new(state), notes: Mutex::default() }
     }
 
-    /// The token, made if need be: takes as long as the hub does.
+    /// The token. Makes one if need be, which takes as long as the hub does.
     ///
     /// # Errors
-    /// The hub could not be asked. That is not taken for a no: whoever can keep a hub busy would
-    /// get the other token.
+    /// The hub could not be asked. This is not treated as a refusal: otherwise a busy hub would
+    /// make the gateway send the wider token.
     pub(super) fn get(&self, access: &Access) -> Result<Arc<Token>, HttpError> {
         let mut state = self.lock();
         match (&state.current, &self.wanted) {
@@ -169,8 +169,8 @@ impl ServerToken {
         }
     }
 
-    /// Has the hub forget what was made, once nothing is left to be closed in the server. None is
-    /// made afterwards.
+    /// Revokes all tokens that were made, once nothing is left to be closed in the server. No more
+    /// are made afterwards.
     pub(super) fn give_back(&self, access: &Access, log: &mut Log) {
         let mut state = self.lock();
         state.over = true;
@@ -183,7 +183,7 @@ impl ServerToken {
             Err(error) => return log.warning(line("not-revoked").with("reason", error)),
         };
         let (token, user, note) = (access.hub_token(), access.user(), wanted.note.as_str());
-        // The newest first: it is the one that is good for longest.
+        // The newest first, because it is valid for longest.
         for id in std::mem::take(&mut state.made).into_iter().rev().take(MOST_ALIVE) {
             let line = |outcome| line(outcome).with("token_id", &id);
             match tokens::revoke(&http, token, user, (&id, note), left()) {
@@ -204,7 +204,7 @@ impl ServerToken {
         }
     }
 
-    /// Brings what jobs have to say into the log.
+    /// Writes what jobs had to say to the log.
     pub(super) fn tell(&self, log: &mut Log) {
         for note in std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner)) {
             match note {

@@ -1,5 +1,4 @@
-//! A channel whose work is a stream of the agent: a command, a shell, or files in the user's
-//! server.
+//! A channel that uses a stream of the agent: a command, a shell, or files in the user's server.
 
 use super::own_home::OwnHome;
 use super::peer::{self, BROKEN, Heard, Peer};
@@ -26,33 +25,33 @@ use wire::session::{SessionReply, SessionRequest, Tty};
 
 /// Credit of a part without a terminal, in bytes.
 const WINDOW: usize = 256 * 1024;
-/// The same with one: what is underway when Ctrl-C is typed will still be shown.
+/// Credit with a terminal, in bytes: so much output is still shown after Ctrl-C.
 const TTY_WINDOW: usize = 64 * 1024;
-/// After this long without a connection a terminal shows a notice.
+/// After this long without a connection, a terminal shows a notice.
 const NOTICE: Duration = Duration::from_secs(2);
 /// Longest SSH_CLIENT and SSH_CONNECTION, in bytes: two addresses and two ports.
 const MAX_ADDRESSES: usize = 256;
 
-/// What is to be done.
+/// What to run.
 pub enum Work {
     /// A command, or the login shell.
     Process {
-        /// None: the login shell.
+        /// The command; `None` for the login shell.
         command: Option<Vec<u8>>,
         /// The client's terminal, if it has one.
         tty: Option<Tty>,
     },
     /// An SFTP server.
     Files {
-        /// Of what it makes.
+        /// The umask for files that it creates.
         umask: u32,
-        /// What the client asks for passes through this.
+        /// Changes the client's requests on their way.
         own_home: OwnHome,
     },
 }
 
 impl Work {
-    /// So much of what has been read is not sent yet.
+    /// How much of what was read is not sent yet, in bytes.
     fn held(&self) -> usize {
         match self {
             Self::Process { .. } => 0,
@@ -62,13 +61,13 @@ impl Work {
 }
 
 enum Phase {
-    /// There is no agent yet.
+    /// Waits for an agent.
     Waiting,
-    /// There is one; the session program is switching the client's terminal to raw mode.
+    /// Waits until the session program has switched the client's terminal to raw mode.
     Attaching,
     /// Bytes move.
     Running { stream: StreamId, generation: u64 },
-    /// The stream is over: its last output goes to the client, who may take any time for it, as
+    /// The stream is over. Its last output goes to the client, who may take any time for it, as
     /// with sshd.
     Ending { exit: Option<Exit> },
     /// It should become a plain terminal.
@@ -77,13 +76,13 @@ enum Phase {
     Done,
 }
 
-/// One direction to the client.
+/// One direction of output, to the client.
 struct Sink {
     file: Option<File>,
     output: Output,
-    /// Bytes of ours in it, for which no credit is due.
+    /// How many of its bytes are our own, for which no credit is due.
     ours: usize,
-    /// Nothing more comes.
+    /// True if nothing more will come.
     complete: bool,
 }
 
@@ -96,17 +95,18 @@ impl Sink {
         self.file.is_some() && !self.output.is_empty()
     }
 
-    /// Passes the end on, once everything before it has been. Is that done now?
+    /// Passes the end on, once everything before it is written. Returns true if that is done now.
     fn end(&mut self) -> bool {
         let done = self.complete && self.output.is_empty() && self.file.is_some();
         if let Some(file) = self.file.take_if(|_| done) {
-            // sshd may have given the session one socket for several purposes.
+            // sshd may have given the session program one socket for several purposes.
             let _ = shutdown(file.as_raw_fd(), Shutdown::Write);
         }
         done
     }
 
-    /// How much was written; the error of a client that has gone.
+    /// Writes what the client takes. Returns the number of bytes, or the error of a client that is
+    /// gone.
     fn write(&mut self) -> io::Result<usize> {
         let Some(file) = &mut self.file else { return Ok(0) };
         let before = self.output.len();
@@ -123,7 +123,7 @@ pub struct CommandChannel {
     peer: Peer,
     work: Work,
     environment: Environment,
-    /// What the stream's process gets.
+    /// Environment of the stream's process.
     variables: BTreeMap<String, String>,
     phase: Phase,
     stdin: Option<File>,
@@ -131,18 +131,19 @@ pub struct CommandChannel {
     error: Sink,
     /// The end of standard error's other end is that of the client's channel.
     tells_end: bool,
-    /// How it ended, once the agent has said that.
+    /// How the process ended, once the agent has said so.
     exit: Option<Exit>,
-    /// For reading from the client; kept, because it is tried at every turn of the loop.
+    /// The buffer for reading from the client. It is kept because every turn of the loop tries.
     buffer: Vec<u8>,
-    /// It has asked for an agent.
+    /// True once it has asked for an agent.
     asked: bool,
-    /// It has been told that the connection is lost.
+    /// True once the user has been told that the connection is lost.
     noticed: bool,
 }
 
 impl CommandChannel {
-    /// For a session program that has handed over its descriptors. `None` if those can't be used.
+    /// Takes a session program that has handed over its descriptors. `None` if these cannot be
+    /// used.
     #[must_use]
     pub fn new(
         peer: Peer,
@@ -185,7 +186,7 @@ impl CommandChannel {
         self.peer.id()
     }
 
-    /// Is it over?
+    /// True if it is over.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self.phase, Phase::Done)
@@ -226,7 +227,7 @@ impl CommandChannel {
     }
 
     /// True if the client has closed its channel. A command that neither reads nor writes would
-    /// never learn of it.
+    /// never notice.
     fn is_left(&self) -> bool {
         let error = self.error.file.as_ref().filter(|_| self.tells_end);
         error.is_some_and(|file| socket::is_closed_there(file.as_fd()))
@@ -244,7 +245,7 @@ impl CommandChannel {
         at.filter(|at| *at > now)
     }
 
-    /// The user's server is being started.
+    /// Tells the user how the start of the server goes.
     pub fn progress(&self, progress: &Progress) {
         if matches!(self.phase, Phase::Waiting) {
             let Progress { percent, message, .. } = progress.clone();
@@ -252,13 +253,13 @@ impl CommandChannel {
         }
     }
 
-    /// Should it become a plain terminal?
+    /// True if it should become a plain terminal.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         matches!(self.phase, Phase::Plain)
     }
 
-    /// What a plain terminal needs of it. `None`: it can't be one.
+    /// What a plain terminal needs from it. `None` if it cannot become one.
     #[must_use]
     pub fn into_interactive(self) -> Option<Interactive> {
         let size = self.tty()?.size;
@@ -285,7 +286,7 @@ impl CommandChannel {
         }
     }
 
-    /// The agent has said something about the stream.
+    /// Takes an event of its stream.
     pub fn event(&mut self, event: Event, link: &mut AgentLink, turn: &mut Turn<'_>) {
         match event {
             Event::Data(stream, part, bytes) => {
@@ -319,8 +320,8 @@ impl CommandChannel {
         }
     }
 
-    /// The client learns that a part has ended. Of standard error the session has a descriptor of
-    /// its own.
+    /// Tells the client that a part has ended. The session program has a descriptor of standard
+    /// error, too, and must close it.
     fn pass_end_on(&mut self, part: Part) {
         if self.sink(part).end() && part == Part::Error {
             self.peer.tell(&SessionReply::ErrorEnded);
@@ -360,7 +361,7 @@ impl CommandChannel {
                     let known = name.len() <= 16 && name.bytes().all(|b| b.is_ascii_alphanumeric());
                     match (stream, known) {
                         (Some(stream), true) => link.mux().signal(stream, &name, turn.now),
-                        // There is no process yet: it is the session that ends.
+                        // There is no process yet, so end the channel.
                         (None, true) if matches!(self.phase, Phase::Waiting | Phase::Attaching) => {
                             self.peer.end_by_signal(name, turn);
                             return self.done();
@@ -370,7 +371,7 @@ impl CommandChannel {
                 }
                 // Too late: the agent was lost meanwhile.
                 SessionRequest::Ready { .. } => {}
-                // Only our own program talks here; whatever else does gets no second chance.
+                // Only our own program speaks here, so a wrong message gets no second chance.
                 _ => return self.session_gone(link, turn.now),
             }
         }
@@ -382,7 +383,7 @@ impl CommandChannel {
         }
     }
 
-    /// The session has gone, or is to go.
+    /// The session program is gone, or has to go.
     pub fn session_gone(&mut self, link: &mut AgentLink, now: Instant) {
         if let Some(stream) = self.stream(link) {
             link.mux().close(stream, now);
@@ -391,7 +392,7 @@ impl CommandChannel {
         self.done();
     }
 
-    /// An administrator, or a limit, ends the session: it is told so, and its process hung up.
+    /// Ends the channel for an administrator or a limit: tells the user, and hangs up its process.
     pub fn end_for(&mut self, why: &str, link: &mut AgentLink, turn: &mut Turn<'_>) {
         if self.peer.is_there() {
             self.peer.end(BROKEN, Some(why.to_owned()), turn);
@@ -399,7 +400,7 @@ impl CommandChannel {
         }
     }
 
-    /// Its session.
+    /// Its session program.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
@@ -439,7 +440,7 @@ impl CommandChannel {
                 self.peer.tell(&SessionReply::Attach);
             }
             Standing::Ready => {
-                // Nothing is shown of a start any more.
+                // The progress of a start is no longer shown.
                 self.peer.tell(&SessionReply::Attach);
                 self.open(&[], link, turn.now);
             }
@@ -465,15 +466,15 @@ impl CommandChannel {
             Work::Files { umask, .. } => (Description::Files { source, umask: *umask }, WINDOW),
         };
         let generation = link.generation();
-        // There are more streams than channels can be, and the description is shorter than it may
-        // be: this does not fail.
+        // This cannot fail: there are more streams than channels, and the description is short
+        // enough.
         self.phase = match link.mux().open(&description, window, now) {
             Some(stream) => Phase::Running { stream, generation },
             None => Phase::Ending { exit: None },
         };
     }
 
-    /// Ends with the agent, if that is lost; tells somebody at a terminal of a connection that is.
+    /// Ends if the agent is lost; tells a user at a terminal if the connection is lost.
     fn check_link(&mut self, link: &AgentLink, turn: &mut Turn<'_>) {
         match self.phase {
             Phase::Running { generation, .. } if generation != link.generation() => {
@@ -499,7 +500,7 @@ impl CommandChannel {
         self.end(BROKEN, Some(message.unwrap_or_else(|| NO_EXIT.to_owned())), turn);
     }
 
-    /// Tells somebody at a terminal something, on a line of its own.
+    /// Shows a message on a line of its own, if there is a terminal.
     pub fn notice(&mut self, text: &str) {
         if self.tty().is_none() || !matches!(self.phase, Phase::Running { .. }) {
             return;
@@ -523,7 +524,7 @@ impl CommandChannel {
     }
 
     fn read_into(&mut self, buffer: &mut [u8], stream: StreamId, link: &mut AgentLink, now: Instant) {
-        // A few turns, so that nobody else has to wait for a flood.
+        // A few turns only, so that a flood does not make others wait.
         for _ in 0..4 {
             let room = link.mux().room(stream).saturating_sub(self.work.held());
             let (Some(stdin), Some(part), true) = (&mut self.stdin, buffer.get_mut(..room), room > 0) else {
@@ -569,12 +570,12 @@ impl CommandChannel {
             let written_bytes = *written.as_ref().unwrap_or(&0);
             self.peer.sent(written_bytes);
             if written_bytes > 0 && self.tty().is_none() {
-                // A command has no other way to show that it is of use.
+                // A command has no other way to show that it is in use.
                 self.peer.is_active(now);
             }
             let sink = self.sink(part);
             if written.is_err() {
-                // Its reader has gone: so shall the program learn.
+                // Its reader is gone: tell the program.
                 sink.output.clear();
                 sink.file = None;
             }

@@ -1,18 +1,17 @@
-//! Who serves a session its files: a program in the jail, or the user's server? Pure.
+//! Decides who serves files to a channel: a program in the jail, or the user's server. Pure.
 //!
-//! That the token may reach the home is not asked here: there is no session without a login, and no
-//! login with a token that cannot open this user's server. A token that cannot open the server
-//! cannot open the home either: `verify` in [`hub::model`] sees to it, and its tests and those of
-//! `hub::scopes` prove it.
+//! Whether the token may reach the home is not checked here. A connection needs a login, and no
+//! login succeeds with a token that cannot open this user's server: `verify` in [`hub::model`] sees
+//! to that, and its tests and those of `hub::scopes` prove it.
 
 use host::config::{Backend, Files};
 use wire::claim::{HomeFault, HomeState};
 use wire::session::{FileTool, SessionReply};
 
-/// Status of a session that gets no files, as sftp(1) and scp(1) know it from other servers.
+/// Exit status of a channel that gets no files, as other servers give it to sftp(1) and scp(1).
 const REFUSED: u8 = 1;
 
-/// How a tool is called in the log.
+/// A tool's name in the log.
 #[must_use]
 pub fn name(tool: FileTool) -> &'static str {
     match tool {
@@ -29,10 +28,10 @@ pub fn answer(tool: FileTool, home: &HomeState, files: &Files) -> SessionReply {
         return SessionReply::Elsewhere;
     }
     match home {
-        // The configuration has just been changed.
+        // The configuration was changed during the connection.
         HomeState::Unconfigured => SessionReply::Elsewhere,
-        // Never elsewhere: another directory in the home's place might be empty, and a client that
-        // synchronises with that would delete its own files.
+        // Never serve another directory in place of the home. It might be empty, and a client that
+        // synchronises with it would delete its own files.
         HomeState::Unavailable { fault, .. } => {
             SessionReply::Exit { status: REFUSED, message: Some(fault_text(*fault).to_owned()) }
         }
@@ -40,7 +39,7 @@ pub fn answer(tool: FileTool, home: &HomeState, files: &Files) -> SessionReply {
     }
 }
 
-/// What the configuration adds: for sftp-server(8) only.
+/// The arguments that the configuration adds, for sftp-server(8) only.
 fn arguments(tool: FileTool, files: &Files) -> Vec<String> {
     match tool {
         FileTool::Sftp => {

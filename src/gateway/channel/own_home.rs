@@ -1,44 +1,44 @@
-//! `~NAME` in SFTP, where NAME is who has logged in: the home, whatever passwd(5) of the user's
-//! server has. Pure.
+//! Replaces `~NAME` in SFTP requests, where NAME is the user who has logged in: it stands for the
+//! home, whatever passwd(5) in the user's server says. Pure.
 //!
-//! OpenSSH's scp asks the server for it (`scp HOST:~alice/f`). The SFTP server over there may be
-//! the image's own, which knows the users of its container only. So the request is changed on its
-//! way. Everything else passes as it is.
+//! OpenSSH's scp sends such requests (`scp HOST:~alice/f`). The SFTP server at the other end may be
+//! the image's own, which knows only the users of its container. So the request is changed on its
+//! way, and everything else passes unchanged.
 
 /// Kind of a packet: SSH_FXP_EXTENDED.
 const EXTENDED: u8 = 200;
 /// Bytes before a packet's kind.
 const LENGTH: usize = 4;
-/// Longest packet that is looked into, in bytes: a path has 4096 at most.
+/// Longest packet that is examined, in bytes: a path has at most 4096.
 const MAX_PACKET: usize = 8 * 1024;
-/// What OpenSSH's scp asks for.
+/// The extended request that OpenSSH's scp sends.
 const EXPAND: &[u8] = b"expand-path@openssh.com";
 
-/// Where a stream of a client's requests stands.
+/// The position in a stream of a client's requests.
 pub struct OwnHome {
     user: Vec<u8>,
-    /// The beginning of a packet, until it is clear whether it is one of those.
+    /// At the start of a packet, held until it is clear whether it is such a request.
     held: Vec<u8>,
-    /// So much of the packet passes.
+    /// Inside a packet of which this many bytes pass unchanged.
     passes: usize,
-    /// This is no SFTP: everything passes.
+    /// In a stream that is not SFTP: everything passes.
     off: bool,
 }
 
 impl OwnHome {
-    /// For the user of this login name.
+    /// Starts a stream for the user with this login name.
     #[must_use]
     pub fn new(user: &str) -> Self {
         Self { user: user.into(), held: Vec::new(), passes: 0, off: false }
     }
 
-    /// So many bytes have been taken and not given back.
+    /// How many bytes were taken and not given back.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Takes bytes from the client, and gives what may go on: never more than was taken.
+    /// Takes bytes from the client and returns what may go on, never more than was taken.
     pub fn push(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.held.len() + bytes.len());
         while !bytes.is_empty() {
@@ -66,12 +66,12 @@ impl OwnHome {
         out
     }
 
-    /// What is held, at the stream's end.
+    /// Returns what is held, at the end of the stream.
     pub fn end(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }
 
-    /// How much is held before the next look: the kind of a packet, then all of it.
+    /// How many bytes to hold before the next look: up to the kind of a packet, then all of it.
     fn wanted(&self) -> usize {
         if self.held.len() <= LENGTH { LENGTH + 1 } else { LENGTH + self.length() }
     }
@@ -90,7 +90,7 @@ impl OwnHome {
                 return;
             }
             if length > 1 && length <= MAX_PACKET && self.held.last() == Some(&EXTENDED) {
-                // The whole of it is needed.
+                // All of it is needed.
                 return;
             }
             self.passes = length - 1;
@@ -129,7 +129,7 @@ impl OwnHome {
     }
 }
 
-/// A string of the protocol, and what follows it.
+/// Splits a string of the protocol from what follows it.
 fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)

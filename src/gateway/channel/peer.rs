@@ -1,4 +1,4 @@
-//! The session program of one channel: what it says, and what it is told.
+//! The session program of one channel: receives its requests and sends it replies.
 
 use crate::remote::turn::Turn;
 use base64::Engine;
@@ -12,34 +12,34 @@ use std::time::Instant;
 use wire::MAX_MESSAGE;
 use wire::session::{SessionReply, SessionRequest};
 
-/// Status of a session that broke, as ssh(1) reports its own failures.
+/// Exit status of a channel that broke, as ssh(1) reports its own failures.
 pub const BROKEN: u8 = 255;
 
-/// Most descriptors that come with a request: standard input, output and error.
+/// Most descriptors in a request: standard input, output and error.
 const DESCRIPTORS: usize = 3;
 
-/// What was heard.
+/// What was received.
 pub enum Heard {
-    /// A request, and what came with it.
+    /// A request, with its descriptors.
     Request(SessionRequest, Vec<OwnedFd>),
-    /// Nothing now.
+    /// Nothing yet.
     Nothing,
-    /// It has gone, or said something that our program never says.
+    /// The program is gone, or has sent something that ours never sends.
     Gone,
 }
 
-/// What a session has found typed before it was ready. More than a terminal holds, or no base64, is
-/// nothing that ours sends.
+/// Decodes what was typed before the session program was ready. `None` if it is not base64, or more
+/// than a terminal holds: our program sends no such thing.
 #[must_use]
 pub fn typed(text: &str) -> Option<Vec<u8>> {
     let bytes = STANDARD.decode(text).ok()?;
     (bytes.len() <= MAX_TYPED).then_some(bytes)
 }
 
-/// What has passed between the client and one channel.
+/// How much has passed between the client and one channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Tally {
-    /// What it is, as the log calls it.
+    /// The channel's kind, as the log names it.
     pub kind: &'static str,
     /// Bytes from the client.
     pub received: u64,
@@ -61,18 +61,18 @@ pub struct Peer {
     socket: Option<OwnedFd>,
     since: Instant,
     tally: Tally,
-    /// Kept, because it is asked at every turn of the loop.
+    /// The buffer for messages. It is kept because every turn of the loop needs it.
     buffer: Vec<u8>,
 }
 
 impl Peer {
-    /// For a session that has just connected; its channel's number is `id`.
+    /// Takes a session program that has just connected; `id` is the number of its channel.
     #[must_use]
     pub fn new(id: u64, socket: OwnedFd, now: Instant) -> Self {
         Self { id, socket: Some(socket), since: now, tally: Tally::new(now), buffer: Vec::new() }
     }
 
-    /// One that isn't there.
+    /// Stands for a program that is not there.
     #[must_use]
     pub fn none(id: u64, now: Instant) -> Self {
         Self { id, socket: None, since: now, tally: Tally::new(now), buffer: Vec::new() }
@@ -84,13 +84,13 @@ impl Peer {
         self.id
     }
 
-    /// Is it still there, as far as we know?
+    /// True unless it is known to be gone.
     #[must_use]
     pub fn is_there(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// Since when it has been there.
+    /// When it connected.
     #[must_use]
     pub fn since(&self) -> Instant {
         self.since
@@ -102,23 +102,23 @@ impl Peer {
         self.tally
     }
 
-    /// Names what it is.
+    /// Sets the channel's kind.
     pub fn set_kind(&mut self, kind: &'static str) {
         self.tally.kind = kind;
     }
 
-    /// The client has sent something.
+    /// Counts bytes from the client.
     pub fn received(&mut self, bytes: usize, now: Instant) {
         self.tally.received = self.tally.received.saturating_add(bytes as u64);
         self.tally.active = now;
     }
 
-    /// The client has taken something.
+    /// Counts bytes to the client.
     pub fn sent(&mut self, bytes: usize) {
         self.tally.sent = self.tally.sent.saturating_add(bytes as u64);
     }
 
-    /// Something else shows that the client is not idle.
+    /// Notes another sign that the client is active.
     pub fn is_active(&mut self, now: Instant) {
         self.tally.active = now;
     }
@@ -129,7 +129,7 @@ impl Peer {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// The next request.
+    /// Receives the next request.
     #[must_use]
     pub fn hear(&mut self) -> Heard {
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -144,7 +144,7 @@ impl Peer {
             Ok(Some((bytes, descriptors))) => {
                 match serde_json::from_slice(buffer.get(..bytes).unwrap_or_default()) {
                     Ok(request) => Heard::Request(request, descriptors),
-                    // Only our own program talks here; whatever else does gets no second chance.
+                    // Only our own program speaks here, so a wrong message gets no second chance.
                     Err(_) => Heard::Gone,
                 }
             }
@@ -153,10 +153,11 @@ impl Peer {
         }
     }
 
-    /// The raw packet of `length` bytes that follows a request; `None` while it has not come.
+    /// Receives the packet of `length` raw bytes that follows a request; `None` if it has not come
+    /// yet.
     ///
     /// # Errors
-    /// The session has gone, or sent something else.
+    /// The program is gone, or has sent something else.
     pub fn hear_bytes(&self, length: usize) -> io::Result<Option<Vec<u8>>> {
         let mut buffer = vec![0; length];
         match self.packet(&mut buffer)? {
@@ -176,21 +177,21 @@ impl Peer {
         }
     }
 
-    /// Says something. A session that doesn't listen is gone, which shows at the next look.
+    /// Sends a reply. If the program does not listen, it is gone, which the next look shows.
     pub fn tell(&self, reply: &SessionReply) {
         if let (Some(socket), Ok(message)) = (&self.socket, serde_json::to_vec(reply)) {
             let _ = socket::send(socket.as_fd(), &message, &[]);
         }
     }
 
-    /// The session is over: it is told its status, and a message if something went wrong.
+    /// Tells the program to end with this status, and shows a message if something went wrong.
     pub fn end(&mut self, status: u8, message: Option<String>, turn: &mut Turn<'_>) {
         self.log_end("status", &status.to_string(), turn);
         self.tell(&SessionReply::Exit { status, message });
         self.leave();
     }
 
-    /// The same of a session whose process was ended by a signal.
+    /// Tells the program to end by the signal that ended the remote process.
     pub fn end_by_signal(&mut self, signal: String, turn: &mut Turn<'_>) {
         self.log_end("signal", &signal, turn);
         self.tell(&SessionReply::Killed { signal, message: None });
@@ -204,7 +205,7 @@ impl Peer {
             .info(line.with("seconds", seconds).with("in", self.tally.received).with("out", self.tally.sent));
     }
 
-    /// Nothing more is said to it.
+    /// Sends nothing more to it.
     pub fn leave(&mut self) {
         self.socket = None;
     }

@@ -1,5 +1,7 @@
-//! A session that has become a program of this host which serves files. Its bytes go past the
-//! gateway, which only watches for its end: as long as there is one, the connection is not idle.
+//! A channel whose session program has become a program of this host that serves files.
+//!
+//! The bytes go past the gateway, which only watches for the program's end: until then the
+//! connection is not idle.
 
 use super::peer::Peer;
 use host::log::{Event, Line, Log};
@@ -18,11 +20,11 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Tells the session to become that program. `None`: it has gone.
+    /// Tells the session program to become the file server. `None`: it is gone.
     #[must_use]
     pub fn start(mut peer: Peer, reply: &SessionReply) -> Option<Self> {
-        // The number is the session's for as long as that waits for our answer, and the descriptor
-        // is its process's from then on, whatever program it becomes.
+        // The pid is the session program's while it waits for our reply. The descriptor refers to
+        // this process from then on, whatever program it becomes.
         let process = peer.fd().and_then(|fd| pidfd::open(socket::peer(fd).ok()?.pid()).ok());
         peer.tell(reply);
         peer.leave();
@@ -35,13 +37,13 @@ impl Transfer {
         self.peer.id()
     }
 
-    /// Its session.
+    /// Its session program.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// Has the program ended?
+    /// True if the program has ended.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.ended
@@ -52,7 +54,7 @@ impl Transfer {
         fds.push((self.process.as_fd(), PollFlags::POLLIN));
     }
 
-    /// Looks whether the program has ended.
+    /// Checks whether the program has ended.
     pub fn look(&mut self, log: &mut Log, now: Instant) {
         if !self.ended && !matches!(readable_before(&[self.process.as_fd()], now), Ok(None)) {
             self.ended = true;

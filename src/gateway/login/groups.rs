@@ -1,21 +1,21 @@
-//! Which of the user's groups the jail has to know: those that `[[shares]]` names. Pure.
+//! Selects those of the user's groups that `[[shares]]` names, for the jail. Pure.
 
 use host::config::Share;
 use wire::MAX_MESSAGE;
 
-/// Room for the groups in the answer to a claim, which is one message.
+/// Most bytes for the groups: the answer to a claim must fit into one message.
 const MAX_BYTES: usize = MAX_MESSAGE - 256;
 
-/// What is told the jail, and what is wrong with it.
+/// What the jail is told, and what is wrong with it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Told {
     /// The groups.
     pub groups: Vec<String>,
-    /// A line for the log.
+    /// A problem, as a line for the log.
     pub problem: Option<&'static str>,
 }
 
-/// `groups` as the hub has told them; `None`: it hasn't.
+/// Selects from `groups`, as the hub has told them; `None` if it has not.
 #[must_use]
 pub fn for_shares(groups: Option<&[String]>, shares: &[Share]) -> Told {
     let mut told = Told { groups: Vec::new(), problem: None };
@@ -31,7 +31,7 @@ pub fn for_shares(groups: Option<&[String]>, shares: &[Share]) -> Told {
         if !groups.contains(name) || told.groups.contains(name) {
             continue;
         }
-        // In JSON a character takes six bytes for each of its own at most; quotes and a comma.
+        // In JSON a character takes at most six times its bytes; add the quotes and a comma.
         match left.checked_sub(name.len() * 6 + 3) {
             Some(rest) => left = rest,
             None => {

@@ -1,10 +1,10 @@
-//! The keeper: a second process of a login by key, and the only one that may use the hub service's
+//! The keeper: a second process for a login by key, and the only one that may use the hub service's
 //! token.
 //!
-//! It runs as a system user of its own, makes a token for the user who logs in, hands that to the
-//! gateway, and takes it back from the hub when the gateway has ended, in whatever way. Which user
-//! that is root tells it, before there is a gateway. Afterwards it listens to nobody: all that a
-//! gateway can do to it is to end.
+//! It runs as a system user of its own. It makes a token for the user, hands it to the gateway, and
+//! revokes it when the gateway has ended, for whatever reason. Root tells it the user, before there
+//! is a gateway. After that it listens to nobody: the only thing that a gateway can do to it is to
+//! end.
 
 use super::request::KeyLogin;
 use crate::process::{Failed, PROGRAM, termination, trying};
@@ -29,39 +29,39 @@ use wire::MAX_MESSAGE;
 use wire::keeper::Denied;
 use zeroize::Zeroizing;
 
-/// Time for the hub to make a token. Longer than a gateway waits: a token that comes too late is
-/// known, and revoked.
+/// Time for the hub to make a token. It is longer than a gateway waits, so that a token that comes
+/// too late is known and can be revoked.
 const MINT_TIME: Duration = Duration::from_secs(30);
 /// Time for one attempt to revoke a token.
 const REVOKE_TIME: Duration = Duration::from_secs(10);
-/// The same after SIGTERM: whoever sent it may soon send SIGKILL.
+/// The same after SIGTERM: SIGKILL may follow soon.
 const LAST_TIME: Duration = Duration::from_secs(4);
-/// When a token is looked for whose making was not heard of: at once, and so long after the look
-/// before.
+/// When to look for a token whose making was not confirmed: at once, and then so long after each
+/// look.
 const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
-/// How often a keeper wakes up for nothing.
+/// How long a keeper sleeps at most before it looks around.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
-/// Why a token is not used.
+/// Why a token that was made is not used.
 const TOO_WIDE: &str =
     "what it made may do more than was asked, and was revoked: JupyterHub before 3.0 cannot narrow a token";
 
-/// The gateway's end of a keeper. Dropped, also by the end of the process, it has the token
-/// revoked.
+/// The gateway's end of a keeper. When it is dropped, or the process ends, the keeper revokes the
+/// token.
 pub struct Keeper(OwnedFd);
 
-/// Starts the keeper of a login, with sshd's rights and a single thread. `context` starts every
-/// line of its log.
+/// Starts the keeper of a login, with the rights of sshd and from a single thread. `context` starts
+/// each line of its log.
 ///
 /// # Errors
-/// The system user is missing, or the system's.
+/// The system user is missing, or no socket or process can be made.
 pub fn start(login: &KeyLogin, rights: Rights, context: &[(&'static str, &str)]) -> Result<Keeper, Failed> {
     let user = trying("look up the user _jupyterhub-openssh-keys", rights.system_user(KEYS_USER))?;
     let (gateways, own) = trying("make the keeper's socket", socket::pair())?;
     if trying("start the keeper", process::fork_single_threaded())?.is_some() {
         return Ok(Keeper(gateways));
     }
-    // No destructor of the parent's runs here, so that closing its descriptors takes none from an
-    // owner.
+    // Destructors of the parent do not run here, so no descriptor is closed behind its owner's
+    // back.
     let outcome = keep(own, || rights.give_up(user), login, context);
     if let Err(failed) = &outcome {
         Log::open(PROGRAM, context).error(Line::of(Event::Fault, failed));
@@ -69,28 +69,28 @@ pub fn start(login: &KeyLogin, rights: Rights, context: &[(&'static str, &str)])
     process::exit_now(i32::from(outcome.is_err()))
 }
 
-/// The keeper, from its first step to its last.
+/// Runs the keeper from start to end.
 fn keep(
     gateway: OwnedFd,
     give_up_root: impl FnOnce() -> io::Result<()>,
     login: &KeyLogin,
     context: &[(&'static str, &str)],
 ) -> Result<(), Failed> {
-    // The PAM module waits until nobody has its pipe any more.
+    // The PAM module waits until nobody holds its pipe any more.
     trying("let go of standard output", process::discard_stdio())?;
     trying("close inherited descriptors", process::close_all_but(&[gateway.as_raw_fd()]))?;
-    // Where it fails it fails for the gateway too, which tells the log.
+    // If this fails, it fails for the gateway, too, which logs it.
     let _ = process::lock_memory();
     trying("drop root", give_up_root())?;
     trying("take a name", process::set_name(c"openssh-keeper"))?;
     let config = Config::load();
     let reach = config.as_ref().map_or_else(|_| Reach::nothing(), |c| Reach::of(c).with_service_token(c));
-    // What could not be had the gateway tells the log.
+    // The gateway logs what this kernel doesn't support.
     trying("confine the keeper", sandbox::confine(&reach))?;
     let terminated = trying("watch for SIGTERM", termination())?;
     let mut log = Log::open(PROGRAM, context);
 
-    // An error of poll(2) is no reason to wait.
+    // An error of poll(2) must not delay anything.
     let pause = |time| !matches!(readable_before(&[terminated.as_fd()], Instant::now() + time), Ok(None));
     let refuse = |denied: &Denied| {
         trying("answer", socket::send(gateway.as_fd(), &wire::keeper::refusal(denied), &[]))
@@ -115,7 +115,7 @@ fn keep(
     let sent = socket::send(gateway.as_fd(), &wire::keeper::token(token.expose()), &[]);
     drop(token);
     process::release_memory();
-    // Nobody there to take it: the gateway was killed, or waits no longer.
+    // Nobody takes it: the gateway was killed, or waits no longer.
     let hurried = sent.is_ok() && asked_to_end(gateway.as_fd(), terminated.as_fd());
 
     let mut told = false;
@@ -138,7 +138,7 @@ fn keep(
     Ok(())
 }
 
-/// Waits for the gateway's end. True: we were asked to end before it.
+/// Waits for the gateway's end. Returns true if this process was asked to end first.
 fn asked_to_end(gateway: BorrowedFd<'_>, terminated: BorrowedFd<'_>) -> bool {
     loop {
         match readable_before(&[gateway, terminated], Instant::now() + IDLE) {
@@ -149,8 +149,8 @@ fn asked_to_end(gateway: BorrowedFd<'_>, terminated: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Tries until it succeeds, for ten minutes. `attempt` gets its time; `pause` waits, and tells
-/// whether to hurry now: then one more attempt is the last.
+/// Tries until it succeeds, for ten minutes. `attempt` gets its time limit; `pause` waits, and
+/// returns true if there is no time left: one more attempt is then the last.
 fn persist<T>(
     mut hurried: bool,
     mut attempt: impl FnMut(Duration) -> Result<T, String>,
@@ -169,9 +169,11 @@ fn persist<T>(
     }
 }
 
-/// Looks for a token of which the hub's answer was lost, and has it revoked. The request may still
-/// be on its way to the hub: so it is looked for more than once, [`LOOKS`] apart. `attempt` gets
-/// its time and says which token it found; `pause` waits, and tells whether to hurry now.
+/// Finds and revokes a token for which the hub's answer was lost.
+///
+/// The request may still be on its way to the hub, so this looks more than once, [`LOOKS`] apart.
+/// `attempt` gets its time limit and returns the id of the token that it found; `pause` waits, and
+/// returns true if there is no time left.
 fn revoke_lost(
     mut attempt: impl FnMut(Duration) -> Result<Option<String>, String>,
     mut pause: impl FnMut(Duration) -> bool,
@@ -205,11 +207,11 @@ fn revoke_lost(
 /// Why there is no token for a login.
 struct NoToken {
     denied: Denied,
-    /// The hub may have made one: its answer is not known.
+    /// True if the hub may have made one, as its answer is not known.
     perhaps_made: bool,
 }
 
-/// What a keeper is there for.
+/// What a keeper does for its login.
 struct Errand {
     config: Config,
     hub: HubUrl,
@@ -226,7 +228,7 @@ impl Errand {
         let needs_groups = !config.login.allow_groups.is_empty()
             || config.shares.iter().any(|share| !share.groups.is_empty());
         let wanted = Wanted {
-            // With the session it is like no other token's.
+            // The connection's name makes it unlike any other token's note.
             note: printable(
                 &format!("jupyterhub-openssh: ssh from {} by key, session {}", login.peer, login.session),
                 200,
@@ -241,7 +243,7 @@ impl Errand {
         let (http, service) = self.service().map_err(|denied| NoToken { denied, perhaps_made: false })?;
         let made = tokens::mint(&http, &service, &self.user, &self.wanted, MINT_TIME);
         if let Ok(Minted { id, narrow: false, .. }) = &made {
-            // The user's server would see it.
+            // Do not use it: the user's server would see it.
             let which = (id.as_str(), self.wanted.note.as_str());
             let left = tokens::revoke(&http, &service, &self.user, which, REVOKE_TIME).is_err();
             let error = MintError::Rejected(TOO_WIDE.to_owned());
@@ -264,7 +266,7 @@ impl Errand {
         tokens::revoke(&http, &service, &self.user, (id, &self.wanted.note), time)
     }
 
-    /// Revokes a token that this errand may have led to unheard, and returns its id.
+    /// Revokes a token whose making was not confirmed, and returns its id.
     fn revoke_lost(&self, time: Duration) -> Result<Option<String>, String> {
         let until = Instant::now() + time;
         let (http, service) = self.service().map_err(|denied| denied.for_log().to_owned())?;
@@ -275,8 +277,8 @@ impl Errand {
         Ok(Some(id))
     }
 
-    /// The service's token, and a client to use it with: read and made anew each time, and kept for
-    /// no longer. So the token may be changed while sessions go on.
+    /// The service's token, and a client to use it with. Both are read and created for each use and
+    /// then dropped, so that the token can be changed while connections are open.
     fn service(&self) -> Result<(Http, Token), Denied> {
         let unavailable =
             |for_user: &str, for_log: String| Denied::Unavailable { for_user: for_user.to_owned(), for_log };
@@ -301,7 +303,7 @@ impl Keeper {
     /// Waits for the token.
     ///
     /// # Errors
-    /// Why there is none.
+    /// There is no token: why.
     pub fn token(&self, until: Instant) -> Result<Token, Denied> {
         let failed = |for_log: String| Denied::Unavailable {
             for_user: "This host could not get you a token of the hub.\n\

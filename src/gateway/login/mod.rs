@@ -1,4 +1,4 @@
-//! Checking one login and telling the PAM module.
+//! Checks one login and answers the PAM module.
 
 pub mod groups;
 pub mod keeper;
@@ -26,21 +26,21 @@ use wire::handle::Handle;
 use wire::keeper::Denied;
 use wire::login::Verdict;
 
-/// Least time for the hub to say whose token it is, however long a new token took. [`DEADLINE`] and
-/// this are less than the PAM module waits.
+/// Least time that the hub gets to verify a token, however long it took to make it. [`DEADLINE`]
+/// and this together are shorter than the PAM module waits.
 const LEAST: Duration = Duration::from_secs(2);
 
 /// A login that the hub has confirmed.
 pub struct Granted {
-    /// Every line of it names the session, the user and the client's address.
+    /// The log; each line names the connection, the user and the client's address.
     pub log: Log,
-    /// All that is needed to speak for the user.
+    /// Everything that speaks for the user.
     pub access: Access,
     /// The client's address.
     pub peer: String,
-    /// Those of the user's groups that have shares.
+    /// Those of the user's groups that shares are for.
     pub groups: Vec<String>,
-    /// Of a login by key: to be held until the token is needed no more.
+    /// After a login by key: keep it as long as the token is needed.
     pub keeper: Option<Keeper>,
 }
 
@@ -52,7 +52,8 @@ pub enum Proof {
     Key(Keeper),
 }
 
-/// Checks a login, answers the PAM module, and logs the outcome. `None`: not granted, all is done.
+/// Checks a login, answers the PAM module, and logs the outcome. `None`: the login is not granted,
+/// and nothing is left to do.
 #[must_use]
 pub fn check(
     (user, peer, proof): (String, String, Proof),
@@ -99,7 +100,7 @@ pub fn check(
         Err(denied) => {
             let verdict = match denied {
                 Denied::Refused { for_user, for_log } => {
-                    // A warning, so that it is kept when a logger drops lines of lesser weight.
+                    // A warning, so that a logger that drops less important lines keeps it.
                     log.warning(line("refused").with("reason", for_log));
                     count(Outcome::Refused);
                     Verdict::Refused(for_user)
@@ -116,7 +117,8 @@ pub fn check(
     }
 }
 
-/// Counts the connection where there is a limit; else a line for the log, and two for the user.
+/// Counts the connection, if there is a limit. Otherwise returns a line for the log and a message
+/// for the user.
 fn room(connections: &Connections, access: &Access) -> Result<(), (Line, String)> {
     let Some(most) = access.config().session.max_connections else { return Ok(()) };
     let line = Line::new(Event::Limit).with("limit", "max_connections").with("outcome", "refused");
@@ -138,16 +140,16 @@ fn room(connections: &Connections, access: &Access) -> Result<(), (Line, String)
     }
 }
 
-/// Answers a request that makes no sense. The PAM module checks the same before it asks: this is no
-/// user's mistake.
+/// Refuses a request that is malformed. The PAM module checks the same before it asks, so this is
+/// no mistake of the user's.
 pub fn not_understood(bad: &request::BadRequest, session: &str) {
     let line = Line::of(Event::Fault, format_args!("request not understood: {bad}"));
     Log::open(PROGRAM, &[("session", session)]).error(line);
     let _ = answer(&Verdict::Refused("This login was not understood.".to_owned()));
 }
 
-/// Gets a token if there is none yet, and has the hub say whose it is. A keeper that isn't returned
-/// has it revoked.
+/// Gets a token from the keeper if need be, and asks the hub whose it is. If the keeper is not
+/// returned, it revokes the token.
 fn judge(
     (user, peer, session): (&str, &str, &str),
     proof: Proof,
@@ -166,7 +168,7 @@ fn judge(
     let denied = |e: VerifyError| {
         let (for_user, for_log) = (e.for_user(login.user().as_str(), &token_page), e.for_log());
         match e {
-            // The user has typed none that could be wrong.
+            // The user has typed no token that could be wrong.
             VerifyError::Refused(_) if by_key => Denied::Refused {
                 for_user: "The hub does not let you open this server.\n\
                      Check the user name, or ask the administrator of the hub."
@@ -177,7 +179,7 @@ fn judge(
             VerifyError::Unavailable { .. } => Denied::Unavailable { for_user, for_log },
         }
     };
-    // Before the wait for a keeper, which takes longer than this.
+    // Create it before waiting for a keeper, which takes longer.
     let http = new_http(&config, &hub).map_err(|e| denied(e.into()))?;
     let (token, keeper) = match proof {
         Proof::Token(token) => (token, None),
@@ -186,7 +188,7 @@ fn judge(
     let server = login.server().map_or("", |server| server.as_str());
     let left = until.saturating_duration_since(Instant::now()).max(LEAST);
     let verified = verify(&http, &token, login.user().as_str(), server, left).map_err(denied)?;
-    // A key's was made by our own keeper, and is as narrow as a server's.
+    // Our keeper made the token of a login by key, as narrow as a server's.
     if !by_key && !config.login.server_tokens {
         verified.only_the_users_own().map_err(|refusal| denied(refusal.into()))?;
     }
@@ -206,7 +208,7 @@ fn judge(
     Ok((access, verified, keeper))
 }
 
-/// The one line that answers the PAM module.
+/// Writes the one line that answers the PAM module.
 fn answer(verdict: &Verdict) -> io::Result<()> {
     let mut stdout = io::stdout();
     stdout.write_all(verdict.line().as_bytes())?;

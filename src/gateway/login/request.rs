@@ -1,4 +1,4 @@
-//! The login that the PAM module wants checked.
+//! The login that the PAM module asks to check.
 
 use common::LoginName;
 use host::secret::Token;
@@ -15,14 +15,14 @@ pub struct LoginRequest {
     pub user: String,
     /// The client's address, for the log.
     pub peer: String,
-    /// What the user gave at the prompt.
+    /// The answer to the prompt.
     pub token: Token,
 }
 
 /// A login by key, which sshd has checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyLogin {
-    /// Who logs in.
+    /// The login name.
     pub user: LoginName,
     /// The client's address.
     pub peer: String,
@@ -30,14 +30,14 @@ pub struct KeyLogin {
     pub session: String,
 }
 
-/// Why a request is none. Never repeats the request: it holds the token.
+/// Why a request is malformed. Never repeats the request, which holds the token.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BadRequest {
-    /// Not `user`, `peer` and, for a token, `token`, each once and each on a line of its own.
+    /// Its lines are not exactly `user`, `peer` and, for a token, `token`.
     Shape,
-    /// The user is none of a hub.
+    /// The user name cannot belong to a hub.
     User,
-    /// The third line is no token.
+    /// The third line is not a token.
     Token(TokenShape),
 }
 
@@ -56,17 +56,17 @@ impl fmt::Display for BadRequest {
 /// Reads a login with a token.
 ///
 /// # Errors
-/// [`BadRequest`] for anything else.
+/// [`BadRequest`]: the request is malformed.
 pub fn parse(text: &Zeroizing<Vec<u8>>) -> Result<LoginRequest, BadRequest> {
     let Request { user, peer, token } = Request::parse(text, By::Token).map_err(|_| BadRequest::Shape)?;
     let token = Token::parse(token.unwrap_or_default()).map_err(BadRequest::Token)?;
     Ok(LoginRequest { user: user.to_owned(), peer: peer.to_owned(), token })
 }
 
-/// Reads a login by key, of the connection named `session`.
+/// Reads a login by key, for the connection named `session`.
 ///
 /// # Errors
-/// [`BadRequest`] for anything else.
+/// [`BadRequest`]: the request is malformed.
 pub fn parse_key(text: &[u8], session: &str) -> Result<KeyLogin, BadRequest> {
     let Request { user, peer, .. } = Request::parse(text, By::Key).map_err(|_| BadRequest::Shape)?;
     let user = LoginName::parse(user).map_err(|_| BadRequest::User)?;

@@ -1,5 +1,5 @@
-//! The calls to the user's server that take time: open a terminal, reconnect to it, delete it. Each
-//! runs as a job ([`crate::job`]).
+//! The slow calls to the user's server: open a terminal, reconnect to it, delete it. Each runs as a
+//! job ([`crate::job`]).
 
 use super::life::RECONNECT;
 use super::own_server::{self, NoTerminal, server_path};
@@ -18,24 +18,24 @@ use std::ops::ControlFlow;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Time for one REST call to the user's server. Starting a terminal takes a tenth of a second; a
+/// Time for one REST call to the user's server. Opening a terminal takes a tenth of a second; a
 /// server that takes longer than this is as good as frozen.
 const CALL: Duration = Duration::from_secs(15);
 /// Time for the TCP connection, TLS and the WebSocket handshake.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Time for the hub's proxy to learn the route to a server that the hub calls ready.
 const SETTLE: Duration = Duration::from_secs(10);
-/// The same while the answers may come from the server itself, which then is no Jupyter.
+/// The same while the answers may come from the server itself, which then is not a Jupyter server.
 const SETTLE_ELSEWHERE: Duration = Duration::from_secs(2);
 /// A terminal is given up when the server denies it for this long. A proxy that has just started
 /// answers 404, too, until the hub has told it the route.
 const DENIED: Duration = Duration::from_secs(8);
-/// How long the deletion of a terminal is tried again while the server cannot be reached.
+/// How long to retry deleting a terminal while the server cannot be reached.
 const DELETE: Duration = Duration::from_secs(15);
-/// Between two tries.
+/// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// A terminal of the user's server with a WebSocket to it.
+/// A terminal of the user's server, with a WebSocket to it.
 pub struct Remote {
     /// Its name, for reconnecting and deleting.
     pub name: TerminalName,
@@ -43,20 +43,21 @@ pub struct Remote {
     pub socket: TerminalSocket,
 }
 
-/// The bodies of the requests for a terminal.
+/// The bodies of the two requests for a terminal.
 #[derive(Debug, Clone, Copy)]
 pub struct Bodies<'a> {
-    /// What is wanted.
+    /// Asks for our command.
     pub body: &'a str,
-    /// For the server's own shell: where the server fails at the other.
+    /// Asks for the server's own shell, if the server fails at the other.
     pub plain: &'a str,
 }
 
-/// Opens a terminal, starting the server first if it isn't running. A server that fails at it is
-/// asked once more for its own shell.
+/// Opens a terminal, and starts the server first if it does not run. If the server fails at our
+/// command, it is asked once more for its own shell.
 ///
 /// # Errors
-/// [`NoTerminal`]. A terminal that was created but could not be connected has been deleted again.
+/// [`NoTerminal`]: why. A terminal that was created but could not be connected has been deleted
+/// again.
 pub fn open(
     access: &Access,
     bodies: Bodies<'_>,
@@ -84,7 +85,7 @@ fn make(
             find(http, access);
             created = create_when_settled(http, access, body, cancel);
         } else if refusal.may_be_anothers() {
-            // It may have come up in between.
+            // It may have started meanwhile.
             created = create(http, access, body);
         }
     }
@@ -94,10 +95,10 @@ fn make(
     created.map_err(|e| e.explain(http, access))
 }
 
-/// Opens a terminal of a server that runs: nothing is started.
+/// Opens a terminal of a server that runs. Starts nothing.
 ///
 /// # Errors
-/// As [`open`].
+/// As for [`open`].
 pub fn open_only(access: &Access, body: &str) -> Result<Remote, NoTerminal> {
     let http = access.http().map_err(|e| NoTerminal::new(e.for_user(), e.to_string()))?;
     let name = create(&http, access, body).map_err(|e| e.explain(&http, access))?;
@@ -118,7 +119,7 @@ fn attach(access: &Access, name: TerminalName) -> Result<Remote, NoTerminal> {
     }
 }
 
-/// Asks the hub where the server is, unless it has said so. A server that is not active has no
+/// Asks the hub where the server is, unless the hub has said so. A server that is not active has no
 /// address yet.
 fn find(http: &Http, access: &Access) {
     if !access.is_located() {
@@ -138,7 +139,7 @@ fn start(
         timeout: access.config().settings.hub.start_timeout,
         cancel: cancel.flag(),
     };
-    // Until the hub says something itself; shown when that takes longer than a second.
+    // Shown if the start takes longer than a second, until the hub says something itself.
     on_progress(&Progress { percent: None, message: "waiting for the hub".to_owned() });
     let mut report = |progress: &Progress| {
         on_progress(progress);
@@ -154,19 +155,19 @@ fn start(
     })
 }
 
-/// Why a POST made no terminal.
+/// Why a POST created no terminal.
 enum Creation {
     Refused(CreateError),
     Failed(HttpError),
-    /// The server is where no token may go.
+    /// The server is at an address to which no token may go.
     Foreign(Foreign),
-    /// The server has a host of its own, which cannot be reached.
+    /// The server has a host name of its own, which cannot be reached.
     Apart(HttpError),
 }
 
 impl Creation {
-    /// How long after the start of a server this may still turn into a success: its proxy may not
-    /// know the way yet, and what the server answers itself is final.
+    /// How long after the start of a server this may still turn into a success. Its proxy may not
+    /// know the route yet; what the server itself answers is final.
     fn patience(&self) -> Duration {
         match self {
             Self::Refused(CreateError::NotRunning(_)) => SETTLE,
@@ -255,7 +256,7 @@ fn create_when_settled(
         if began.elapsed() >= failure.patience() || cancel.is_cancelled() {
             return result;
         }
-        // What Jupyter says of itself is final.
+        // What Jupyter says about itself is final.
         let own = matches!(failure, Creation::Refused(refusal) if refusal.may_be_anothers());
         if own && own_server::kind(http, access) == Kind::Jupyter {
             return result;
@@ -264,25 +265,25 @@ fn create_when_settled(
     }
 }
 
-/// Why a terminal cannot be had back.
+/// Why a terminal cannot be reconnected.
 #[derive(Debug)]
 pub enum Lost {
-    /// The terminal is not there any more: the server was stopped or has ended it.
+    /// The terminal no longer exists: the server was stopped or has ended it.
     Gone,
-    /// Not within [`RECONNECT`]; the last error.
+    /// It could not be reconnected within [`RECONNECT`]; the last error.
     TimedOut(String),
 }
 
-/// Connects again to a terminal whose WebSocket has dropped, for up to [`RECONNECT`].
+/// Reconnects to a terminal whose WebSocket has dropped, for up to [`RECONNECT`].
 ///
 /// # Errors
-/// [`Lost`].
+/// [`Lost`]: why it cannot be had back.
 pub fn reconnect(access: &Access, name: &TerminalName, cancel: &Cancel) -> Result<TerminalSocket, Lost> {
     let until = Instant::now() + RECONNECT;
     let mut denied_since = None;
     loop {
-        // First of all the server has to notice that the old connection is gone: attaching while it
-        // closes can lose output.
+        // First the server has to notice that the old connection is gone: attaching while it closes
+        // can lose output.
         sleep(PAUSE);
         let (denied, why) = match connect(access, name) {
             Ok(socket) => return Ok(socket),
@@ -305,7 +306,7 @@ pub fn reconnect(access: &Access, name: &TerminalName, cancel: &Cancel) -> Resul
 /// Deletes a terminal: the server hangs up on what runs in it.
 ///
 /// # Errors
-/// A line for the log when it may still be there.
+/// It may still be there: a line for the log.
 pub fn delete(access: &Access, name: &TerminalName) -> Result<(), String> {
     let until = Instant::now() + DELETE;
     let path = server_path(access, &["api", "terminals", name.as_str()]);

@@ -17,27 +17,27 @@ const KIND: Duration = Duration::from_secs(5);
 /// Why there is no terminal: two lines for the user, one for the log.
 #[derive(Debug)]
 pub struct NoTerminal {
-    /// What happened, and what to do.
+    /// For the user: what happened, and what to do.
     pub for_user: String,
-    /// The same with all that is known.
+    /// For the log, with all that is known.
     pub for_log: String,
 }
 
 impl NoTerminal {
-    /// From what the user and the log are told.
+    /// Creates it from the text for the user and the one for the log.
     pub fn new(for_user: impl Into<String>, for_log: impl Into<String>) -> Self {
         Self { for_user: for_user.into(), for_log: for_log.into() }
     }
 }
 
-/// Whether the server has to be started, after it has refused to make a terminal.
+/// True if the server has to be started, after it has refused to create a terminal.
 ///
-/// The hub's proxy passes what is for a server that isn't there to the hub, or, for a named one, to
-/// the user's default server: Jupyter's 404 then says nothing about it. So the hub is asked unless
-/// the answer is clear.
+/// If a server is not running, the hub's proxy passes its requests to the hub or, for a named
+/// server, to the user's default server; then Jupyter's 404 says nothing about it. So the hub is
+/// asked, unless the answer is clear.
 ///
 /// # Errors
-/// The hub accepts the token no more.
+/// The hub no longer accepts the token.
 pub fn is_down(http: &Http, access: &Access, refusal: CreateError) -> Result<bool, NoTerminal> {
     if let CreateError::NotRunning(_) = refusal {
         return Ok(true);
@@ -59,7 +59,7 @@ pub fn is_down(http: &Http, access: &Access, refusal: CreateError) -> Result<boo
     }
 }
 
-/// What the server is, by what it answers where Jupyter tells its version.
+/// What the server is, by its answer at the address where Jupyter tells its version.
 pub fn kind(http: &Http, access: &Access) -> Kind {
     let place = access.server_hub().ok().and_then(|hub| http.at(&hub).ok());
     let Some(http) = place else { return Kind::Unknown };
@@ -72,7 +72,7 @@ pub fn kind(http: &Http, access: &Access) -> Kind {
     }
 }
 
-/// For the user of a server that is no Jupyter: what happened, what to do.
+/// The error for the user of a server that is not a Jupyter server.
 pub fn no_jupyter(access: &Access) -> String {
     let what = "What runs as your server is not Jupyter, or wants a login of its own: no terminal or command can run in it.";
     if access.config().serves_homes() {

@@ -1,7 +1,7 @@
-//! Root asks about the session, or ends it: `jupyterhub-openssh status` and `disconnect`.
+//! Answers root's `jupyterhub-openssh status` and `disconnect`.
 //!
-//! The socket is abstract: it has no file that a killed gateway could leave behind. Anybody on the
-//! host can connect, so only root is heard, and nobody for long.
+//! The socket is abstract, so a killed gateway leaves no file behind. Anybody on this host can
+//! connect; the gateway answers root only, and gives nobody much time.
 
 use host::log::{Event, Line, Log};
 use host::sys::socket;
@@ -11,27 +11,27 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wire::admin::{AdminReply, AdminRequest};
 
-/// Callers that are heard at the same time, and those that are looked at in a turn: more than wait
-/// in the queue, so that who fills it keeps nobody out.
+/// How many callers are heard at a time, and how many are looked at in a turn: more than the queue
+/// holds, so that filling it keeps nobody out.
 const MAX_CALLERS: usize = 4;
 const MAX_LOOKED_AT: usize = 16;
-/// Longest question, in bytes.
+/// Longest request, in bytes.
 const MAX_REQUEST: usize = 64;
-/// How long one may take to say what it wants.
+/// How long a caller may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Root's questions.
+/// The socket for root's requests, and its callers.
 pub struct Admin {
     listener: OwnedFd,
-    /// The only uid that is heard.
+    /// The only uid that is answered.
     owner: u32,
     callers: Vec<(OwnedFd, Instant)>,
-    /// Somebody who is not root has been logged.
+    /// True once a stranger has been logged.
     told: bool,
 }
 
 impl Admin {
-    /// Takes over a listener that `owner` has made: root.
+    /// Takes a listener that `owner`, root, has made.
     #[must_use]
     pub fn new(listener: OwnedFd, owner: u32) -> Self {
         Self { listener, owner, callers: Vec::new(), told: false }
@@ -45,13 +45,13 @@ impl Admin {
         fds.extend(self.callers.iter().map(|(caller, _)| (caller.as_fd(), PollFlags::POLLIN)));
     }
 
-    /// When a caller's time is over.
+    /// When the time of the first caller is over.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.callers.iter().map(|(_, until)| *until).min()
     }
 
-    /// Hears the callers: what they ask, each to be answered by [`answer`].
+    /// Hears the callers and returns their requests, each to be answered by [`answer`].
     pub fn hear(&mut self, log: &mut Log, now: Instant) -> Vec<(OwnedFd, AdminRequest)> {
         for _ in 0..MAX_LOOKED_AT {
             if self.callers.len() >= MAX_CALLERS {
@@ -93,7 +93,7 @@ impl Admin {
     }
 }
 
-/// Answers a caller; one that doesn't listen gets no answer.
+/// Answers a caller. One that does not listen gets no answer.
 pub fn answer(caller: &OwnedFd, reply: &AdminReply) {
     if let Ok(message) = serde_json::to_vec(reply) {
         let _ = socket::send(caller.as_fd(), &message, &[]);

@@ -1,4 +1,4 @@
-//! Waiting for the session that sshd has granted to take this gateway over.
+//! Waits until the jail claims this gateway for the connection that sshd has accepted.
 
 use host::log::{Event, Line, Log};
 use host::sys::socket;
@@ -11,36 +11,36 @@ use wire::MAX_MESSAGE;
 use wire::claim::{ClaimReply, ClaimRequest, HomeState, JailReport};
 use wire::handle::Handle;
 
-/// How long a claim may be in coming. sshd opens the session at once after the token was accepted;
-/// a client that never gets there must not leave gateways behind for long.
+/// How long to wait for a claim. sshd opens the session right after the token was accepted; a
+/// client that never gets there must not leave gateways behind for long.
 pub const CLAIM_TIME: Duration = Duration::from_secs(20);
-/// A claimant has this long to speak, so that none can keep the true one waiting.
+/// How long a claimant may take to send its claim, so that none keeps the right one waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the jail may take to attach the home and report: more than its own deadlines.
+/// How long the jail may take to attach the home and report: longer than its own deadlines.
 const REPORT_TIME: Duration = Duration::from_secs(10);
 
-/// A gateway that belongs to a session.
+/// A gateway that serves a connection.
 pub struct Claimed {
-    /// Held open by the jail for as long as sshd lives; its end is the session's end.
+    /// The jail keeps it open as long as sshd lives; when it closes, the connection is over.
     pub claim: OwnedFd,
-    /// Where the session's programs connect.
+    /// The socket to which session programs connect.
     pub sessions: OwnedFd,
-    /// What is written to the jail's /dev/log.
+    /// Reads what is written to the jail's /dev/log.
     pub transfers: OwnedFd,
-    /// The only uid welcome among the sessions.
+    /// The only uid that may connect as a session program.
     pub uid: u32,
-    /// What became of the home.
+    /// Whether the home is there.
     pub home: HomeState,
 }
 
-/// Why a gateway has nobody to serve.
+/// Why a gateway has no connection to serve.
 #[derive(Debug)]
 pub enum Unclaimed {
-    /// Nobody came in time.
+    /// No claim came in time.
     Nobody,
-    /// We were asked to end.
+    /// The gateway was asked to end.
     AskedToEnd,
-    /// The owner came and did not go through with it. There is only one jail for each login.
+    /// The owner claimed it and did not go through with it. Each login gets one jail only.
     JailFailed(&'static str),
     /// A system call failed.
     System(io::Error),
@@ -63,22 +63,23 @@ impl fmt::Display for Unclaimed {
     }
 }
 
-/// The only claim that is taken.
+/// The claim that is accepted.
 pub struct Expected<'a> {
-    /// With its secret.
+    /// Its secret must be this handle's.
     pub handle: &'a Handle,
-    /// For the user whom we verified.
+    /// It must name the user whom this gateway has verified.
     pub user: &'a str,
-    /// From this uid: sshd's, which is root's.
+    /// It must come from this uid: sshd's, which is root.
     pub owner: u32,
 }
 
-/// Waits up to [`CLAIM_TIME`] for the expected claim, and then for the jail's report. `groups` is
-/// what the jail is told.
+/// Waits up to [`CLAIM_TIME`] for the expected claim, and then for the jail's report. `groups` goes
+/// to the jail.
+///
+/// A claim by anybody but the owner is refused and forgotten; the first such claim is logged.
 ///
 /// # Errors
-/// [`Unclaimed`]. The attempt of anybody but the owner is refused and forgotten; the first is
-/// logged.
+/// [`Unclaimed`]: there is nothing to serve.
 pub fn wait(
     listener: &OwnedFd,
     terminated: BorrowedFd<'_>,
@@ -87,14 +88,14 @@ pub fn wait(
     log: &mut Log,
 ) -> Result<Claimed, Unclaimed> {
     let until = Instant::now() + CLAIM_TIME;
-    // One of those who are not the owner has been logged: anybody may come as often as they like.
+    // Log one stranger only: anybody may connect any number of times.
     let mut told = false;
     socket::set_nonblocking(listener)?;
     loop {
         match readable_before(&[listener.as_fd(), terminated], until)? {
             None => return Err(Unclaimed::Nobody),
             Some(1) => return Err(Unclaimed::AskedToEnd),
-            // Somebody who keeps knocking keeps no gateway.
+            // Strangers who keep connecting must not keep the gateway alive.
             Some(_) if Instant::now() >= until => return Err(Unclaimed::Nobody),
             Some(_) => {}
         }
@@ -118,7 +119,7 @@ pub fn wait(
                         Line::new(Event::Denied).with("socket", "claim").with("reason", &refused.why),
                     );
                 }
-                // The claimant may have gone: its loss.
+                // The claimant may be gone already; that is its problem.
                 let _ = reply(&claim, &ClaimReply::Refused(refused.why));
                 if refused.by_owner {
                     return Err(Unclaimed::JailFailed("could not be built"));
@@ -128,7 +129,7 @@ pub fn wait(
     }
 }
 
-/// Waits for the jail to say that it is complete.
+/// Waits until the jail reports that it is complete.
 fn report(claim: &OwnedFd, terminated: BorrowedFd<'_>, until: Instant) -> Result<JailReport, Unclaimed> {
     match readable_before(&[claim.as_fd(), terminated], until)? {
         None => return Err(Unclaimed::JailFailed("was not ready in time")),
@@ -147,7 +148,7 @@ fn report(claim: &OwnedFd, terminated: BorrowedFd<'_>, until: Instant) -> Result
     }
 }
 
-/// What an administrator should know of the jail.
+/// Logs what an administrator should know about the jail.
 fn note(report: &JailReport, uid: u32, log: &mut Log) {
     if let HomeState::Unavailable { detail, .. } = &report.home {
         log.warning(Line::of(Event::Home, format_args!("the home is not available: {detail}")));
@@ -164,13 +165,13 @@ fn note(report: &JailReport, uid: u32, log: &mut Log) {
     }
 }
 
-/// A claim that is not taken.
+/// Refuses a claim.
 struct Refused {
     by_owner: bool,
     why: String,
 }
 
-/// A claim that is taken.
+/// Accepts a claim.
 struct Claim {
     sessions: OwnedFd,
     transfers: OwnedFd,

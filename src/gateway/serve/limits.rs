@@ -1,4 +1,4 @@
-//! How long a session may be idle, and how long it may last (`[session]`). Pure.
+//! How long a connection may be idle, and how long it may last (`[session]`). Pure.
 
 use host::config::Session;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Longest time between the warning and the end.
 const LONGEST_WARNING: Duration = Duration::from_secs(300);
 
-/// Which of the two.
+/// One of the two limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// `session.idle_limit`
@@ -17,7 +17,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Its key.
+    /// Its key in config.toml.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -27,12 +27,12 @@ impl Limit {
     }
 }
 
-/// What is due.
+/// What is due now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Somebody at a terminal is to be told; one line.
+    /// Show this line to everybody at a terminal.
     Warning(Limit, String),
-    /// The session ends; two lines for the user.
+    /// End the connection, with these two lines for the user.
     End(Limit, String),
 }
 
@@ -40,30 +40,30 @@ pub enum Due {
 pub struct Limits {
     session: Session,
     since: Instant,
-    /// For which end each has been announced.
+    /// For each limit, the end that has been announced.
     warned: [Option<Instant>; 2],
 }
 
 impl Limits {
-    /// Of a connection that begins now.
+    /// The limits of a connection that begins now.
     #[must_use]
     pub fn new(session: Session, now: Instant) -> Self {
         Self { session, since: now, warned: [None; 2] }
     }
 
-    /// The limits that hold: which, how long, and when it is reached. `active` is when the user was
-    /// last active; none while that can't be said.
+    /// The limits in force: which one, how long it is, and when it is reached. `active` is when the
+    /// user was last active; `None` if that is unknown.
     fn ends(&self, active: Option<Instant>) -> impl Iterator<Item = (Limit, Duration, Instant)> + use<> {
         let idle = self.session.idle_limit.zip(active).map(|(limit, at)| (Limit::Idle, limit, at));
         let length = self.session.max_length.map(|limit| (Limit::Length, limit, self.since));
-        // An end that no clock will ever show is none.
+        // Ignore an end that no clock will ever reach.
         [idle, length]
             .into_iter()
             .flatten()
             .filter_map(|(which, limit, from)| from.checked_add(limit).map(|end| (which, limit, end)))
     }
 
-    /// What is due now. To be asked again at once until nothing is.
+    /// What is due now. Ask again until it returns nothing.
     pub fn due(&mut self, active: Option<Instant>, now: Instant) -> Option<Due> {
         for (which, limit, end) in self.ends(active) {
             if now >= end {
@@ -89,7 +89,7 @@ impl Limits {
     }
 }
 
-/// How long before its end a limit is announced: a tenth, and not longer than five minutes.
+/// How long before its end a limit is announced: a tenth of it, and at most five minutes.
 fn warning(limit: Duration) -> Duration {
     (limit / 10).min(LONGEST_WARNING)
 }
@@ -118,7 +118,7 @@ fn farewell(which: Limit, limit: Duration) -> String {
     }
 }
 
-/// A time in words, in its largest whole unit.
+/// A duration in words, in its largest whole unit.
 struct Words(Duration);
 
 impl fmt::Display for Words {
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(limits.due(Some(now), at), Some(Due::Warning(Limit::Idle, text.to_owned())));
         assert_eq!(limits.due(Some(now), at), None, "once");
         assert_eq!(limits.deadline(Some(now)), Some(now + SECOND * 600));
-        // Something was typed: it begins anew, with a warning of its own.
+        // Something was typed: the time begins again, with a warning of its own.
         let active = Some(at + SECOND);
         assert_eq!(limits.due(active, now + SECOND * 600), None);
         assert!(matches!(limits.due(active, at + SECOND * 541), Some(Due::Warning(..))));

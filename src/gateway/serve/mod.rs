@@ -53,11 +53,11 @@ pub struct About {
     pub peer: String,
 }
 
-/// What the gateway has kept from its start, most of it from when it was root.
+/// What the gateway keeps from its start, mostly from when it was root.
 pub struct Kept {
     /// Answers root's `status` and `disconnect`.
     pub admin: Admin,
-    /// Holds the place of this connection among the user's, until it ends.
+    /// Holds this connection's place among the user's until it ends.
     pub connections: Connections,
     /// Readable when the gateway is asked to end.
     pub terminated: SignalFd,
@@ -78,7 +78,7 @@ pub fn serve(claimed: Claimed, kept: Kept, about: About, access: Access, log: &m
     };
     log.info(Line::new(Event::SessionOpened).with("uid", uid).with("home", word));
     access.meter().add(Counter::Sessions, 1);
-    // Little of the login's memory is used again, and sshd is busy with its client now.
+    // The login's memory is hardly used again, and sshd is busy with its client now.
     process::release_memory();
     let mut serve = Serve {
         about,
@@ -134,24 +134,24 @@ impl Passed {
 struct Serve {
     about: About,
     kept: Kept,
-    /// Somebody wants something of [`Kept::admin`].
+    /// True if [`Kept::admin`] has something to read.
     asked: bool,
-    /// A stranger at the session socket has been logged. Once is enough: anybody may connect any
-    /// number of times.
+    /// True once a stranger at the session socket has been logged. Log one only: anybody may
+    /// connect any number of times.
     told: bool,
     limits: Limits,
-    /// When the session began.
+    /// When the connection began.
     began: (Instant, SystemTime),
-    /// When the user was last active. `None` before the first channel where this host serves files:
-    /// a files-only login has no channel.
+    /// When the user was last active. `None` before the first channel if this host serves files: a
+    /// files-only login never has a channel.
     active: Option<Instant>,
-    /// Of channels that are over.
+    /// The bytes of channels that are over.
     past: Passed,
     /// When counters were last flushed, and what they were.
     counted: (Instant, Passed),
     /// When to cut the connection that is being ended.
     ending: Option<Instant>,
-    /// See [`Claimed`].
+    /// Whether the home is there, as in [`Claimed`].
     claim: OwnedFd,
     sessions: OwnedFd,
     uid: u32,
@@ -187,8 +187,8 @@ impl Serve {
             for channel in &mut self.channels {
                 channel.drive(&mut self.link, turn);
             }
-            // Start with another channel in the next turn, so that none gets all that the link
-            // takes.
+            // Start with another channel in the next turn, so that no channel takes all of the
+            // link.
             if !self.channels.is_empty() {
                 self.channels.rotate_left(1);
             }
@@ -382,7 +382,7 @@ impl Serve {
         for channel in &self.channels {
             channel.interest(&self.link, &mut wanted);
         }
-        // Whatever was due by now has just been done.
+        // Everything that was due by now has just been done.
         let due = self.channels.iter().filter_map(|channel| channel.deadline(&self.link, turn.now));
         let rest = self.busy.map(|at| at + IDLE).filter(|at| *at > turn.now);
         let unfinished = self.link.is_unfinished() || self.channels.iter().any(Channel::is_unfinished);
@@ -399,7 +399,7 @@ impl Serve {
             .min()
             .map(|at| TimeSpec::from(at.saturating_duration_since(turn.now)));
         let mut fds: Vec<PollFd<'_>> = wanted.iter().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
-        // Not poll(2), whose milliseconds are coarse for a pong that is due in half of one.
+        // Not poll(2): its milliseconds are too coarse for a pong that is due in half of one.
         match ppoll(&mut fds, timeout, None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
@@ -412,7 +412,7 @@ impl Serve {
             drop(wanted);
             // The wait may have been long.
             turn.now = Instant::now();
-            // The claimant sends nothing more: this is its end, and the connection's.
+            // The claimant sends nothing more, so this is its end, and the connection's.
             if claim || terminated {
                 self.close(turn);
             } else if sessions {
@@ -427,11 +427,11 @@ impl Serve {
         // gateways would pile up.
         let limited = self.access.config().session.max_connections.is_some();
         self.closing = Some(turn.now + if limited { CLOSING_IF_LIMITED } else { CLOSING });
-        // Only the user's server is waited for.
+        // Only the user's server is still waited for.
         self.kept.connections.forget();
-        // End what is left of the session now, files that this host serves included: process 1 of
-        // the jail takes this for our end. Closing terminals may take long, and a user who stops
-        // the server can prolong it.
+        // End what is left of the session now, including files that this host serves: process 1 of
+        // the jail takes this for the gateway's end. Closing terminals may take long, and a user
+        // who stops the server can prolong it.
         let _ = socket::hang_up(self.claim.as_fd());
         for channel in &mut self.channels {
             channel.session_gone(&mut self.link, turn);
@@ -459,7 +459,7 @@ impl Serve {
         self.channels.push(Channel::new(peer, access, home));
     }
 
-    /// Why this client is rejected; `None` if it belongs to the session.
+    /// Why this client is rejected; `None` if it belongs to the connection.
     fn stranger(&self, session: &OwnedFd) -> Option<String> {
         match socket::peer(session.as_fd()) {
             Ok(peer) if peer.uid() == self.uid => None,

@@ -1,8 +1,8 @@
-//! The log of what is done to files: lines of sftp-server, from the jail's /dev/log to the host's.
+//! The log of file transfers: passes lines of sftp-server from the jail's /dev/log to the host's.
 //!
-//! sftp-server (and sshd's internal-sftp) writes a line for each file opened and closed. The
-//! gateway passes them on with the session's own words in front: which session, which user, from
-//! where. How many lines there are is up to the user, as with sftp-server's log on any host.
+//! sftp-server and sshd's internal-sftp write a line for each file opened and closed. The gateway
+//! passes these on, and puts the connection, the user and the client's address in front. The user
+//! decides how many lines there are, as with sftp-server's log on any host.
 
 use host::config::LogLevel;
 use host::log::{Event, Line, Log};
@@ -11,23 +11,23 @@ use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// Most bytes read of one message: rsyslog and journald take about as much of one. What is longer
-/// is cut.
+/// Most bytes read of one message; rsyslog and journald take about as much. The rest is cut.
 const MAX_DATAGRAM: usize = 8 * 1024;
-/// Most messages passed on in one turn of the loop, so that terminals of the same connection go on.
+/// Most messages passed on in one turn of the loop, so that terminals of the same connection get
+/// their turn.
 const MAX_TURN: usize = 128;
-/// After some messages the next are left to gather for this long: a wakeup for each would cost more
-/// than the line.
+/// After some messages the next ones gather for this long: a wakeup for each would cost more than
+/// the line itself.
 const REST: Duration = Duration::from_millis(20);
-/// The same when the socket's queue may be as short as Linux makes it (net.unix.max_dgram_qlen,
-/// 10), and its sender be blocked by now. The jail asks for a longer one.
+/// The same if the socket's queue may be as short as Linux makes it (net.unix.max_dgram_qlen, 10),
+/// so that its sender may be blocked by now. The jail asks for a longer queue.
 const SHORT_REST: Duration = Duration::from_millis(1);
-/// As many messages as a queue of that length holds (one more than its number: unix_recvq_full in
+/// As many messages as a queue of that length holds: one more than its number (unix_recvq_full in
 /// the kernel).
 const SHORT_QUEUE: usize = 11;
-/// After the connection's end: how long the last programs may still have something to say.
+/// After the connection's end, how long to wait for another message.
 const LAST_WORDS: Duration = Duration::from_millis(50);
-/// And for how long it is listened to in all.
+/// After the connection's end, how long to listen in all.
 const LAST_WORD: Duration = Duration::from_secs(2);
 /// Longest program name shown.
 const MAX_PROGRAM: usize = 32;
@@ -35,18 +35,17 @@ const MAX_PROGRAM: usize = 32;
 /// The reading end of the jail's /dev/log.
 pub struct TransferLog {
     socket: OwnedFd,
-    /// Pass on even what [`is_noise`].
+    /// True to pass on even what [`is_noise`] holds back.
     everything: bool,
     buffer: Vec<u8>,
-    /// Not to be read before then.
+    /// Not to be read before this time.
     rests: Option<Instant>,
-    /// It could not be read, and will not be tried again.
+    /// True if it could not be read; it is not tried again.
     broken: bool,
 }
 
 impl TransferLog {
-    /// Takes over a bound, non-blocking datagram socket. `level` is what the administrator wants to
-    /// know.
+    /// Takes a bound, non-blocking datagram socket. `level` is the administrator's choice.
     #[must_use]
     pub fn new(socket: OwnedFd, level: LogLevel) -> Self {
         Self {
@@ -58,7 +57,7 @@ impl TransferLog {
         }
     }
 
-    /// What to poll for reading; nothing while messages gather.
+    /// What to poll for; nothing while messages gather.
     #[must_use]
     pub fn interest(&self) -> Option<BorrowedFd<'_>> {
         (self.rests.is_none() && !self.broken).then(|| self.socket.as_fd())
@@ -70,13 +69,13 @@ impl TransferLog {
         self.rests
     }
 
-    /// Passes on what has come, unless it is still gathering.
+    /// Passes on what has arrived, unless messages are still gathering.
     pub fn relay(&mut self, log: &mut Log, now: Instant) {
         if self.broken || self.rests.is_some_and(|until| now < until) {
             return;
         }
         self.rests = match self.read(log) {
-            // Memory for a buffer is only held while there is something to read.
+            // Allocate a buffer only while there is something to read.
             0 => {
                 self.buffer = Vec::new();
                 None
@@ -87,7 +86,7 @@ impl TransferLog {
         };
     }
 
-    /// At the end of the connection: passes on everything that is left.
+    /// Passes on everything that is left, at the end of the connection.
     pub fn drain(&mut self, log: &mut Log) {
         let now = Instant::now();
         let (until, end) = (now + LAST_WORDS, now + LAST_WORD);
@@ -98,7 +97,7 @@ impl TransferLog {
         }
     }
 
-    /// Passes on at most [`MAX_TURN`] messages and returns how many there were.
+    /// Passes on at most [`MAX_TURN`] messages and returns their number.
     fn read(&mut self, log: &mut Log) -> usize {
         self.buffer.resize(MAX_DATAGRAM, 0);
         for count in 0..MAX_TURN {
@@ -134,10 +133,11 @@ fn pass_on(datagram: &[u8], everything: bool, log: &mut Log) {
     }
 }
 
-/// Lines of sftp-server's level INFO that say only that somebody looks around: programs that show
-/// directories, or mount them, would fill the log with these. Level VERBOSE is for who wants them.
-/// (OpenSSH 9.2 and 10.0: `opendir "%s"`, `closedir "%s"`, `forced closedir "%s"`, and the answer
-/// to a look for a name that isn't there.)
+/// True for lines of sftp-server's level INFO that only say that somebody looks around. Programs
+/// that show or mount directories would fill the log with them; level VERBOSE shows them.
+///
+/// These are, in OpenSSH 9.2 and 10.0, `opendir "%s"`, `closedir "%s"`, `forced closedir "%s"`, and
+/// the answer to a look-up of a name that does not exist.
 fn is_noise(text: &[u8]) -> bool {
     [&b"opendir \""[..], b"closedir \"", b"forced closedir \""].iter().any(|start| text.starts_with(start))
         || text == b"sent status No such file"
@@ -148,15 +148,17 @@ fn is_noise(text: &[u8]) -> bool {
 struct Entry<'a> {
     /// 0 emergency, 3 error, 4 warning, 6 information.
     severity: u8,
-    /// Who says it.
+    /// The program that sent it.
     program: &'a [u8],
-    /// What.
+    /// Its text.
     text: &'a [u8],
 }
 
-/// Reads `<PRI>Mmm dd hh:mm:ss program[pid]: text`, RFC 3164 as the C library writes it: without a
-/// host name. A text without a priority is what sftp-server writes on its standard error, which is
-/// this socket; what is written otherwise is a text of nobody in particular.
+/// Reads `<PRI>Mmm dd hh:mm:ss program[pid]: text`: RFC 3164 as the C library writes it, without a
+/// host name.
+///
+/// A text without a priority comes from sftp-server's standard error, which is this socket.
+/// Anything else is a text without a program.
 fn parse(datagram: &[u8]) -> Entry<'_> {
     let end = datagram.iter().rposition(|byte| !matches!(byte, 0 | b'\r' | b'\n')).map_or(0, |last| last + 1);
     let datagram = datagram.get(..end).unwrap_or_default();
@@ -173,7 +175,7 @@ fn parse(datagram: &[u8]) -> Entry<'_> {
     }
 }
 
-/// `<38>`: the severity are the low three bits.
+/// Reads `<38>`; the severity is the low three bits.
 fn priority(text: &[u8]) -> Option<(u8, &[u8])> {
     let rest = text.strip_prefix(b"<")?;
     let digits = rest.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();

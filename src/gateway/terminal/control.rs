@@ -1,5 +1,5 @@
-//! The control terminal beside a plain terminal: opened when it is first needed, and closed after a
-//! while without need. [`server::terminado::control`] says what runs in it.
+//! The control terminal beside a plain terminal: opened when it is first needed, and closed when it
+//! has not been needed for a while. [`server::terminado::control`] says what runs in it.
 
 use crate::remote::report::News;
 use crate::remote::turn::Turn;
@@ -10,12 +10,12 @@ use server::terminado::socket::{Closed, Event, TerminalSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// Closed after this long without need: it shows in the user's list of terminals. Its program ends
-/// by itself after 12 s without a request.
+/// Closed after this long without need, because it shows in the user's list of terminals. Its
+/// program ends by itself after 12 s without a request.
 const IDLE: Duration = Duration::from_secs(5);
-/// After a failure, it is not tried again for this long.
+/// Pause after a failure before it is tried again.
 const RETRY: Duration = Duration::from_secs(30);
-/// A suspension is repeated this often, or it would lapse.
+/// A suspension lapses unless it is repeated this often.
 const REPEAT_STOP: Duration = Duration::from_secs(5);
 
 enum State {
@@ -128,7 +128,7 @@ impl ControlTerminal {
         matches!(&self.0, State::Open(open) if open.stop_sent.is_some())
     }
 
-    /// Suspends the watched program's output. To be called again as long as that is wanted.
+    /// Suspends the watched program's output. Call it again as long as that is wanted.
     pub fn stop(&mut self, now: Instant) {
         let State::Open(open) = &mut self.0 else { return };
         if open.stop_sent.is_none_or(|at| now >= at + REPEAT_STOP) && open.request(now, ControlLink::stop) {
@@ -144,12 +144,12 @@ impl ControlTerminal {
         }
     }
 
-    /// Asks what is unread; see [`ControlLink::ask_unread`]. False when it can't be asked.
+    /// Asks what is unread ([`ControlLink::ask_unread`]). Returns false if it cannot be asked.
     pub fn ask_unread(&mut self, position: u64, now: Instant) -> bool {
         self.request(now, |link| link.ask_unread(position))
     }
 
-    /// Throws unread input away. False when that can't be done.
+    /// Discards unread input. Returns false if that cannot be done.
     pub fn drain(&mut self, now: Instant) -> bool {
         self.request(now, ControlLink::drain)
     }
@@ -161,7 +161,7 @@ impl ControlTerminal {
         }
     }
 
-    /// Its socket, for poll(2), and whether it has something to write.
+    /// Its socket for poll(2), and whether it has something to write.
     #[must_use]
     pub fn socket(&self) -> Option<(BorrowedFd<'_>, bool)> {
         match &self.0 {
@@ -170,8 +170,8 @@ impl ControlTerminal {
         }
     }
 
-    /// Reads and writes its socket, and appends the answers. One that has broken is returned, to be
-    /// let go. If it has ever worked, it is opened again at the next need.
+    /// Reads and writes its socket, and appends the answers. Returns a terminal that has broken, to
+    /// be let go; if it has ever worked, the next need opens another.
     pub fn drive(&mut self, answers: &mut Vec<Answer>, now: Instant) -> Option<RemoteTerminal> {
         let State::Open(open) = &mut self.0 else { return None };
         let first = answers.len();
@@ -185,7 +185,7 @@ impl ControlTerminal {
         self.take_open(next)
     }
 
-    /// Takes it away when it has not been needed for a while, to be let go.
+    /// Returns it, to be let go, if it has not been needed for a while.
     pub fn close_idle(&mut self, now: Instant) -> Option<RemoteTerminal> {
         match &self.0 {
             State::Open(open) if open.stop_sent.is_none() && now >= open.needed + IDLE => self.close(),
@@ -193,12 +193,12 @@ impl ControlTerminal {
         }
     }
 
-    /// Takes it away if it is open, to be let go.
+    /// Returns it, to be let go, if it is open.
     pub fn close(&mut self) -> Option<RemoteTerminal> {
         self.take_open(State::None)
     }
 
-    /// Takes it away, open or not, to be let go: the terminal that it watches is gone for good.
+    /// Returns it, open or not, to be let go: the terminal that it watches is gone for good.
     pub fn abandon(&mut self) -> Option<RemoteTerminal> {
         match std::mem::replace(&mut self.0, State::None) {
             State::Opening(opening) => Some(opening.remote),
@@ -230,11 +230,11 @@ impl Open {
     fn request(&mut self, now: Instant, make: impl FnOnce(&mut ControlLink) -> Option<String>) -> bool {
         let Some(text) = make(&mut self.link) else { return false };
         self.needed = now;
-        // A connection that has ended shows when it is read next.
+        // If the connection has ended, the next read shows it.
         matches!(self.socket.send_text(codec::stdin(&text)), Ok(Ok(())))
     }
 
-    /// False when its program has ended.
+    /// Reads its socket. Returns false if its program has ended.
     fn read(&mut self, answers: &mut Vec<Answer>) -> Result<bool, Closed> {
         while let Some(event) = self.socket.read()? {
             let Event::Text(text) = event else { continue };

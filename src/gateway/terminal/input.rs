@@ -1,16 +1,16 @@
-//! Input on its way to one remote terminal: made whole characters, and paced.
+//! Input on its way to one remote terminal: joined to whole characters, and paced.
 
 use server::terminado::echo::EchoWatch;
 use server::terminado::pacing::{InputWindow, Unread};
 use server::terminado::utf8::Utf8Assembler;
 use std::time::{Duration, Instant};
 
-/// Memory kept for input that waits, in bytes.
+/// Memory kept for waiting input, in bytes.
 const KEEP: usize = 16 * 1024;
-/// A paste that gets no room for this long needs the control terminal: echoes have had their
+/// If a paste gets no room for this long, the control terminal is needed: echoes have had their
 /// chance.
 const NO_ROOM: Duration = Duration::from_millis(30);
-/// First and longest wait between two questions about a program that doesn't read.
+/// First and longest pause between two questions about a program that does not read.
 const ASK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
 /// Without a control terminal, a paste that gets no room for this long is given up.
 const GIVE_UP: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ const RESERVE: usize = 64;
 /// What was typed within this time before a connection broke may be lost with it.
 const IN_FLIGHT: Duration = Duration::from_secs(1);
 
-/// Input that waits, or has not been read over there.
+/// Input that waits here, or has not been read by the remote program.
 #[derive(Default)]
 pub struct Input {
     assembler: Utf8Assembler,
@@ -34,44 +34,44 @@ pub struct Input {
 }
 
 impl Input {
-    /// The client typed something. Half a character waits for its other half, for however long:
-    /// that may be late because we have stopped reading, or because a packet was lost. What never
-    /// gets one is no character, and is replaced when the next key shows that.
+    /// Takes what the client typed. Half a character waits for its other half, however long that
+    /// takes: we may have stopped reading, or a packet was lost. If the other half never comes, the
+    /// half becomes U+FFFD when the next key arrives.
     pub fn push(&mut self, bytes: &[u8], now: Instant) {
         self.assembler.push(bytes, &mut self.pending);
         self.typed = Some(now);
     }
 
-    /// Nothing waits to be sent.
+    /// True if nothing waits to be sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// Throws away what waits to be sent.
+    /// Discards what waits to be sent.
     pub fn clear(&mut self) {
         self.pending.clear();
     }
 
-    /// How many bytes were ever sent.
+    /// How many bytes were sent since the beginning.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.window.position()
     }
 
-    /// Could there be unread input over there?
+    /// True if the remote program may have unread input.
     #[must_use]
     pub fn may_be_unread(&self) -> bool {
         self.window.unread() > 0
     }
 
-    /// May something have been lost with a connection that breaks now?
+    /// True if a connection that breaks now may lose input.
     #[must_use]
     pub fn is_in_flight(&self, now: Instant) -> bool {
         self.typed.is_some_and(|at| now < at + IN_FLIGHT)
     }
 
-    /// The next piece that may be sent now. To be followed by [`sent`](Self::sent) when it was.
+    /// The next piece that may be sent now. Call [`sent`](Self::sent) when it was.
     pub fn piece(&mut self, now: Instant) -> Option<&str> {
         let mut piece = self.window.next_message(&self.pending);
         if piece.len() > RESERVE && self.window.room() < piece.len() + RESERVE {
@@ -85,7 +85,7 @@ impl Input {
         Some(piece).filter(|piece| !piece.is_empty())
     }
 
-    /// The first `length` bytes were sent.
+    /// Notes that the first `length` bytes were sent.
     pub fn sent(&mut self, length: usize, now: Instant) {
         let Some(piece) = self.pending.get(..length) else { return };
         self.echo.sent(piece, self.window.position());
@@ -96,7 +96,7 @@ impl Input {
         }
     }
 
-    /// The terminal put something out.
+    /// Takes what the terminal has printed.
     pub fn output(&mut self, text: &str, now: Instant) {
         self.window.output(now);
         if let Some(position) = self.echo.output(text) {
@@ -104,12 +104,12 @@ impl Input {
         }
     }
 
-    /// A ping was answered after this time.
+    /// Notes that a ping was answered after this time.
     pub fn set_round_trip(&mut self, round_trip: Duration) {
         self.window.set_round_trip(round_trip);
     }
 
-    /// Gives up a paste that nothing shows to be read. The number of bytes that were not sent.
+    /// Gives up a paste that nothing seems to read. Returns the number of bytes that were not sent.
     pub fn give_up(&mut self, now: Instant) -> Option<usize> {
         if self.no_room_since.is_none_or(|at| now < at + GIVE_UP) {
             return None;
@@ -120,21 +120,21 @@ impl Input {
         Some(bytes)
     }
 
-    /// Input waits, and has had no room for so long that the control terminal is needed.
+    /// True if input has had no room for so long that the control terminal is needed.
     #[must_use]
     pub fn is_stuck(&self, now: Instant) -> bool {
         self.no_room_since.is_some_and(|at| now >= at + NO_ROOM)
     }
 
-    /// Is it time to ask the control terminal what is unread? If so, that is taken as being done:
-    /// [`answered`](Self::answered) or [`unanswered`](Self::unanswered) must follow.
+    /// True if it is time to ask the control terminal what is unread. The caller then asks, and
+    /// calls [`answered`](Self::answered) or [`unanswered`](Self::unanswered).
     pub fn ask(&mut self, now: Instant) -> bool {
         let ask = self.no_room_since.is_some() && !self.asking && self.ask_at.is_none_or(|at| now >= at);
         self.asking |= ask;
         ask
     }
 
-    /// The control terminal's answer.
+    /// Takes the control terminal's answer.
     pub fn answered(&mut self, position: u64, unread: Unread, now: Instant) {
         let before = self.window.room();
         self.window.evidence(position, unread);
@@ -144,7 +144,7 @@ impl Input {
         self.ask_at = Some(now + self.ask_wait);
     }
 
-    /// No answer will come.
+    /// Notes that no answer will come.
     pub fn unanswered(&mut self) {
         self.asking = false;
     }

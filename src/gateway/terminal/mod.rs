@@ -21,67 +21,68 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 use wire::session::WindowSize;
 
-/// Messages read in one turn of the loop, so that a flood doesn't keep the keyboard waiting.
+/// Messages read in one turn of the loop, so that a flood does not keep the keyboard waiting.
 const TURN: usize = 64;
-/// After this much silence we ask for a sign of life.
+/// After this much silence, a ping asks for a sign of life.
 const SILENCE: Duration = Duration::from_secs(45);
-/// After this much more without one, the connection is taken for lost.
+/// After this much more silence, the connection counts as lost.
 const LOST: Duration = Duration::from_secs(30);
-/// Time for taking unread input away before the terminal is deleted.
+/// Time for discarding unread input before the terminal is deleted.
 const DRAIN: Duration = Duration::from_millis(1500);
 /// Ctrl-C, as it is typed.
 const INTERRUPT: u8 = 3;
 
-/// What a ping was sent for.
+/// Why a ping was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// All input up to this position is in the server's hands.
+    /// To learn that the server has all input up to this position.
     Position(u64),
-    /// Everything printed before Ctrl-C was typed has arrived.
+    /// To learn that everything printed before Ctrl-C has arrived.
     Skip,
-    /// All input is in the server's hands; the terminal is about to be deleted.
+    /// To learn that the server has all input; the terminal is about to be deleted.
     Drain,
-    /// A sign of life.
+    /// To get a sign of life.
     Alive,
 }
 
-/// How a terminal is after a turn.
+/// A terminal's state after a turn.
 #[derive(Debug)]
 pub enum Standing {
-    /// It goes on.
+    /// It is alive.
     Live,
-    /// Its shell has ended, with this status if it could be had.
+    /// Its shell has ended, with this status if known.
     Ended(u8),
-    /// The WebSocket is gone, and not by the shell's end.
+    /// The WebSocket is gone, though the shell has not ended.
     Lost(Closed),
 }
 
 /// The bytes of one plain terminal, from when it was opened.
 pub struct Terminal {
     socket: Option<TerminalSocket>,
-    /// From the client.
+    /// From the client to the server.
     pub input: Input,
-    /// To the client.
+    /// From the server to the client.
     pub screen: Screen,
     /// The second terminal that watches this one.
     pub control: ControlTerminal,
     pings: VecDeque<(u64, Purpose, Instant)>,
     last_ping: u64,
     heard: Instant,
-    /// Messages may be left in the buffers of TLS and WebSocket, which poll(2) knows nothing of.
+    /// True if messages may be left in the buffers of TLS and WebSocket, of which poll(2) knows
+    /// nothing.
     unfinished: bool,
-    /// A Ctrl-C is to be followed by a ping.
+    /// True if a ping has to follow a Ctrl-C.
     skip: bool,
-    /// When draining is given up; none while the terminal is in use.
+    /// When draining is given up; `None` while the terminal is in use.
     drain_until: Option<Instant>,
     drained: bool,
-    /// Control terminals that are to be let go.
+    /// Control terminals that are no longer needed.
     orphans: Vec<RemoteTerminal>,
 }
 
 impl Terminal {
-    /// For a terminal that has just been opened. `nonce` is that of the wrapper in it, if one was
-    /// asked for.
+    /// The bytes of a terminal that has just been opened. `nonce` is that of the wrapper in it, if
+    /// one was asked for.
     #[must_use]
     pub fn new(socket: TerminalSocket, nonce: Option<&Nonce>, now: Instant) -> Self {
         Self {
@@ -126,7 +127,7 @@ impl Terminal {
         }
     }
 
-    /// The client typed something.
+    /// Takes what the client typed.
     pub fn type_in(&mut self, bytes: &[u8], now: Instant) {
         self.input.push(bytes, now);
         if bytes.contains(&INTERRUPT) && self.screen.interrupt(self.control.is_stopping()) {
@@ -135,7 +136,7 @@ impl Terminal {
         }
     }
 
-    /// The WebSocket is there again.
+    /// Takes the new WebSocket after a reconnection.
     pub fn resume(&mut self, socket: TerminalSocket, size: WindowSize, now: Instant) {
         self.socket = Some(socket);
         self.unfinished = true;
@@ -144,7 +145,7 @@ impl Terminal {
         self.resize(size);
     }
 
-    /// Moves what can be moved between the server and us.
+    /// Moves what can be moved between the server and the client.
     pub fn drive(&mut self, now: Instant) -> Standing {
         match self.read(now) {
             Ok(None) => match self.write(now) {
@@ -162,13 +163,13 @@ impl Terminal {
         }
     }
 
-    /// Reads from the server; `Some(status)` when the shell has ended.
+    /// Reads from the server; `Some(status)` if the shell has ended.
     fn read(&mut self, now: Instant) -> Result<Option<u8>, Closed> {
         self.unfinished = true;
         for _ in 0..TURN {
             let Some(socket) = &mut self.socket else { break };
             if !self.screen.has_room() {
-                // We don't listen: silence means nothing.
+                // We are not reading, so silence means nothing.
                 self.heard = now;
                 break;
             }
@@ -243,13 +244,13 @@ impl Terminal {
         }
         self.drained = true;
         match self.screen.status() {
-            // The wrapper has reported the shell's end; only the server's word is missing.
+            // The wrapper has reported the shell's end; only the server has not.
             Some(status) => Standing::Ended(status),
             None => Standing::Lost(closed),
         }
     }
 
-    /// False when there is no room for it in the queue, or no connection.
+    /// Sends a ping. Returns false if the queue has no room for it, or there is no connection.
     fn ping(&mut self, purpose: Purpose, now: Instant) -> Result<bool, Closed> {
         let Some(socket) = &mut self.socket else { return Ok(false) };
         self.last_ping += 1;
@@ -260,7 +261,7 @@ impl Terminal {
         Ok(sent)
     }
 
-    /// A pong answers every ping before it as well (RFC 6455, 5.5.3).
+    /// Takes a pong, which answers every ping before it as well (RFC 6455, 5.5.3).
     fn pong(&mut self, number: u64, now: Instant) {
         while self.pings.front().is_some_and(|(sent, ..)| *sent <= number) {
             let Some((_, purpose, at)) = self.pings.pop_front() else { break };
@@ -296,7 +297,7 @@ impl Terminal {
         }
     }
 
-    /// The control terminal is gone: no answer will come from it.
+    /// Notes that the control terminal is gone, and will not answer.
     fn lose_control(&mut self, control: RemoteTerminal) {
         self.orphans.push(control);
         self.input.unanswered();
@@ -304,7 +305,7 @@ impl Terminal {
     }
 
     /// Suspends the program while the client is slow, and resumes it when the client has caught up.
-    /// To be called after each write to the client.
+    /// Call it after each write to the client.
     pub fn suspend(&mut self, now: Instant) {
         if self.screen.is_slow(now) || self.control.is_stopping() && !self.screen.has_caught_up() {
             self.control.stop(now);
@@ -317,20 +318,19 @@ impl Terminal {
     }
 
     /// The terminal device to watch, if a control terminal is needed now and there is none. The
-    /// caller opens one, and hands it to [`ControlTerminal::opens`].
+    /// caller opens one and passes it to [`ControlTerminal::opens`].
     pub fn needs_control(&mut self, now: Instant) -> Option<&server::terminado::marker::TtyPath> {
         let needed = self.drain_until.is_none() && (self.input.is_stuck(now) || self.screen.is_slow(now));
         let tty = self.screen.tty()?;
         (needed && self.control.need(now)).then_some(tty)
     }
 
-    /// Control terminals to be let go.
+    /// Takes the control terminals that are no longer needed.
     pub fn take_orphans(&mut self) -> Vec<RemoteTerminal> {
         std::mem::take(&mut self.orphans)
     }
 
-    /// Prepares for deletion: shows and sends nothing more, and has unread input thrown away where
-    /// that is possible.
+    /// Prepares for deletion: shows and sends nothing more, and discards unread input if possible.
     pub fn drain(&mut self, now: Instant) {
         self.drain_until = Some(now + DRAIN);
         self.screen.discard();

@@ -1,5 +1,5 @@
-//! Output of one remote terminal on its way to the client: markers taken out, replays cut, floods
-//! skipped.
+//! Output of one remote terminal on its way to the client: removes markers, cuts replays, and skips
+//! floods.
 
 use crate::output::{HIGH, LOW, Output};
 use server::terminado::marker::{Marker, MarkerFilter, TtyPath};
@@ -8,20 +8,20 @@ use server::terminado::shell::Nonce;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-/// A client that doesn't catch up for this long is slow: the program is to be suspended.
+/// A client that does not catch up for this long is slow: the program should be suspended.
 const SLOW: Duration = Duration::from_millis(20);
-/// The beginning of what looks like a marker is passed on after this.
+/// The beginning of what looks like a marker is passed on after this time.
 const HELD: Duration = Duration::from_millis(50);
-/// With this much output underway, Ctrl-C skips it.
+/// With this much output on its way, Ctrl-C skips it.
 const FLOOD: usize = 64 * 1024;
-/// Longest line that is still shown after a skip, in bytes. A prompt is shorter.
+/// Longest line that is still shown after a skip, in bytes; a prompt is shorter.
 const LINE: usize = 4096;
 
 /// Output that is not shown.
 #[derive(Default)]
 struct Skipped {
     bytes: usize,
-    /// Its last line as far as it has come: the shell's prompt may be among what is skipped.
+    /// Its last line so far: the shell's prompt may be among what is skipped.
     line: String,
 }
 
@@ -48,7 +48,7 @@ pub struct Screen {
     tail: ReceivedTail,
     resuming: bool,
     full_since: Option<Instant>,
-    /// Since Ctrl-C, this was not shown.
+    /// What was not shown since Ctrl-C.
     skipped: Option<Skipped>,
     discard: bool,
     tty: Option<TtyPath>,
@@ -56,7 +56,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// For a new terminal; `nonce` is that of the wrapper in it, if one was asked for.
+    /// The output of a new terminal; `nonce` is that of the wrapper in it, if one was asked for.
     #[must_use]
     pub fn new(nonce: Option<&Nonce>) -> Self {
         Self {
@@ -73,60 +73,60 @@ impl Screen {
         }
     }
 
-    /// Where the wrapper runs, if it has told.
+    /// Where the wrapper runs, if it has said so.
     #[must_use]
     pub fn tty(&self) -> Option<&TtyPath> {
         self.tty.as_ref()
     }
 
-    /// How the shell ended, if the wrapper has told.
+    /// How the shell ended, if the wrapper has said so.
     #[must_use]
     pub fn status(&self) -> Option<u8> {
         self.status
     }
 
-    /// May more be read from the server?
+    /// True if more may be read from the server.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.discard || self.skipped.is_some() || self.output.len() < HIGH
     }
 
-    /// Does something wait for the client?
+    /// True if something waits for the client.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.output.is_empty()
     }
 
-    /// Is the client so slow that the program is to be suspended?
+    /// True if the client is so slow that the program should be suspended.
     #[must_use]
     pub fn is_slow(&self, now: Instant) -> bool {
         self.full_since.is_some_and(|at| now >= at + SLOW)
     }
 
-    /// Has the client caught up?
+    /// True if the client has caught up.
     #[must_use]
     pub fn has_caught_up(&self) -> bool {
         self.output.len() < LOW
     }
 
-    /// Shows a message of ours on a line of its own.
+    /// Shows a message on a line of its own.
     pub fn notice(&mut self, text: &str) {
         self.output.push(format!("\r\n[jupyterhub-openssh: {text}]\r\n").as_bytes());
     }
 
-    /// From here on nothing is shown: the client has gone, the terminal is being closed.
+    /// Shows nothing from here on: the client is gone, and the terminal is being closed.
     pub fn discard(&mut self) {
         self.discard = true;
         (self.full_since, self.held_since) = (None, None);
         self.output.clear();
     }
 
-    /// The next output is a replay.
+    /// Notes that the next output is a replay.
     pub fn resume(&mut self) {
         self.resuming = true;
     }
 
-    /// The terminal put something out. Returns the part that is new.
+    /// Takes what the terminal has printed. Returns the part that is new.
     pub fn print<'a>(&mut self, text: &'a str, now: Instant) -> &'a str {
         let (new, warning) = if std::mem::take(&mut self.resuming) {
             match self.tail.resume(text) {
@@ -165,8 +165,7 @@ impl Screen {
         new
     }
 
-    /// Nothing more will come, or not for a while: passes on what was held back as a possible
-    /// marker.
+    /// Passes on what was held back as a possible marker, because nothing more comes for a while.
     pub fn flush_held(&mut self) {
         self.held_since = None;
         let held = self.filter.as_mut().map(MarkerFilter::flush).unwrap_or_default();
@@ -175,8 +174,8 @@ impl Screen {
         }
     }
 
-    /// Ctrl-C was typed. True when so much output is underway that it will be skipped, until
-    /// [`end_skip`](Self::end_skip).
+    /// Notes that Ctrl-C was typed. Returns true if so much output is on its way that it will be
+    /// skipped until [`end_skip`](Self::end_skip).
     pub fn interrupt(&mut self, suspended: bool) -> bool {
         if self.output.len() < FLOOD && !suspended {
             return false;
@@ -186,10 +185,11 @@ impl Screen {
         true
     }
 
-    /// What was printed before Ctrl-C has arrived and is gone; tells the user how much that was.
+    /// Ends the skip: everything printed before Ctrl-C has arrived. Tells the user how much that
+    /// was.
     pub fn end_skip(&mut self) {
         if let Some(Skipped { bytes, line }) = self.skipped.take() {
-            // CAN (ECMA-48, 8.3.6) ends an escape sequence that was cut in half; SGR 0 its colours.
+            // CAN (ECMA-48, 8.3.6) ends an escape sequence that was cut in half, SGR 0 its colours.
             // The echo of Ctrl-C was skipped as well.
             self.output.push(b"\x18\x1b[0m^C");
             self.notice(&format!("{} of output skipped", size(bytes)));
@@ -197,10 +197,10 @@ impl Screen {
         }
     }
 
-    /// Writes to the client what it takes, and says how many bytes that were.
+    /// Writes to the client what it takes, and returns the number of bytes.
     ///
     /// # Errors
-    /// The client's terminal has gone.
+    /// The client's terminal is gone.
     pub fn write_to(&mut self, client: &mut impl Write, now: Instant) -> io::Result<usize> {
         if self.held_since.is_some_and(|at| now >= at + HELD) {
             self.flush_held();
@@ -222,7 +222,7 @@ impl Screen {
     }
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes for people.
 fn size(bytes: usize) -> String {
     if bytes < 1 << 20 {
         format!("{} KB", bytes.div_ceil(1024))
